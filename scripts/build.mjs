@@ -1,0 +1,200 @@
+#!/usr/bin/env node
+// Bundles src/ into dist/. See usage below; `npm run build` and scripts/setup call it.
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const usage = `usage: build.mjs [--partial] [--if-changed] [--without I<n> --outdir DIR]
+  --partial     leave out bundles whose entry file does not exist yet
+  --if-changed  do nothing if dist/ is newer than every source
+  --without     a mutation build: leaves out the guard of that invariant; never into dist/`;
+
+/**
+ * Each bundle: its entry and the packages it loads from node_modules, which are native. Everything else is bundled.
+ * What is not named here may load nothing but Node's own modules.
+ */
+const bundles = {
+  vouch: { entry: 'src/main.ts' },
+  'vouch-agent': { entry: 'src/agent.ts' },
+  'vouch-full': { entry: 'src/cli/main.ts', native: ['better-sqlite3'] },
+  'vouch-signer': { entry: 'src/signer.ts', native: ['pkcs11js'] },
+  'pkcs11-worker': { entry: 'src/signer/pkcs11/worker.ts', native: ['pkcs11js'] },
+  client: { entry: 'src/client/main.ts' },
+};
+
+/** The programs that main.ts loads when it knows which one is wanted: bundles beside it, not parts of it. */
+const programs = ['./vouch-agent.js', './vouch-full.js', './vouch-signer.js'];
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const release = join(root, 'dist');
+const nativePackages = ['better-sqlite3', 'pkcs11js'];
+
+async function main() {
+  const options = readOptions();
+  if (options === undefined) return 2;
+  if (options.ifChanged && isFresh()) return 0;
+  const started = new Date();
+  const entries = Object.entries(bundles).filter(([, { entry }]) => existsSync(join(root, entry)));
+  const missing = Object.values(bundles).filter(({ entry }) => !existsSync(join(root, entry)));
+  if (missing.length > 0 && !options.partial) return fail(`no ${missing.map((one) => one.entry).join(', ')}`);
+  if (options.without !== '' && !hasGuard(options.without))
+    return fail(`no source has a guard __VOUCH_WITHOUT__ !== '${options.without}'`);
+
+  let built;
+  try {
+    built = await Promise.all(entries.map(([name, bundle]) => bundleOne(name, bundle, options)));
+  } catch (error) {
+    // esbuild has printed each of them, with its place.
+    if (Array.isArray(error.errors)) return fail('the sources do not bundle');
+    throw error;
+  }
+  const problems = built.flatMap((one) => one.problems);
+  if (problems.length > 0) return fail(problems.join('\n'));
+  execFileSync(join(root, 'scripts/build-native'), [join(options.outdir, 'native')], { stdio: 'inherit' });
+  for (const file of built.flatMap((one) => one.files))
+    replaceFile(join(options.outdir, file.name), file.contents);
+  const program = join(options.outdir, 'vouch.js');
+  if (existsSync(program)) chmodSync(program, 0o755);
+  if (missing.length === 0 && options.without === '') stamp(started);
+  return 0;
+}
+
+function readOptions() {
+  let values;
+  try {
+    ({ values } = parseArgs({
+      options: {
+        partial: { type: 'boolean', default: false },
+        'if-changed': { type: 'boolean', default: false },
+        without: { type: 'string', default: '' },
+        outdir: { type: 'string', default: release },
+      },
+    }));
+  } catch (error) {
+    console.error(`${error.message}\n${usage}`);
+    return undefined;
+  }
+  const options = { ...values, ifChanged: values['if-changed'], outdir: resolve(values.outdir) };
+  const isInRelease = !relative(release, options.outdir).startsWith('..');
+  const isRelease = options.without === '';
+  if (!isRelease && !/^I([1-9]|1[0-2])$/.test(options.without)) return refuse('--without takes I1 to I12');
+  if (!isRelease && isInRelease)
+    return refuse('a mutation build never goes into dist/; name another --outdir');
+  if (options.ifChanged && (!isRelease || options.outdir !== release))
+    return refuse('--if-changed is for dist/');
+  return options;
+}
+
+function refuse(why) {
+  console.error(`${why}\n${usage}`);
+  return undefined;
+}
+
+function fail(why) {
+  console.error(`build: ${why}`);
+  return 1;
+}
+
+async function bundleOne(name, bundle, options) {
+  const { build } = await import('esbuild');
+  const isProgram = name === 'vouch';
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: { [name]: bundle.entry },
+    outdir: options.outdir,
+    bundle: true,
+    write: false,
+    metafile: true,
+    platform: 'node',
+    target: 'node22',
+    format: 'esm',
+    minifySyntax: true,
+    sourcemap: 'external',
+    legalComments: 'linked',
+    logLevel: 'error',
+    banner: { js: banner(isProgram ? '#!/usr/bin/env node\n' : '') },
+    external: [...programs, ...nativePackages],
+    define: {
+      __VOUCH_WITHOUT__: JSON.stringify(options.without),
+      __VOUCH_VERSION__: JSON.stringify(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version),
+    },
+  });
+  return {
+    files: result.outputFiles.map((file) => ({ name: basename(file.path), contents: file.contents })),
+    problems: [...foreignImports(name, bundle, result.metafile), ...leftGuards(result.outputFiles)],
+  };
+}
+
+/** CommonJS packages inside an ES module still call `require` for Node's own modules. */
+function banner(hashbang) {
+  return `${hashbang}import { createRequire as __vouchCreateRequire } from 'node:module';
+const require = __vouchCreateRequire(import.meta.url);`;
+}
+
+/** The agent runs from its one file: a bundle that asks for a package at run time is a mistake in the imports. */
+function foreignImports(name, bundle, metafile) {
+  const allowed = [...(bundle.native ?? []), ...(name === 'vouch' ? programs : [])];
+  const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
+  return [...new Set(imports.filter((one) => one.external).map((one) => one.path))]
+    .filter((path) => !isBuiltin(path) && !allowed.includes(path))
+    .map((path) => `${name}.js would load ${path} at run time`);
+}
+
+function isBuiltin(path) {
+  return process.getBuiltinModule(path) !== undefined;
+}
+
+/** A name left in an output is a guard that did not fold: a release would read it from the environment. */
+function leftGuards(files) {
+  return files
+    .filter((file) => file.path.endsWith('.js') && file.text.includes('__VOUCH_WITHOUT__'))
+    .map((file) => `${basename(file.path)} still has __VOUCH_WITHOUT__`);
+}
+
+function hasGuard(invariant) {
+  return sources(join(root, 'src'))
+    .filter((file) => file.endsWith('.ts'))
+    .some((file) => new RegExp(`__VOUCH_WITHOUT__ [!=]== '${invariant}'`).test(readFileSync(file, 'utf8')));
+}
+
+/** Whoever reads the file sees the old one or the new one, never half of one. */
+function replaceFile(path, contents) {
+  const fresh = `${path}.${process.pid}`;
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(fresh, contents);
+  renameSync(fresh, path);
+}
+
+/** Dated by the start of the build: what is saved while it runs counts as newer. */
+function stamp(started) {
+  writeFileSync(join(release, '.built'), '');
+  utimesSync(join(release, '.built'), started, started);
+}
+
+function isFresh() {
+  const built = statSync(join(release, '.built'), { throwIfNoEntry: false })?.mtimeMs;
+  if (built === undefined) return false;
+  const others = ['scripts/build.mjs', 'scripts/build-native', 'package.json', 'package-lock.json'];
+  const inputs = [...sources(join(root, 'src')), ...others.map((file) => join(root, file))];
+  return inputs.every((file) => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) <= built);
+}
+
+/** Files and folders: a folder changes when a file in it is deleted. */
+function sources(folder) {
+  const names = readdirSync(folder, { recursive: true, withFileTypes: true });
+  return [folder, ...names.map((entry) => join(entry.parentPath, entry.name))];
+}
+
+process.exitCode = await main();

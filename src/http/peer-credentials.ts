@@ -1,0 +1,53 @@
+import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
+import { VouchError } from '../core/errors.ts';
+
+/** Who connected a unix socket, as the kernel recorded it at connect (SO_PEERCRED, unix(7)). */
+export interface PeerCredentials {
+  /** 0 where the peer lives in another pid namespace. */
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+/**
+ * The operator at the other end of an accepted unix socket. Throws denied-operator for every socket of which the
+ * kernel cannot tell: TCP, closed, or the addon is missing (I7).
+ */
+export function peerCredentials(socket: Socket): PeerCredentials {
+  const fd = descriptorOf(socket);
+  if (fd === undefined) throw unknownPeer('the connection is closed');
+  try {
+    return loadAddon().peerCredentials(fd);
+  } catch (cause) {
+    throw unknownPeer('connect through the admin socket, a unix socket', cause);
+  }
+}
+
+interface Addon {
+  /** Throws an Error for any descriptor but a connected unix socket's. */
+  peerCredentials(fd: number): PeerCredentials;
+}
+
+let addon: Addon | undefined;
+
+function loadAddon(): Addon {
+  // The bundles stand in dist/, beside native/; the sources in src/http/.
+  const file = import.meta.url.endsWith('.ts')
+    ? '../../dist/native/peer_credentials.node'
+    : './native/peer_credentials.node';
+  addon ??= createRequire(import.meta.url)(file) as Addon;
+  return addon;
+}
+
+/** Node has no public way to a socket's descriptor; undefined once the handle is closed. */
+function descriptorOf(socket: Socket): number | undefined {
+  const handle = (socket as { _handle?: { fd?: unknown } | null })._handle;
+  return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined;
+}
+
+function unknownPeer(why: string, cause?: unknown): VouchError {
+  return new VouchError('denied-operator', `the operator behind this connection is unknown: ${why}`, {
+    cause,
+  });
+}

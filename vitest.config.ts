@@ -1,0 +1,39 @@
+import { readFileSync } from 'node:fs';
+import { defineConfig } from 'vitest/config';
+
+const version = (JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }).version;
+
+/** Folders whose tests touch no process, socket or environment: their files share a process, which is ten times as fast. */
+const pure = ['core', 'x509', 'log', 'lint', 'wire', 'config', 'registration'].map(
+  (name) => `test/${name}/**/*.test.ts`,
+);
+
+/** Every combination of something; too slow for each run. `npm run test:matrix`. */
+const matrix = ['test/**/*.matrix.test.ts'];
+const wantsMatrix = process.env.VOUCH_MATRIX !== undefined;
+
+export default defineConfig({
+  define: {
+    __VOUCH_WITHOUT__: JSON.stringify(process.env.VOUCH_WITHOUT ?? ''),
+    __VOUCH_VERSION__: JSON.stringify(version),
+  },
+  test: {
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    pool: 'forks',
+    maxWorkers: 2,
+    projects: [
+      { extends: true, test: { name: 'pure', include: pure, exclude: matrix, isolate: false } },
+      {
+        extends: true,
+        test: {
+          name: 'whole',
+          include: ['test/**/*.test.ts'],
+          exclude: [...pure, ...matrix],
+          globalSetup: ['test/support/global-setup.ts'],
+        },
+      },
+      ...(wantsMatrix ? [{ extends: true as const, test: { name: 'matrix', include: matrix } }] : []),
+    ],
+  },
+});
