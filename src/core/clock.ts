@@ -1,0 +1,18 @@
+/** Time as everything in Vouch reads it, so that tests can move it. */
+export interface Clock {
+  /** Wall clock, Unix milliseconds. */
+  now(): number;
+  /** Milliseconds since an arbitrary point, never going back. */
+  monotonicMs(): number;
+}
+
+/** The machine's clocks. The only place that reads `Date.now`. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonicMs: () => performance.now(),
+};
+
+/** RFC 3339 in UTC with whole seconds, as every JSON answer prints times. */
+export function rfc3339(unixMs: number): string {
+  return new Date(Math.floor(unixMs / 1000) * 1000).toISOString().replace('.000Z', 'Z');
+}

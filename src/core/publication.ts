@@ -1,0 +1,21 @@
+import type { Serial } from './serial.ts';
+
+/** The shard of a serial: its last two bytes modulo the issuer's fixed shard count; uniform since those are random. */
+export function shardOf(serial: Serial, shardCount: number): number {
+  return Number.parseInt(serial.slice(-4), 16) % shardCount;
+}
+
+/** URL of a shard's CRL: the CDP of its certificates and, byte for byte, its IDP (RFC 5280 §5.2.5). */
+export function crlShardUrl(publicationUrl: string, issuerKeyId: string, shard: number): string {
+  return `${publicationUrl}/crl/${issuerKeyId}/${shard}.crl`;
+}
+
+/** URL of the full CRL of an issuer or root. */
+export function fullCrlUrl(publicationUrl: string, issuerKeyId: string): string {
+  return `${publicationUrl}/crl/${issuerKeyId}.crl`;
+}
+
+/** URL of the CA certificate, for authorityInfoAccess (RFC 5280 §4.2.2.1). */
+export function issuerUrl(publicationUrl: string, issuerKeyId: string): string {
+  return `${publicationUrl}/ca/${issuerKeyId}.cer`;
+}
