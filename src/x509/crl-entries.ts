@@ -1,0 +1,193 @@
+import { type Reason, reasonOfCode } from '../core/reasons.ts';
+import { type Serial, serialBytes } from '../core/serial.ts';
+import { isMinimalInteger, tags } from './der.ts';
+import { DerReader, malformed } from './der-reader.ts';
+import { readTime } from './der-time.ts';
+import { readExtensions } from './extensions.ts';
+import { oids } from './oids.ts';
+
+/** One entry of revokedCertificates. */
+export interface ParsedRevoked {
+  serial: Serial;
+  dateSeconds: number;
+  reason: Reason;
+}
+
+/** RFC 5280 §4.1.2.2. */
+const serialMaxBytes = 20;
+
+/** reasonCode up to its value, as the one extension of an entry: what nearly every entry with a reason has. */
+const reasonForm = Buffer.from('300c300a0603551d1504030a01', 'hex');
+
+/**
+ * The entries of a CRL where they stand, read in one pass on construction with no object for each; they become objects
+ * when asked for. Throws `request-malformed` for one that is not strict DER.
+ */
+export class CrlEntries {
+  count = 0;
+  ascending = true;
+  newestDateSeconds: number | undefined;
+  explicitUnspecified = 0;
+  removals = 0;
+  readonly criticalUnknown: string[] = [];
+  readonly #bytes: Buffer;
+  readonly #start: number;
+  readonly #end: number;
+  #index: Int32Array | undefined;
+
+  /** `list`: a cursor over the content of revokedCertificates; undefined where there is none. */
+  constructor(list: DerReader | undefined) {
+    this.#bytes = list?.bytes ?? Buffer.alloc(0);
+    this.#start = list?.at ?? 0;
+    this.#end = list?.end ?? 0;
+    this.#readAll();
+  }
+
+  /** Every entry in its order. */
+  *all(): Generator<ParsedRevoked> {
+    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
+    while (entry.next()) {
+      const serial = this.#bytes.toString('hex', entry.serialStart, entry.serialEnd) as Serial;
+      yield { serial, dateSeconds: entry.dateSeconds, reason: entry.reason };
+    }
+  }
+
+  /** Whether a serial is among them, by an index of byte offsets that the first call builds. */
+  has(serial: Serial): boolean {
+    const wanted = serialBytes(serial);
+    const index = (this.#index ??= this.#buildIndex());
+    const mask = index.length - 1;
+    for (let slot = hashBytes(wanted, 0, wanted.length) & mask; ; slot = (slot + 1) & mask) {
+      const start = index[slot] ?? 0;
+      if (start === 0) return false;
+      const length = this.#bytes[start - 1];
+      if (length === wanted.length && wanted.compare(this.#bytes, start, start + length) === 0) return true;
+    }
+  }
+
+  #readAll(): void {
+    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
+    let previousStart = 0;
+    let previousEnd = 0;
+    while (entry.next()) {
+      this.count++;
+      if (this.newestDateSeconds === undefined || entry.dateSeconds > this.newestDateSeconds)
+        this.newestDateSeconds = entry.dateSeconds;
+      if (entry.explicitUnspecified) this.explicitUnspecified++;
+      if (entry.reason === 'removeFromCRL') this.removals++;
+      if (entry.criticalUnknown !== undefined && !this.criticalUnknown.includes(entry.criticalUnknown))
+        this.criticalUnknown.push(entry.criticalUnknown);
+      if (this.ascending && previousEnd > 0)
+        this.ascending = rises(this.#bytes, previousStart, previousEnd, entry.serialStart, entry.serialEnd);
+      previousStart = entry.serialStart;
+      previousEnd = entry.serialEnd;
+    }
+  }
+
+  /** Open addressing, at most half full; a slot holds the offset of a serial's content, which is never 0. */
+  #buildIndex(): Int32Array {
+    const index = new Int32Array(2 ** Math.max(4, Math.ceil(Math.log2(this.count * 2 + 1))));
+    const mask = index.length - 1;
+    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
+    while (entry.next()) {
+      let slot = hashBytes(this.#bytes, entry.serialStart, entry.serialEnd) & mask;
+      while (index[slot] !== 0) slot = (slot + 1) & mask;
+      index[slot] = entry.serialStart;
+    }
+    return index;
+  }
+}
+
+/** Steps from entry to entry and leaves what it read in its fields, so that a million of them make no garbage. */
+class EntryCursor {
+  serialStart = 0;
+  serialEnd = 0;
+  dateSeconds = 0;
+  reason: Reason = 'unspecified';
+  explicitUnspecified = false;
+  criticalUnknown: string | undefined;
+  readonly #list: DerReader;
+  readonly #bytes: Buffer;
+
+  constructor(bytes: Buffer, start: number, end: number) {
+    this.#bytes = bytes;
+    this.#list = new DerReader(bytes, start, end);
+  }
+
+  /** Reads the next entry; false behind the last. */
+  next(): boolean {
+    const list = this.#list;
+    if (list.done) return false;
+    list.expect(tags.sequence, 'revoked certificate');
+    const end = list.at;
+    const dateStart = this.#readSerial(list.contentStart, end);
+    const extensionsStart = this.#readDate(dateStart, end);
+    this.reason = 'unspecified';
+    this.explicitUnspecified = false;
+    this.criticalUnknown = undefined;
+    if (extensionsStart < end) this.#readExtensions(extensionsStart, end);
+    return true;
+  }
+
+  #readSerial(start: number, end: number): number {
+    const bytes = this.#bytes;
+    const length = bytes[start + 1] ?? 0;
+    const content = start + 2;
+    const contentEnd = content + length;
+    if (bytes[start] !== tags.integer || length === 0 || length > serialMaxBytes || contentEnd > end)
+      malformed('serial number is missing or not of 1 to 20 bytes', start);
+    if ((bytes[content] ?? 0) >= 0x80 || !isMinimalInteger(bytes, content, contentEnd))
+      malformed('serial number is negative or not minimal', content);
+    this.serialStart = content;
+    this.serialEnd = contentEnd;
+    return contentEnd;
+  }
+
+  #readDate(start: number, end: number): number {
+    const dateEnd = start + 2 + (this.#bytes[start + 1] ?? 0);
+    const seconds =
+      dateEnd > end ? undefined : readTime(this.#bytes, this.#bytes[start] ?? 0, start + 2, dateEnd);
+    this.dateSeconds = seconds ?? malformed('revocationDate is not a valid time', start);
+    return dateEnd;
+  }
+
+  #readExtensions(start: number, end: number): void {
+    const isReasonOnly =
+      end - start === reasonForm.length + 1 &&
+      this.#bytes.compare(reasonForm, 0, reasonForm.length, start, end - 1) === 0;
+    if (isReasonOnly) return this.#setReason(this.#bytes[end - 1] ?? 0, end - 1);
+    const reader = new DerReader(this.#bytes, start, end);
+    for (const { oid, critical, value } of readExtensions(reader)) {
+      if (oid === oids.reasonCode) {
+        this.#setReason(value.small('reasonCode', tags.enumerated), value.contentStart);
+        value.finish('reasonCode');
+      } else if (critical) this.criticalUnknown = oid;
+    }
+    reader.finish('revoked certificate');
+  }
+
+  #setReason(code: number, at: number): void {
+    this.reason = reasonByCode[code] ?? malformed('reasonCode does not exist', at);
+    this.explicitUnspecified = code === 0;
+  }
+}
+
+const reasonByCode = Array.from({ length: 11 }, (_, code) => reasonOfCode(code));
+
+/** Whether the second of two minimal non-negative integers is the larger. */
+function rises(bytes: Buffer, start: number, end: number, nextStart: number, nextEnd: number): boolean {
+  const longer = nextEnd - nextStart - (end - start);
+  if (longer !== 0) return longer > 0;
+  for (let i = 0; start + i < end; i++) {
+    const difference = (bytes[nextStart + i] ?? 0) - (bytes[start + i] ?? 0);
+    if (difference !== 0) return difference > 0;
+  }
+  return false;
+}
+
+/** FNV-1a, mixed once more so that the low bits are good. */
+function hashBytes(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5;
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] ?? 0), 0x01000193);
+  return hash ^ (hash >>> 15);
+}
