@@ -1,0 +1,166 @@
+import { hash, type KeyObject, verify } from 'node:crypto';
+import { canonicalJson, type Json } from '../core/canonical-json.ts';
+import { rfc3339 } from '../core/clock.ts';
+import { assert, VouchError } from '../core/errors.ts';
+import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
+import { decodeBase64Url } from './base64.ts';
+import { type LogKey, noteKeyHash, parseVerifierKey, verifierKey } from './note.ts';
+
+/** What the root vouches for. A reader refuses a sequence lower than one it has seen (I9). */
+export interface Statement {
+  trustDomain: TrustDomain;
+  /** Rises with each statement; from 0. */
+  sequence: number;
+  /** Unix milliseconds of a whole second, inclusive. */
+  notAfterMs: number;
+  /** 1 to 16. */
+  logKeys: LogKey[];
+  /** Base URLs, http or https, at most 16. */
+  publicationUrls: string[];
+}
+
+/** JWS algorithms, one for each curve of a root. */
+export type StatementAlgorithm = 'ES256' | 'ES384';
+
+const typ = 'vouch-statement+jwt';
+const jwsMaxBytes = 65_536;
+const listMax = 16;
+const urlMaxLength = 2048;
+const curves = {
+  prime256v1: { alg: 'ES256', digest: 'sha256', pointBytes: 65 },
+  secp384r1: { alg: 'ES384', digest: 'sha384', pointBytes: 97 },
+} as const;
+
+/** What the root signs: `base64url(header).base64url(payload)`, both canonical JSON (RFC 7515 §5.1). Throws `integrity-log` for what readers would refuse. */
+export function statementSigningInput(
+  statement: Statement,
+  rootKeyId: string,
+  alg: StatementAlgorithm,
+): string {
+  assert(/^[0-9a-f]{40}$/.test(rootKeyId), 'root key id of 40 hex');
+  const payload = {
+    trustDomain: statement.trustDomain,
+    sequence: statement.sequence,
+    notAfter: rfc3339(statement.notAfterMs),
+    logKeys: statement.logKeys.map(verifierKey),
+    publicationUrls: statement.publicationUrls,
+  };
+  parsePayload(payload); // what readers refuse is not signed
+  return `${encode({ alg, kid: rootKeyId, typ })}.${encode(payload)}`;
+}
+
+/** The compact JWS of a signing input and its raw r ‖ s signature. */
+export function assembleStatement(signingInput: string, signature: Buffer): string {
+  return `${signingInput}.${signature.toString('base64url')}`;
+}
+
+/**
+ * Opens a statement signed by the root: the algorithm follows from the key, never from the header, which must say the
+ * same; one encoding of everything; unknown members refused. Expiry is the caller's check. Throws `integrity-log`.
+ */
+export function openStatement(jws: string, rootPublicKey: KeyObject): Statement {
+  if (jws.length > jwsMaxBytes) refuse('statement is longer than 65,536 bytes');
+  const { alg, digest, pointBytes } = curveOf(rootPublicKey);
+  const parts = jws.split('.', 4);
+  const [header = '', payload = '', signatureText = ''] = parts;
+  const signature = decodeBase64Url(signatureText);
+  if (parts.length !== 3 || !signature) refuse('statement is not a compact JWS');
+  const kid = keyIdOf(rootPublicKey, pointBytes);
+  if (header !== encode({ alg, kid, typ }))
+    refuse('statement was not made by this root: its header names another key, algorithm or type');
+  const key = { key: rootPublicKey, dsaEncoding: 'ieee-p1363' } as const;
+  if (!verify(digest, Buffer.from(`${header}.${payload}`, 'ascii'), key, signature))
+    refuse('statement has a wrong signature');
+  return parsePayload(decodePayload(payload));
+}
+
+function curveOf(key: KeyObject): (typeof curves)[keyof typeof curves] {
+  assert(key.type === 'public', 'public key of the root');
+  const name = key.asymmetricKeyType === 'ec' ? key.asymmetricKeyDetails?.namedCurve : undefined;
+  if (name === 'prime256v1' || name === 'secp384r1') return curves[name];
+  return refuse('statement needs a root with a P-256 or P-384 key');
+}
+
+/** RFC 7093 method 1: leftmost 160 bits of SHA-256 over the BIT STRING, which ends a DER SPKI. */
+function keyIdOf(key: KeyObject, pointBytes: number): string {
+  const spki = key.export({ format: 'der', type: 'spki' });
+  return hash('sha256', spki.subarray(-pointBytes), 'buffer').toString('hex', 0, 20);
+}
+
+function decodePayload(payload: string): unknown {
+  const text = decodeBase64Url(payload)?.toString('utf8');
+  try {
+    const value = JSON.parse(text ?? '') as Json;
+    // One encoding only: a repeated member, which parsers resolve differently, does not survive this.
+    if (encode(value) === payload) return value;
+  } catch (cause) {
+    throw new VouchError('integrity-log', 'statement payload is not JSON', { cause });
+  }
+  return refuse('statement payload is not canonical JSON');
+}
+
+function parsePayload(value: unknown): Statement {
+  const members = value as Record<string, unknown>;
+  const isShaped =
+    typeof value === 'object' &&
+    value !== null &&
+    Object.keys(members).sort().join() === 'logKeys,notAfter,publicationUrls,sequence,trustDomain';
+  if (!isShaped) refuse('statement payload has missing or unknown members');
+  const { trustDomain, sequence, notAfter, logKeys, publicationUrls } = members;
+  if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence) || sequence < 0)
+    refuse('statement has a malformed sequence');
+  return {
+    trustDomain: trustDomainOf(trustDomain),
+    sequence,
+    notAfterMs: timeOf(notAfter),
+    logKeys: logKeysOf(logKeys),
+    publicationUrls: urlsOf(publicationUrls),
+  };
+}
+
+function trustDomainOf(value: unknown): TrustDomain {
+  try {
+    if (typeof value === 'string') return parseTrustDomain(value);
+  } catch (cause) {
+    throw new VouchError('integrity-log', 'statement has a malformed trust domain', { cause });
+  }
+  return refuse('statement has a malformed trust domain');
+}
+
+function timeOf(value: unknown): number {
+  const timeMs = typeof value === 'string' && value.length === 20 ? Date.parse(value) : Number.NaN;
+  if (!Number.isSafeInteger(timeMs) || rfc3339(timeMs) !== value)
+    refuse('statement has a malformed notAfter');
+  return timeMs;
+}
+
+function logKeysOf(value: unknown): LogKey[] {
+  const keys = textsOf(value, 'log keys').map(parseVerifierKey);
+  const names = new Set(keys.map((key) => `${key.name}+${noteKeyHash(key).toString('hex')}`));
+  if (keys.length === 0 || names.size !== keys.length) refuse('statement has no log key, or one twice');
+  return keys;
+}
+
+function urlsOf(value: unknown): string[] {
+  const urls = textsOf(value, 'publication URLs');
+  if (
+    !urls.every((url) => url.length <= urlMaxLength && /^https?:\/\/[!-~]+$/.test(url) && URL.canParse(url))
+  )
+    refuse('statement has a publication URL that is not http or https');
+  return urls;
+}
+
+function textsOf(value: unknown, what: string): string[] {
+  if (!Array.isArray(value) || value.length > listMax) refuse(`statement has malformed ${what}`);
+  return value.map((item: unknown) =>
+    typeof item === 'string' ? item : refuse(`statement has malformed ${what}`),
+  );
+}
+
+function encode(value: Json): string {
+  return Buffer.from(canonicalJson(value), 'utf8').toString('base64url');
+}
+
+function refuse(detail: string): never {
+  throw new VouchError('integrity-log', detail);
+}
