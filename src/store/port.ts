@@ -1,0 +1,248 @@
+import type { ErrorCode } from '../core/errors.ts';
+import type { Reason } from '../core/reasons.ts';
+import type { RegistrationEntry } from '../core/registration.ts';
+import type { Serial } from '../core/serial.ts';
+import type { SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
+
+/** Who this state belongs to; written by `vouch init`, checked at each start (I10). */
+export interface StateIdentity {
+  stateId: string;
+  trustDomain: TrustDomain;
+  logOrigin: string;
+  /** First byte of every serial. */
+  serialPrefix: number;
+  shardCount: number;
+  createdAtMs: number;
+}
+
+/** A root or issuer. Key ids are 40 hex characters (RFC 7093 method 1). */
+export interface AuthorityRecord {
+  keyId: string;
+  kind: 'root' | 'issuer';
+  state: 'prepared' | 'active' | 'old' | 'tainted' | 'retired';
+  certificateDer: Buffer;
+}
+
+/** Where a certificate came from, kept for `explain` and for revocation by lineage. */
+export interface CertificateRecord {
+  issuerKeyId: string;
+  serial: Serial;
+  spiffeId: SpiffeId;
+  entryId: string | undefined;
+  tokenId: string | undefined;
+  predecessor: Serial | undefined;
+  /** Serial of the enrollment that this one descends from by renewals. */
+  lineage: Serial;
+  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
+  spkiSha256: string;
+  notBeforeMs: number;
+  /** Inclusive (RFC 5280 §4.1.2.5). */
+  notAfterMs: number;
+  tbs: Buffer;
+  /** DER signature value; undefined where a crash left none. */
+  signature: Buffer | undefined;
+  leafIndex: number;
+  issuedAtMs: number;
+  /** Canonical JSON of the decision, and the salt that hides it in the leaf's context. */
+  decision: string;
+  salt: Buffer;
+}
+
+/** A certificate with all that decides at this instant whether it still counts (I7). */
+export interface CertificateStanding extends CertificateRecord {
+  revoked: { revokedAtMs: number; reason: Reason } | undefined;
+  entrySuspended: boolean;
+}
+
+export interface JoinTokenRecord {
+  tokenId: string;
+  entryId: string;
+  usesAllowed: number;
+  usesTaken: number;
+  /** Address ranges in CIDR notation that may use it; empty: any. */
+  cidrs: readonly string[];
+  expiresAtMs: number;
+  createdAtMs: number;
+  createdBy: string;
+  revokedAtMs: number | undefined;
+}
+
+export interface RevocationRecord {
+  issuerKeyId: string;
+  serial: Serial;
+  shard: number;
+  revokedAtMs: number;
+  reason: Reason;
+  operator: string;
+  notAfterMs: number;
+  leafIndex: number;
+  /** The entry's revocationDate, fixed by the first CRL that carried it (I5); Unix seconds. */
+  crlDateSeconds: number | undefined;
+  /** True once it stood on a scheduled CRL whose thisUpdate is past notAfter: it may leave. */
+  mayLeave: boolean;
+}
+
+/** `full`, or a shard's number as text. */
+export type CrlScope = string;
+
+export interface CrlRecord {
+  issuerKeyId: string;
+  scope: CrlScope;
+  crlNumber: bigint;
+  thisUpdateSeconds: number;
+  nextUpdateSeconds: number;
+  /** Made by the schedule, not by a revocation: only such a one lets entries leave (RFC 5280 §3.3). */
+  scheduled: boolean;
+  /** Log size that it covers: every revocation with a smaller index is in it or may have left. */
+  coversTreeSize: number;
+  leafIndex: number;
+  tbs: Buffer;
+  signature: Buffer | undefined;
+}
+
+/** A leaf without its index; the transaction that commits the mutation gives it one. */
+export interface LeafDraft {
+  bytes: Buffer;
+  /** RFC 6962 leaf hash. */
+  hash: Buffer;
+}
+
+/**
+ * One mutation with its leaf (or leaves, in order). All that stands in one item commits or fails together, in a
+ * savepoint of its own inside the batch's transaction.
+ */
+export type Mutation =
+  | {
+      kind: 'certificate';
+      leaf: LeafDraft;
+      certificate: Omit<CertificateRecord, 'leafIndex' | 'signature'>;
+      /** Rechecked in the transaction: entry unchanged and not suspended, predecessor unrevoked, key not blocked. */
+      entryVersion: number | undefined;
+      /** A token's use burnt in the same savepoint (I6). */
+      tokenUse: { tokenId: string; atMs: number } | undefined;
+    }
+  | {
+      kind: 'token';
+      leaf: LeafDraft;
+      token: Omit<JoinTokenRecord, 'usesTaken' | 'revokedAtMs'>;
+      secretSha256: Buffer;
+      entry: RegistrationEntry;
+    }
+  | { kind: 'token-revoked'; leaf: LeafDraft; tokenId: string; atMs: number }
+  | { kind: 'entry-suspended'; leaf: LeafDraft; entryId: string; atMs: number }
+  | { kind: 'entry-resumed'; leaf: LeafDraft; entryId: string }
+  | {
+      kind: 'revocation';
+      leaf: LeafDraft;
+      revocation: Omit<RevocationRecord, 'leafIndex' | 'crlDateSeconds' | 'mayLeave'>;
+      blockKeySha256: string | undefined;
+    }
+  | {
+      kind: 'crl';
+      leaf: LeafDraft;
+      crl: Omit<CrlRecord, 'leafIndex' | 'signature'>;
+      datesFixed: readonly { serial: Serial; crlDateSeconds: number }[];
+    }
+  | { kind: 'authority'; leaf: LeafDraft; authority: AuthorityRecord }
+  /** What the root vouches for from now on; a sequence that does not rise is refused. */
+  | { kind: 'statement'; leaf: LeafDraft; sequence: number; statement: string }
+  | { kind: 'operator'; leaf: LeafDraft };
+
+/**
+ * What became of a mutation: the index of its leaf; a stored certificate that answers the same request (a retry with
+ * the same token and key, I6); or the code it was refused with, nothing of it written.
+ */
+export type MutationOutcome =
+  | { status: 'committed'; leafIndex: number }
+  | { status: 'exists'; certificate: CertificateRecord }
+  | {
+      status: 'refused';
+      code: ErrorCode;
+      detail: string;
+      /** For the log only. */
+      cause?: unknown;
+      /** Of a `revocation` whose serial is revoked already: the revocation that stands. */
+      revocation?: RevocationRecord;
+    };
+
+/** Signatures to keep; a certificate's or a CRL's, by its leaf. */
+export interface StoredSignature {
+  kind: 'certificate' | 'crl';
+  leafIndex: number;
+  signature: Buffer;
+}
+
+/** Lists show the newest first. `after`: the last seen entryId, tokenId, or for certificates leafIndex in decimal. */
+export interface Page {
+  after?: string;
+  limit: number;
+}
+
+/** Reads. All answer from committed state. */
+export interface StoreReader {
+  identity(): StateIdentity;
+  authorities(): AuthorityRecord[];
+  /** The root's newest statement, a compact JWS. */
+  statement(): string | undefined;
+  entry(entryId: string): RegistrationEntry | undefined;
+  /** Entries whose selectors are all among `selectors`, oldest first. */
+  entriesMatching(selectors: readonly string[]): RegistrationEntry[];
+  entries(page: Page & { spiffeId?: SpiffeId }): RegistrationEntry[];
+  tokenBySecret(secretSha256: Buffer): JoinTokenRecord | undefined;
+  token(tokenId: string): JoinTokenRecord | undefined;
+  tokens(page: Page): JoinTokenRecord[];
+  certificate(issuerKeyId: string, serial: Serial): CertificateStanding | undefined;
+  /** By serial alone, for operators; a serial is unique for each issuer only. */
+  certificatesBySerial(serial: Serial): CertificateStanding[];
+  certificates(page: Page & { spiffeId?: SpiffeId; tokenId?: string }): CertificateStanding[];
+  /** Unexpired at `nowMs` and unrevoked, by what they have in common. */
+  liveCertificates(
+    by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
+    nowMs: number,
+  ): CertificateRecord[];
+  /** The certificate that this token and key already got. */
+  certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined;
+  treeSize(): number;
+  /** Leaf hashes of [from, to), 32 bytes each. */
+  leafHashes(from: number, to: number): Buffer[];
+  leaves(from: number, to: number): Buffer[];
+  /** The newest stored checkpoint note. */
+  checkpointNote(): string | undefined;
+  /** Revocations of an issuer that still have to stand on its CRLs, by serial. */
+  revocations(issuerKeyId: string): RevocationRecord[];
+  revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
+  /** The newest signed CRL of each scope. */
+  lastCrls(issuerKeyId: string): CrlRecord[];
+  /** Every stored CRL, oldest first: of each scope the two newest, and the newest signed one. */
+  crls(): CrlRecord[];
+  /** 0 where there is none yet. */
+  lastCrlNumber(issuerKeyId: string): bigint;
+  clockMarkMs(): number;
+  /** Certificates after `leafIndex` order, for verification of a whole state. */
+  certificatesByLeaf(fromLeafIndex: number, limit: number): CertificateRecord[];
+  allRevocations(): RevocationRecord[];
+}
+
+/** Writes: each a whole operation in one transaction of the adapter. */
+export interface Store extends StoreReader {
+  /**
+   * Group commit: each mutation in a savepoint of its own, so that one that fails leaves the batch alone; leaf indices
+   * are given in order, the signatures handed along are stored, and everything is durable when it resolves.
+   */
+  commitBatch(mutations: readonly Mutation[], signed: SignedSoFar): Promise<MutationOutcome[]>;
+  /** Stores signatures and the checkpoint when no batch comes along. */
+  storeSigned(signed: SignedSoFar): Promise<void>;
+  /** Marks revocations that stood on a scheduled CRL past their notAfter as free to leave. */
+  releaseExpired(issuerKeyId: string, serials: readonly Serial[]): Promise<void>;
+  setClockMark(ms: number): Promise<void>;
+  /** False after a failed fsync: nothing can be written until the process is started again. */
+  writable(): boolean;
+  /** Consistent copy of the database in one file, while in use. */
+  backup(file: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface SignedSoFar {
+  signatures: readonly StoredSignature[];
+  checkpointNote: string | undefined;
+}

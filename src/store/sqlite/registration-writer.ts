@@ -1,0 +1,137 @@
+import { VouchError } from '../../core/errors.ts';
+import type { RegistrationEntry } from '../../core/registration.ts';
+import { selectorText } from '../../core/registration.ts';
+import type { Mutation } from '../port.ts';
+import type { Connection } from './connection.ts';
+import type { ReadStatements } from './read-statements.ts';
+
+type Kind<K extends Mutation['kind']> = Extract<Mutation, { kind: K }>;
+
+/** Writes join tokens, registration entries and authorities. Throws VouchErrors as refusals. */
+export class RegistrationWriter {
+  readonly #statements: ReturnType<typeof prepareRegistration>;
+  readonly #reads: ReadStatements;
+
+  constructor(db: Connection, reads: ReadStatements) {
+    this.#statements = prepareRegistration(db);
+    this.#reads = reads;
+  }
+
+  /** A token with its entry; one that exists must be as the caller saw it. */
+  createToken({ token, secretSha256, entry }: Kind<'token'>): undefined {
+    if (token.entryId !== entry.entryId) throw new Error('a token names its entry');
+    // Asked in the transaction: a revocation by identity may have suspended it while this one waited.
+    if (this.#statements.suspendedOf.get(entry.spiffeId) !== undefined)
+      throw new VouchError('denied-suspended', `${entry.spiffeId} is suspended: resume it first`);
+    const stored = this.#reads.entry.get(entry.entryId);
+    if (stored === undefined) this.#insertEntry(entry);
+    else if (stored.suspended_at_ms !== null)
+      throw new VouchError(
+        'denied-suspended',
+        `the registration entry ${entry.entryId} is suspended: resume it first`,
+      );
+    else if (stored.version !== entry.version)
+      throw new VouchError(
+        'policy-entry-changed',
+        `the registration entry ${entry.entryId} changed meanwhile: try again`,
+      );
+    this.#statements.insertToken.run(
+      token.tokenId,
+      secretSha256,
+      token.entryId,
+      token.usesAllowed,
+      JSON.stringify(token.cidrs),
+      token.expiresAtMs,
+      token.createdAtMs,
+      token.createdBy,
+    );
+  }
+
+  revokeToken({ tokenId, atMs }: Kind<'token-revoked'>): undefined {
+    if (this.#reads.tokenNumber.get(tokenId) === undefined)
+      throw new VouchError('request-not-found', `no join token ${JSON.stringify(tokenId)}`);
+    if (this.#statements.revokeToken.run(atMs, tokenId).changes === 0)
+      throw new VouchError('policy-conflict', `join token ${tokenId} is revoked already`);
+  }
+
+  suspend({ entryId, atMs }: Kind<'entry-suspended'>): undefined {
+    this.#requireEntry(entryId);
+    if (this.#statements.suspend.run(atMs, entryId).changes === 0)
+      throw new VouchError('policy-conflict', `the registration entry ${entryId} is suspended already`);
+  }
+
+  resume({ entryId }: Kind<'entry-resumed'>): undefined {
+    this.#requireEntry(entryId);
+    if (this.#statements.resume.run(entryId).changes === 0)
+      throw new VouchError('policy-conflict', `the registration entry ${entryId} is not suspended`);
+  }
+
+  /** A new authority, or the new state (or certificate) of a known one; what kind it is never changes. */
+  putAuthority({ authority }: Kind<'authority'>): undefined {
+    const { keyId, kind, state, certificateDer } = authority;
+    const stored = this.#reads.authority.get(keyId);
+    if (stored === undefined) this.#statements.insertAuthority.run(keyId, kind, state, certificateDer);
+    else if (stored.kind !== kind)
+      throw new VouchError('policy-conflict', `the authority ${keyId} is of kind ${stored.kind}`);
+    else this.#statements.updateAuthority.run(state, certificateDer, keyId);
+  }
+
+  #requireEntry(entryId: string): void {
+    if (this.#reads.entryNumber.get(entryId) === undefined)
+      throw new VouchError('request-not-found', `no registration entry ${JSON.stringify(entryId)}`);
+  }
+
+  #insertEntry(entry: RegistrationEntry): void {
+    const selectors = new Set(entry.selectors.map(selectorText));
+    const { lastInsertRowid } = this.#statements.insertEntry.run(
+      entry.entryId,
+      entry.spiffeId,
+      JSON.stringify(entry.selectors),
+      selectors.size,
+      JSON.stringify(entry.dnsNames),
+      JSON.stringify(entry.ipAddresses),
+      JSON.stringify(entry.allowedClients),
+      entry.profile,
+      entry.lifetimeSeconds ?? null,
+      entry.version,
+      entry.suspendedAtMs ?? null,
+      entry.createdAtMs,
+    );
+    for (const selector of selectors) this.#statements.insertSelector.run(selector, lastInsertRowid);
+  }
+}
+
+function prepareRegistration(db: Connection) {
+  return {
+    insertEntry: db.prepare<unknown[]>(
+      `INSERT INTO entries (entry_id, spiffe_id, selectors, selector_count, dns_names, ip_addresses, allowed_clients, profile,
+         lifetime_seconds, version, suspended_at_ms, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    insertSelector: db.prepare<[string, number | bigint]>(
+      'INSERT INTO entry_selectors (selector, entry_number) VALUES (?, ?)',
+    ),
+    // Each change raises the version, so that what was decided by the entry as it was is decided again.
+    suspend: db.prepare<[number, string]>(
+      'UPDATE entries SET suspended_at_ms = ?, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NULL',
+    ),
+    resume: db.prepare<[string]>(
+      'UPDATE entries SET suspended_at_ms = NULL, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NOT NULL',
+    ),
+    suspendedOf: db.prepare<[string]>(
+      'SELECT 1 FROM entries WHERE spiffe_id = ? AND suspended_at_ms IS NOT NULL LIMIT 1',
+    ),
+    insertToken: db.prepare<unknown[]>(
+      `INSERT INTO join_tokens (token_id, secret_sha256, entry_number, uses_allowed, uses_taken, cidrs, expires_at_ms, created_at_ms, created_by)
+       VALUES (?, ?, (SELECT entry_number FROM entries WHERE entry_id = ?), ?, 0, ?, ?, ?, ?)`,
+    ),
+    revokeToken: db.prepare<[number, string]>(
+      'UPDATE join_tokens SET revoked_at_ms = ? WHERE token_id = ? AND revoked_at_ms IS NULL',
+    ),
+    insertAuthority: db.prepare<[string, string, string, Buffer]>(
+      'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)',
+    ),
+    updateAuthority: db.prepare<[string, Buffer, string]>(
+      'UPDATE authorities SET state = ?, certificate_der = ? WHERE key_id = ?',
+    ),
+  };
+}

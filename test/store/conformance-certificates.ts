@@ -1,0 +1,224 @@
+import { expect, it } from 'vitest';
+import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
+import type { Current } from './conformance.ts';
+import {
+  certificateMutation,
+  committed,
+  entry,
+  freshSerial,
+  hourMs,
+  issuerKeyId,
+  leaf,
+  nothingSigned,
+  otherIssuerKeyId,
+  redemption,
+  refused,
+  renewal,
+  revocationMutation,
+  startMs,
+  tokenMutation,
+} from './fixture.ts';
+
+export function certificateConformance(current: Current): void {
+  it('gives back every field of a certificate, and how it stands', async () => {
+    const token = tokenMutation();
+    await committed(current.store, token);
+    const mutation = redemption(token);
+    const leafIndex = await committed(current.store, mutation);
+    const { issuerKeyId: issuer, serial } = mutation.certificate;
+    const standing = current.store.certificate(issuer, serial);
+    expect(standing).toEqual({
+      ...mutation.certificate,
+      leafIndex,
+      signature: undefined,
+      revoked: undefined,
+      entrySuspended: false,
+    });
+    expect(current.store.certificatesBySerial(serial)).toEqual([standing]);
+    expect(current.store.certificate(otherIssuerKeyId, serial)).toBeUndefined();
+    const next = renewal(mutation);
+    await committed(current.store, next);
+    expect(current.store.certificate(issuer, next.certificate.serial)).toMatchObject({
+      predecessor: serial,
+      lineage: serial,
+    });
+  });
+
+  it('I2 gives a serial once for an issuer, in one batch and later', async () => {
+    const { serial } = certificateMutation().certificate;
+    const twins = [certificateMutation({ serial }), certificateMutation({ serial })];
+    expect(await current.store.commitBatch(twins, nothingSigned)).toMatchObject([
+      { status: 'committed', leafIndex: 0 },
+      { status: 'refused', code: 'policy-conflict' },
+    ]);
+    expect(await refused(current.store, certificateMutation({ serial }))).toBe('policy-conflict');
+    await committed(current.store, certificateMutation({ serial, issuerKeyId: otherIssuerKeyId }));
+    expect(current.store.certificatesBySerial(serial).map((found) => found.issuerKeyId)).toEqual([
+      issuerKeyId,
+      otherIssuerKeyId,
+    ]);
+  });
+
+  it('I2 never gives a serial that is known as revoked', async () => {
+    const mutation = certificateMutation();
+    await committed(current.store, revocationMutation(mutation.certificate));
+    expect(await refused(current.store, mutation)).toBe('policy-conflict');
+  });
+
+  it('refuses an entry that is gone or changed since the request was prepared', async () => {
+    expect(
+      await refused(current.store, { ...certificateMutation({ entryId: 'e_gone' }), entryVersion: 1 }),
+    ).toBe('policy-entry-changed');
+    const token = tokenMutation({ token: { usesAllowed: 2 } });
+    await committed(current.store, token);
+    expect(await refused(current.store, redemption(token, { entryVersion: 2 }))).toBe('policy-entry-changed');
+    expect(current.store.token(token.token.tokenId)?.usesTaken).toBe(0);
+    await committed(current.store, redemption(token));
+  });
+
+  it('I7 refuses a suspended entry, also in the batch that suspends it, until it is resumed', async () => {
+    const token = tokenMutation({ token: { usesAllowed: 9 } });
+    const first = redemption(token);
+    await current.store.commitBatch([token, first], nothingSigned);
+    const { entryId } = token.entry;
+    const outcomes = await current.store.commitBatch(
+      [
+        renewal(first),
+        { kind: 'entry-suspended', leaf: leaf(), entryId, atMs: startMs },
+        renewal(first),
+        redemption(token),
+      ],
+      nothingSigned,
+    );
+    expect(outcomes).toMatchObject([
+      { status: 'committed' },
+      { status: 'committed' },
+      { status: 'refused', code: 'denied-suspended' },
+      { status: 'refused', code: 'denied-suspended' },
+    ]);
+    expect(current.store.certificate(issuerKeyId, first.certificate.serial)).toMatchObject({
+      entrySuspended: true,
+    });
+    await committed(current.store, { kind: 'entry-resumed', leaf: leaf(), entryId });
+    expect(current.store.certificate(issuerKeyId, first.certificate.serial)).toMatchObject({
+      entrySuspended: false,
+    });
+    expect(await refused(current.store, renewal(first)), 'decided before the change').toBe(
+      'policy-entry-changed',
+    );
+    const version = current.store.entry(entryId)?.version;
+    expect(version).toBe(3);
+    await committed(current.store, { ...renewal(first), entryVersion: version });
+  });
+
+  it('I7 refuses to renew what is revoked, also when the batch revokes it first', async () => {
+    const token = tokenMutation();
+    const first = redemption(token);
+    await current.store.commitBatch([token, first], nothingSigned);
+    const outcomes = await current.store.commitBatch(
+      [renewal(first), revocationMutation(first.certificate), renewal(first)],
+      nothingSigned,
+    );
+    expect(outcomes).toMatchObject([
+      { status: 'committed' },
+      { status: 'committed' },
+      { status: 'refused', code: 'denied-revoked' },
+    ]);
+  });
+
+  it('renews only what it knows, within its lineage', async () => {
+    const token = tokenMutation();
+    const first = redemption(token);
+    await current.store.commitBatch([token, first], nothingSigned);
+    expect(await refused(current.store, renewal(first, { predecessor: freshSerial() }))).toBe(
+      'denied-certificate',
+    );
+    expect(await refused(current.store, renewal(first, { lineage: freshSerial() }))).toBe('internal');
+  });
+
+  it('refuses a key that was blocked by a revocation, for every name', async () => {
+    const first = certificateMutation();
+    await committed(current.store, first);
+    const { spkiSha256 } = first.certificate;
+    await committed(
+      current.store,
+      revocationMutation(first.certificate, { reason: 'keyCompromise', blockKeySha256: spkiSha256 }),
+    );
+    expect(await refused(current.store, certificateMutation({ spkiSha256 }))).toBe('policy-key-blocked');
+    const token = tokenMutation();
+    await committed(current.store, token);
+    expect(await refused(current.store, redemption(token, { spkiSha256 }))).toBe('policy-key-blocked');
+    expect(current.store.token(token.token.tokenId)?.usesTaken).toBe(0);
+  });
+
+  it('finds live certificates by what they have in common: unexpired, unrevoked', async () => {
+    const token = tokenMutation({ token: { usesAllowed: 9 } });
+    const [enrolled, sibling] = [redemption(token), redemption(token)];
+    const renewed = renewal(enrolled, { notAfterMs: startMs + 2 * hourMs });
+    const again = renewal(renewed, { notAfterMs: startMs + 3 * hourMs });
+    const foreign = certificateMutation({ spiffeId: parseSpiffeId('spiffe://example.test/billing') });
+    await current.store.commitBatch([token, enrolled, sibling, renewed, again, foreign], nothingSigned);
+    const live = (by: Parameters<typeof current.store.liveCertificates>[0], nowMs: number) =>
+      current.store.liveCertificates(by, nowMs).map(({ serial }) => serial);
+    const [a, b, c, d] = [enrolled, sibling, renewed, again].map(({ certificate }) => certificate.serial);
+    const { spiffeId, entryId, tokenId } = enrolled.certificate;
+    expect(live({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, c, d]);
+    for (const by of [{ spiffeId }, { entryId: entryId ?? '' }, { tokenId: tokenId ?? '' }])
+      expect(live(by, startMs)).toEqual([a, b, c, d]);
+    const { notAfterMs } = enrolled.certificate;
+    expect(live({ spiffeId }, notAfterMs), 'notAfter is inclusive').toEqual([a, b, c, d]);
+    expect(live({ spiffeId }, notAfterMs + 1)).toEqual([c, d]);
+    await committed(current.store, revocationMutation(renewed.certificate));
+    expect(live({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, d]);
+    expect(live({ lineage: renewed.certificate.serial }, startMs), 'no lineage starts there').toEqual([]);
+    expect(live({ tokenId: 't_none' }, startMs)).toEqual([]);
+    expect(current.store.liveCertificates({ tokenId: tokenId ?? '' }, startMs)[0]).toMatchObject({
+      entryId,
+      tokenId,
+    });
+  });
+
+  it('lists certificates newest first, page by page', async () => {
+    const token = tokenMutation({ token: { usesAllowed: 9 } });
+    const mine = Array.from({ length: 4 }, () => redemption(token));
+    const other = certificateMutation({ spiffeId: parseSpiffeId('spiffe://example.test/billing') });
+    await current.store.commitBatch([token, ...mine, other], nothingSigned);
+    const { spiffeId, tokenId } = mine[0]?.certificate ?? {};
+    const walk = (filter: object) => {
+      const seen: number[] = [];
+      for (let after: string | undefined; ; after = String(seen.at(-1))) {
+        const page = current.store.certificates({
+          limit: 2,
+          ...filter,
+          ...(after === undefined ? {} : { after }),
+        });
+        seen.push(...page.map(({ leafIndex }) => leafIndex));
+        if (page.length < 2) return seen;
+      }
+    };
+    expect(walk({})).toEqual([5, 4, 3, 2, 1]);
+    for (const filter of [{ spiffeId }, { tokenId }, { spiffeId, tokenId }])
+      expect(walk(filter)).toEqual([4, 3, 2, 1]);
+    expect(walk({ tokenId, spiffeId: other.certificate.spiffeId })).toEqual([]);
+    for (const after of ['', '-1', 'x', '01', '1e3'])
+      expect(() => current.store.certificates({ limit: 1, after })).toThrow(
+        expect.objectContaining({ code: 'request-malformed' }),
+      );
+    for (const limit of [0, -1, 1.5])
+      expect(() => current.store.certificates({ limit })).toThrow(
+        expect.objectContaining({ code: 'request-malformed' }),
+      );
+  });
+
+  it('gives certificates of a stretch of the log', async () => {
+    const batch = [
+      certificateMutation(),
+      tokenMutation({ entry: entry() }),
+      certificateMutation(),
+      certificateMutation(),
+    ];
+    await current.store.commitBatch(batch, nothingSigned);
+    expect(current.store.certificatesByLeaf(0, 2).map(({ leafIndex }) => leafIndex)).toEqual([0, 2]);
+    expect(current.store.certificatesByLeaf(3, 2).map(({ leafIndex }) => leafIndex)).toEqual([3]);
+  });
+}

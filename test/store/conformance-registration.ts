@@ -1,0 +1,142 @@
+import { randomBytes } from 'node:crypto';
+import { expect, it } from 'vitest';
+import type { RegistrationEntry, Selector } from '../../src/core/registration.ts';
+import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
+import type { AuthorityRecord, Store } from '../../src/store/port.ts';
+import type { Current } from './conformance.ts';
+import {
+  committed,
+  entry,
+  issuerKeyId,
+  leaf,
+  otherIssuerKeyId,
+  refused,
+  startMs,
+  tokenMutation,
+} from './fixture.ts';
+
+export function registrationConformance(current: Current): void {
+  it('gives back every field of an entry', async () => {
+    const plain = entry();
+    const odd = entry({
+      selectors: [selector('unix:uid', '1000'), selector('unix', 'uid:1000'), selector('x', 'é ☃ "\\\u0000')],
+      dnsNames: [],
+      ipAddresses: ['2001:db8::1'],
+      lifetimeSeconds: 600,
+      version: 4,
+      suspendedAtMs: startMs + 1,
+    });
+    await store(current.store, plain, odd);
+    expect(current.store.entry(plain.entryId)).toEqual(plain);
+    expect(current.store.entry(odd.entryId)).toEqual(odd);
+    expect(current.store.entry('e_none')).toBeUndefined();
+  });
+
+  it('finds the entries whose selectors are all shown, oldest first', async () => {
+    const [a, b, c] = [selector('unix', 'uid:1'), selector('unix', 'gid:2'), selector('k8s', 'ns:x')];
+    const young = entry({ selectors: [a], createdAtMs: startMs + 10 });
+    const both = entry({ selectors: [a, b], createdAtMs: startMs + 1 });
+    const repeated = entry({ selectors: [b, b], createdAtMs: startMs + 2 });
+    const none = entry({ selectors: [] });
+    await store(current.store, young, both, repeated, none);
+    const matching = (...shown: Selector[]) =>
+      current.store
+        .entriesMatching(shown.map(({ type, value }) => `${type}:${value}`))
+        .map(({ entryId }) => entryId);
+    expect(matching(a)).toEqual([young.entryId]);
+    expect(matching(b, b)).toEqual([repeated.entryId]);
+    expect(matching(c, b, a)).toEqual([both.entryId, repeated.entryId, young.entryId]);
+    expect(matching(c)).toEqual([]);
+    expect(matching(), 'no selectors: nobody, not even an entry without any').toEqual([]);
+  });
+
+  it('matches selectors byte for byte', async () => {
+    await store(current.store, entry({ selectors: [selector('unix', 'path:/A')] }));
+    for (const shown of ['unix:path:/a', 'unix:path:/A ', 'unix:path:/%', 'unix:path:/A\u0000'])
+      expect(current.store.entriesMatching([shown])).toEqual([]);
+    expect(current.store.entriesMatching(['unix:path:/A']).length).toBe(1);
+  });
+
+  it('lists entries newest first, by SPIFFE ID, page by page', async () => {
+    const billing = parseSpiffeId('spiffe://example.test/billing');
+    const all = [
+      entry({ entryId: 'e_2' }),
+      entry({ entryId: 'e_1', spiffeId: billing }),
+      entry({ entryId: 'e_3' }),
+    ];
+    await store(current.store, ...all);
+    const ids = (page: Parameters<Store['entries']>[0]) =>
+      current.store.entries(page).map(({ entryId }) => entryId);
+    expect(ids({ limit: 2 })).toEqual(['e_3', 'e_1']);
+    expect(ids({ limit: 2, after: 'e_1' })).toEqual(['e_2']);
+    expect(ids({ limit: 5, spiffeId: billing })).toEqual(['e_1']);
+    expect(ids({ limit: 5, spiffeId: billing, after: 'e_1' })).toEqual([]);
+    expect(() => ids({ limit: 1, after: 'e_none' })).toThrow(
+      expect.objectContaining({ code: 'request-malformed' }),
+    );
+  });
+
+  it('suspends and resumes once each, raising the version', async () => {
+    const { entryId } = entry();
+    await store(current.store, entry({ entryId }));
+    const suspend = { kind: 'entry-suspended' as const, leaf: leaf(), entryId, atMs: startMs + 3 };
+    const resume = { kind: 'entry-resumed' as const, leaf: leaf(), entryId };
+    expect(await refused(current.store, resume)).toBe('policy-conflict');
+    await committed(current.store, suspend);
+    expect(current.store.entry(entryId)).toMatchObject({ suspendedAtMs: startMs + 3, version: 2 });
+    expect(await refused(current.store, { ...suspend, atMs: startMs + 4 })).toBe('policy-conflict');
+    await committed(current.store, resume);
+    expect(current.store.entry(entryId)).toMatchObject({ suspendedAtMs: undefined, version: 3 });
+    expect(await refused(current.store, { ...suspend, entryId: 'e_none' })).toBe('request-not-found');
+    expect(await refused(current.store, { ...resume, entryId: 'e_none' })).toBe('request-not-found');
+  });
+
+  it('keeps authorities in the order they came, through their states', async () => {
+    const root: AuthorityRecord = {
+      keyId: otherIssuerKeyId,
+      kind: 'root',
+      state: 'active',
+      certificateDer: randomBytes(300),
+    };
+    const issuer: AuthorityRecord = {
+      keyId: issuerKeyId,
+      kind: 'issuer',
+      state: 'prepared',
+      certificateDer: randomBytes(300),
+    };
+    for (const authority of [root, issuer, { ...issuer, state: 'active' as const }])
+      await committed(current.store, { kind: 'authority', leaf: leaf(), authority });
+    expect(current.store.authorities()).toEqual([root, { ...issuer, state: 'active' }]);
+    expect(
+      await refused(current.store, {
+        kind: 'authority',
+        leaf: leaf(),
+        authority: { ...issuer, kind: 'root' },
+      }),
+    ).toBe('policy-conflict');
+  });
+
+  it('keeps the newest statement, of a sequence that only rises', async () => {
+    expect(current.store.statement()).toBeUndefined();
+    const state = (sequence: number) => ({
+      kind: 'statement' as const,
+      leaf: leaf(),
+      sequence,
+      statement: `jws ${sequence}`,
+    });
+    await committed(current.store, state(3));
+    for (const sequence of [3, 2, 0])
+      expect(await refused(current.store, state(sequence))).toBe('policy-conflict');
+    await committed(current.store, state(7));
+    expect((await current.harness.reopen()).statement()).toBe('jws 7');
+  });
+}
+
+function selector(type: string, value: string): Selector {
+  return { type, value };
+}
+
+/** Entries come with their tokens. */
+async function store(target: Store, ...entries: RegistrationEntry[]): Promise<void> {
+  for (const each of entries) await committed(target, tokenMutation({ entry: each }));
+}

@@ -1,0 +1,4 @@
+import { storeConformance } from '../conformance.ts';
+import { sqliteHarness } from './state.ts';
+
+storeConformance('SQLite', sqliteHarness);

@@ -1,0 +1,179 @@
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { connect } from '../../../src/store/sqlite/connection.ts';
+import { defaultMigrations, migrate, readMigrations } from '../../../src/store/sqlite/migrations.ts';
+import { createSqliteStore, openSqliteStore } from '../../../src/store/sqlite/store.ts';
+import { committed, identity, operatorMutation } from '../fixture.ts';
+import { temporaryDirectory } from './state.ts';
+
+let directory: ReturnType<typeof temporaryDirectory>;
+let file: string;
+let migrations: string;
+let shipped: number;
+
+beforeEach(() => {
+  directory = temporaryDirectory();
+  file = join(directory.path, 'vouch.db');
+  migrations = join(directory.path, 'migrations');
+  mkdirSync(migrations);
+  cpSync(defaultMigrations(), migrations, { recursive: true });
+  shipped = readMigrations(migrations).length;
+});
+afterEach(() => directory.remove());
+
+/** Adds the SQL file that comes `ahead` after the shipped ones. */
+function add(name: string, sql: string, ahead = 1): string {
+  const path = join(migrations, `${String(shipped + ahead).padStart(4, '0')}_${name}.sql`);
+  writeFileSync(path, sql);
+  return path;
+}
+
+async function stateWithOneLeaf(): Promise<void> {
+  const store = createSqliteStore(file, identity, { migrations });
+  await committed(store, operatorMutation());
+  await store.close();
+}
+
+describe('migrations', () => {
+  it('are plain SQL files, numbered from 0001 on', () => {
+    expect(readMigrations(defaultMigrations())[0]).toMatchObject({ version: 1, name: '0001_initial.sql' });
+  });
+
+  it.each([
+    ['a gap', () => add('later', 'SELECT 1', 2)],
+    ['a duplicate', () => writeFileSync(join(migrations, '0001_again.sql'), 'SELECT 1')],
+    ['a misnamed file', () => writeFileSync(join(migrations, '2_short.sql'), 'SELECT 1')],
+    ['a file before the first', () => writeFileSync(join(migrations, '0000_zero.sql'), 'SELECT 1')],
+  ])('refuse %s', async (_what, spoil) => {
+    await stateWithOneLeaf();
+    spoil();
+    const refusal = expect.objectContaining({ code: 'config-schema' });
+    expect(() => openSqliteStore(file, { migrations })).toThrow(refusal);
+    await expect(migrate(file, { migrations })).rejects.toEqual(refusal);
+  });
+
+  it('ignore other files', async () => {
+    writeFileSync(join(migrations, 'README.md'), 'hello');
+    await stateWithOneLeaf();
+    expect(readMigrations(migrations).length).toBe(shipped);
+  });
+
+  it('note their checksums in the database', async () => {
+    await stateWithOneLeaf();
+    const db = connect(file);
+    const rows = db.prepare('SELECT version, name, sha256 FROM schema_migrations ORDER BY version').all();
+    db.close();
+    expect(rows).toEqual(
+      readMigrations(migrations).map(({ version, name, sha256 }) => ({ version, name, sha256 })),
+    );
+  });
+
+  it('refuse a database after an applied file was changed, by one byte', async () => {
+    await stateWithOneLeaf();
+    const path = join(migrations, '0001_initial.sql');
+    writeFileSync(path, `${readFileSync(path, 'utf8')}\n`);
+    const refusal = expect.objectContaining({
+      code: 'config-schema',
+      message: expect.stringContaining('0001_initial.sql'),
+    });
+    expect(() => openSqliteStore(file, { migrations })).toThrow(refusal);
+    expect(() => openSqliteStore(file, { migrations, readonly: true })).toThrow(refusal);
+    await expect(migrate(file, { migrations })).rejects.toEqual(refusal);
+  });
+
+  it('I10 an older schema is refused, saying what to run', async () => {
+    await stateWithOneLeaf();
+    add('next', 'CREATE TABLE extra (a INTEGER) STRICT');
+    expect(() => openSqliteStore(file, { migrations })).toThrow(
+      expect.objectContaining({ code: 'config-schema', message: expect.stringContaining('vouch migrate') }),
+    );
+  });
+
+  it('I10 a newer schema is refused, also by migrate', async () => {
+    add('next', 'CREATE TABLE extra (a INTEGER) STRICT');
+    await stateWithOneLeaf();
+    const refusal = expect.objectContaining({
+      code: 'config-schema',
+      message: expect.stringContaining('newer'),
+    });
+    expect(() => openSqliteStore(file)).toThrow(refusal);
+    await expect(migrate(file)).rejects.toEqual(refusal);
+  });
+});
+
+describe('migrate', () => {
+  it('copies the database first and then applies what is pending', async () => {
+    await stateWithOneLeaf();
+    add('extra', 'CREATE TABLE extra (a INTEGER NOT NULL) STRICT; INSERT INTO extra VALUES (7);');
+    add('more', 'UPDATE extra SET a = a + 1', 2);
+    const report = await migrate(file, { migrations });
+    const [one, two] = [shipped + 1, shipped + 2].map((version) => String(version).padStart(4, '0'));
+    expect(report).toEqual({
+      fromVersion: shipped,
+      toVersion: shipped + 2,
+      applied: [`${one}_extra.sql`, `${two}_more.sql`],
+      backup: `${file}.schema-${String(shipped).padStart(4, '0')}.bak`,
+    });
+    const store = openSqliteStore(file, { migrations });
+    expect(store.treeSize()).toBe(1);
+    await store.close();
+    expect(statSync(report.backup ?? '').mode & 0o777).toBe(0o600);
+    const copy = openSqliteStore(report.backup ?? '', { readonly: true });
+    expect([copy.identity(), copy.treeSize()]).toEqual([identity, 1]);
+    await copy.close();
+  });
+
+  it('does nothing, and no copy, where nothing is pending', async () => {
+    await stateWithOneLeaf();
+    expect(await migrate(file, { migrations })).toEqual({
+      fromVersion: shipped,
+      toVersion: shipped,
+      applied: [],
+      backup: undefined,
+    });
+    expect(readdirSync(directory.path).filter((name) => name.endsWith('.bak'))).toEqual([]);
+  });
+
+  it.each([
+    ['fails half way', 'CREATE TABLE extra (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1);'],
+    ['breaks a reference', "INSERT INTO entry_selectors (selector, entry_number) VALUES ('x:y', 99);"],
+    ['ends the transaction', 'CREATE TABLE extra (a INTEGER) STRICT; ROLLBACK;'],
+  ])('changes nothing where a file %s, and tells the copy', async (_what, sql) => {
+    await stateWithOneLeaf();
+    add('good', 'CREATE TABLE good (a INTEGER) STRICT');
+    add('bad', sql, 2);
+    await expect(migrate(file, { migrations })).rejects.toMatchObject({
+      code: 'config-schema',
+      message: expect.stringContaining('.bak'),
+    });
+    await expect(migrate(file, { migrations })).rejects.toMatchObject({
+      message: expect.stringContaining('.2.bak'),
+    });
+    const db = connect(file);
+    const tables = db.prepare<[], string>('SELECT name FROM sqlite_master').pluck().all();
+    db.close();
+    expect(tables).not.toContain('extra');
+    expect(tables).not.toContain('good');
+    expect(openSqliteStore(file).treeSize()).toBe(1);
+  });
+
+  it('may rebuild a table that others refer to', async () => {
+    await stateWithOneLeaf();
+    add(
+      'rebuild',
+      `CREATE TABLE blocked_new (spki_sha256 TEXT PRIMARY KEY, leaf_index INTEGER NOT NULL REFERENCES revocations, why TEXT) STRICT;
+       INSERT INTO blocked_new SELECT spki_sha256, leaf_index, NULL FROM blocked_keys;
+       DROP TABLE blocked_keys;
+       ALTER TABLE blocked_new RENAME TO blocked_keys;`,
+    );
+    await migrate(file, { migrations });
+    await openSqliteStore(file, { migrations }).close();
+  });
+
+  it('refuses what is missing or foreign', async () => {
+    await expect(migrate(file)).rejects.toMatchObject({ code: 'config-state' });
+    writeFileSync(file, '');
+    await expect(migrate(file)).rejects.toMatchObject({ code: 'config-state' });
+  });
+});
