@@ -1,0 +1,195 @@
+// Makes one SoftHSM token in a directory of its own. No dependencies; plain Node from version 18 on.
+import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const usage = 'usage: hsm-sim/new-token --dir DIR --label LABEL [--json]';
+
+/** Where distributions put SoftHSM's PKCS#11 module; Debian's stable link first. */
+const modulePaths = [
+  '/usr/lib/softhsm/libsofthsm2.so',
+  '/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib64/pkcs11/libsofthsm2.so',
+  '/usr/lib64/softhsm/libsofthsm2.so',
+  '/usr/local/lib/softhsm/libsofthsm2.so',
+];
+
+class Refusal extends Error {
+  constructor(exitCode, message) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+main().catch((error) => {
+  process.stderr.write(`new-token: ${error.message}\n`);
+  process.exitCode = error instanceof Refusal ? error.exitCode : 1;
+});
+
+async function main() {
+  const { dir, label, json } = readArguments();
+  const module = findModule();
+  const files = createFiles(dir);
+  const environment = { SOFTHSM2_CONF: files.config };
+  const userPin = newPin();
+  let tokenSerial;
+  try {
+    writeFileSync(files.pin, `${userPin}\n`, { mode: 0o600, flag: 'wx', flush: true });
+    // The security officer's PIN is kept nowhere: all it could do is reset the user PIN of this simulated token.
+    await initToken({ label, soPin: newPin(), userPin, environment });
+    tokenSerial = readSerial(label, environment);
+    syncTree(dir);
+  } catch (error) {
+    for (const made of [files.pin, files.tokens, files.config])
+      rmSync(made, { recursive: true, force: true });
+    throw error;
+  }
+  const made = { module, tokenLabel: label, tokenSerial, pinFile: files.pin, environment };
+  process.stdout.write(json ? `${JSON.stringify(made)}\n` : yamlBlock(made));
+}
+
+function readArguments() {
+  const options = {
+    dir: { type: 'string' },
+    label: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  };
+  let values;
+  try {
+    ({ values } = parseArgs({ options }));
+  } catch (error) {
+    throw new Refusal(2, `${error.message}; ${usage}`);
+  }
+  if (!values.dir || !values.label) throw new Refusal(2, usage);
+  // What the label may hold also keeps it harmless in the command that script(1) hands to a shell.
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/.test(values.label))
+    throw new Refusal(2, 'the label takes 1 to 32 of A-Z a-z 0-9 . _ - and starts with a letter or digit');
+  const dir = resolve(values.dir);
+  if (/[\r\n]/.test(dir)) throw new Refusal(2, 'the directory name must not hold line breaks');
+  return { dir, label: values.label, json: values.json };
+}
+
+function findModule() {
+  const module = modulePaths.find((path) => existsSync(path));
+  if (!module || !onPath('softhsm2-util'))
+    throw new Refusal(1, "SoftHSM is missing; install Debian's package softhsm2 (apt-get install softhsm2)");
+  if (!onPath('script')) throw new Refusal(1, "script(1) is missing; install Debian's package bsdutils");
+  return module;
+}
+
+function onPath(program) {
+  return (process.env.PATH ?? '')
+    .split(':')
+    .some((folder) => folder !== '' && existsSync(join(folder, program)));
+}
+
+function createFiles(dir) {
+  const config = join(dir, 'softhsm2.conf');
+  if (existsSync(config) || existsSync(join(dir, 'pin')))
+    throw new Refusal(1, `${dir} already holds a token; choose another directory`);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const tokens = join(dir, 'tokens');
+  mkdirSync(tokens, { mode: 0o700 });
+  const lines = [
+    `directories.tokendir = ${tokens}`,
+    'objectstore.backend = file',
+    'log.level = ERROR',
+    'slots.removable = false',
+  ];
+  writeFileSync(config, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' });
+  return { config, tokens, pin: join(dir, 'pin') };
+}
+
+/** 128 random bits in characters that every PIN pad and shell takes. */
+function newPin() {
+  return randomBytes(16).toString('hex');
+}
+
+/**
+ * softhsm2-util takes PINs in argv, where every user of the machine can read them, or asks for them on a terminal:
+ * script(1) gives it one, and each PIN is typed after its prompt.
+ */
+function initToken({ label, soPin, userPin, environment }) {
+  const command = `softhsm2-util --init-token --free --label ${label}`;
+  const answers = [soPin, soPin, userPin, userPin];
+  return new Promise((done, failed) => {
+    const child = spawn('script', ['-qefc', command, '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment, SHELL: '/bin/sh', LC_ALL: 'C' },
+    });
+    let said = '';
+    let answered = 0;
+    const hear = (bytes) => {
+      said += bytes;
+      const asked = said.match(/Please (?:re)?enter[^:\n]*PIN: /g)?.length ?? 0;
+      while (answered < Math.min(asked, answers.length)) child.stdin.write(`${answers[answered++]}\n`);
+    };
+    child.stdout.on('data', hear);
+    child.stderr.on('data', hear);
+    child.stdin.on('error', () => {});
+    const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+    child.on('error', failed);
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      if (code === 0) done();
+      else failed(new Refusal(1, `softhsm2-util could not make the token: ${lastLine(said)}`));
+    });
+  });
+}
+
+function lastLine(text) {
+  return text.replaceAll('\r', '').trim().split('\n').at(-1) || 'no answer';
+}
+
+function readSerial(label, environment) {
+  const shown = spawnSync('softhsm2-util', ['--show-slots'], {
+    encoding: 'utf8',
+    env: { ...process.env, ...environment, LC_ALL: 'C' },
+  });
+  const slots = (shown.stdout ?? '').split(/^Slot \d+$/m);
+  const slot = slots.find((text) =>
+    new RegExp(`^\\s*Label:\\s+${label.replaceAll('.', '\\.')}\\s*$`, 'm').test(text),
+  );
+  const serial = slot && /^\s*Serial number:\s+(\S+)\s*$/m.exec(slot)?.[1];
+  if (!serial)
+    throw new Refusal(1, `the new token is not shown by softhsm2-util: ${lastLine(shown.stderr ?? '')}`);
+  return serial;
+}
+
+/** SoftHSM syncs nothing itself: without this a power cut could take the token that a CA was just built on. */
+function syncTree(path) {
+  if (statSync(path).isDirectory()) for (const name of readdirSync(path)) syncTree(join(path, name));
+  const file = openSync(path, 'r');
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function yamlBlock(made) {
+  const quote = (text) => JSON.stringify(text);
+  return [
+    'hsm:',
+    `  module: ${quote(made.module)}`,
+    `  tokenLabel: ${quote(made.tokenLabel)}`,
+    `  tokenSerial: ${quote(made.tokenSerial)}`,
+    `  pinFile: ${quote(made.pinFile)}`,
+    '  environment:',
+    `    SOFTHSM2_CONF: ${quote(made.environment.SOFTHSM2_CONF)}`,
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,184 @@
+import { Socket } from 'node:net';
+import { parseArgs } from 'node:util';
+import { systemClock } from './core/clock.ts';
+import { loadConfig } from './config/config.ts';
+import { asVouchError, VouchError } from './core/errors.ts';
+import { warnOfCoreDumps } from './signer/core-dumps.ts';
+import { exitCodeFor } from './signer/exit-codes.ts';
+import { listenForClients } from './signer/listener.ts';
+import { openPool } from './signer/pkcs11/pool.ts';
+import { decodeRequest } from './signer/protocol.ts';
+import { endProcess, openRuntime, type SignerConfig, type SignerRuntime } from './signer/runtime.ts';
+import { SignerService } from './signer/service.ts';
+import { Session } from './signer/session.ts';
+import { stderrLog } from './signer/signer-log.ts';
+
+/** A PKCS#11 call that takes longer than this hangs; below the deadline of whoever waits for it. */
+const defaultHangMs = 2000;
+/** How long the end of the process waits for its marks to be written. */
+const stopMs = 2000;
+/** How long a signer that cannot start waits for somebody to tell. */
+const tellMs = 1000;
+/** The socket that a server gives the signer it spawns. */
+const inheritedFd = 3;
+
+/**
+ * `vouch signer --config FILE [--listen SOCK [--group-access]]`, and `vouch signer --ceremony` for `vouch init`: the only process that
+ * loads the PKCS#11 module and reads a PIN. Without `--listen` it serves descriptor 3 and ends with it. `readConfig`
+ * reads the configuration; `workerUrl` is for tests. Never returns: the process ends by itself.
+ */
+export async function runSigner(
+  argv: readonly string[],
+  readConfig: (file: string) => SignerConfig,
+  workerUrl?: URL,
+): Promise<void> {
+  const { config, listen, groupAccess, ceremony } = readArguments(argv);
+  if (ceremony) {
+    const { runCeremonyChild } = await import('./signer/ceremony-child.ts');
+    await runCeremonyChild(new Socket({ fd: inheritedFd }));
+    return;
+  }
+  const settings = readConfig(config);
+  // A module reads its own environment; in `--listen` mode nobody else has set it.
+  for (const [name, value] of Object.entries(settings.hsm.environment)) process.env[name] = value;
+  const signer = new SignerProcess(settings, workerUrl);
+  if (listen === undefined) signer.serveInherited();
+  else await signer.serveSocket({ path: listen, groupAccess });
+}
+
+/** `vouch signer …` as the executable runs it, with the server's configuration file. Returns the exit code. */
+export async function runSignerVerb(argv: string[]): Promise<number> {
+  try {
+    await runSigner(argv.slice(1), (file) => {
+      const { state, hsm, signer } = loadConfig(file);
+      // Below the server's deadline, so that a new process can still serve the call.
+      return { stateDir: state, hsm, hangMs: Math.min(defaultHangMs, (signer.deadline * 2000) / 3) };
+    });
+    return 0;
+  } catch (error) {
+    const failure = asVouchError(error);
+    process.stderr.write(`vouch: ${failure.detail}\n`);
+    return failure.code.startsWith('usage-') ? 2 : exitCodeFor(failure);
+  }
+}
+
+/** The process as a whole: one token, one set of marks, one client at a time. */
+class SignerProcess {
+  readonly #runtime: Promise<SignerRuntime>;
+  #session: Session | undefined;
+
+  constructor(config: SignerConfig, workerUrl: URL | undefined) {
+    const { workers, hangMs = defaultHangMs } = config;
+    this.#runtime = openRuntime({
+      config,
+      openHsm: (request) => openPool({ ...request, log: stderrLog, hangMs, workers, workerUrl }),
+      clock: systemClock,
+      log: stderrLog,
+      onFault: (fault) => this.#fail(fault),
+    });
+    this.#runtime.catch(() => undefined);
+  }
+
+  /** Serves the server that spawned this process; its signals are for the server, which ends this by the pipe. */
+  serveInherited(): void {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+    const session = this.#serve(new Socket({ fd: inheritedFd }), () => session.close());
+    void session.ended.then(() => this.#end());
+    this.#runtime.catch((error: unknown) => {
+      const failure = asVouchError(error);
+      stderrLog('error', 'the signer cannot start', { code: failure.code, problem: failure.detail });
+      setTimeout(() => endProcess({ error: failure, hangs: false }), tellMs);
+    });
+  }
+
+  /** Serves clients of a unix socket, one at a time, until it gets a signal. */
+  async serveSocket(socket: { path: string; groupAccess: boolean }): Promise<void> {
+    try {
+      await this.#runtime;
+      warnOfCoreDumps(stderrLog);
+      await listenForClients(socket, (stream) => this.#serve(stream, () => undefined), systemClock);
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#end());
+      stderrLog('info', 'the signer listens', { socket: socket.path });
+    } catch (error) {
+      const failure = asVouchError(error);
+      stderrLog('error', 'the signer cannot start', { code: failure.code, problem: failure.detail });
+      endProcess({ error: failure, hangs: false });
+    }
+  }
+
+  /** Every client takes the tree up anew; the marks, which this process keeps, go on from the last one. */
+  #serve(stream: Socket, onStopped: () => void): Session {
+    const service = this.#runtime.then((runtime) => new SignerService({ ...runtime, clock: systemClock }));
+    service.catch(() => undefined);
+    // Requests wait for the same promise, so they are still handled in the order in which they came.
+    const handler = async (kind: number, payload: Buffer) => {
+      const request = decodeRequest(kind, payload);
+      const answer = await (await service).handle(request);
+      if (request.op === 'stop') setImmediate(onStopped);
+      return answer;
+    };
+    const session = new Session(stream, handler, () => systemClock.monotonicMs());
+    this.#session = session;
+    void session.ended.then(() => this.#clientGone(session)).catch(() => undefined);
+    return session;
+  }
+
+  async #clientGone(session: Session): Promise<void> {
+    // Another client may have taken its place; the marks are kept for that one then.
+    if (this.#session !== session) return;
+    const { floor } = await this.#runtime;
+    floor.stop();
+    await floor.flush();
+  }
+
+  #end(): void {
+    const late = new VouchError('unavailable-signer', 'the token does not answer');
+    setTimeout(() => endProcess({ error: late, hangs: true }), stopMs);
+    this.#runtime
+      .then(({ floor }) => floor.flush())
+      .then(
+        () => endProcess(undefined),
+        (error: unknown) => endProcess({ error: asVouchError(error), hangs: false }),
+      );
+  }
+
+  /** Crash only: whoever waits is cut off and asks the next process. */
+  #fail(fault: { error: VouchError; hangs: boolean }): void {
+    this.#session?.destroy();
+    const { code, detail } = fault.error;
+    stderrLog('error', 'the signer gives up this process', { code, problem: detail });
+    const end = () => endProcess({ error: fault.error, hangs: true });
+    setTimeout(end, 200);
+    this.#runtime.then(({ floor }) => floor.flush()).then(end, end);
+  }
+}
+
+function readArguments(argv: readonly string[]): {
+  config: string;
+  listen: string | undefined;
+  groupAccess: boolean;
+  ceremony: boolean;
+} {
+  const options = {
+    config: { type: 'string' },
+    listen: { type: 'string' },
+    'group-access': { type: 'boolean' },
+    ceremony: { type: 'boolean' },
+  } as const;
+  try {
+    const { values } = parseArgs({ args: [...argv], options });
+    const {
+      config = '/etc/vouch/vouch.yaml',
+      listen,
+      'group-access': groupAccess = false,
+      ceremony = false,
+    } = values;
+    return { config, listen, groupAccess, ceremony };
+  } catch (cause) {
+    throw new VouchError(
+      'usage-invalid',
+      'usage: vouch signer --config FILE [--listen SOCKET [--group-access]]',
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,174 @@
+import { readFileSync, statSync } from 'node:fs';
+import { canonicalJson } from '../core/canonical-json.ts';
+import { VouchError } from '../core/errors.ts';
+import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
+import type { LogKeyAlgorithm } from '../log/note.ts';
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+
+/** A key of the token: where it is and what its public half must be. */
+export interface AuthorityKey {
+  /** CKA_ID, lower-case hex. */
+  ckaId: string;
+  algorithm: SignatureAlgorithm;
+}
+
+/** An issuer that this signer signs for. */
+export interface AuthorityIssuer extends AuthorityKey {
+  keyId: string;
+  certificateDer: Buffer;
+}
+
+/** Bounds on what is signed, whatever the server asks. */
+export interface SigningLimits {
+  /** Longest time from signing to a certificate's notAfter. */
+  maxCertificateSeconds: number;
+  /** How far before now a notBefore may lie. */
+  backdateSeconds: number;
+  /** Longest time from a CRL's thisUpdate to its nextUpdate. */
+  maxCrlSeconds: number;
+  /** How far ahead of this process's clock a notBefore may lie. */
+  maxFutureSeconds: number;
+}
+
+/** Where the second mark against rewinding is kept: a data object in the token, or a file elsewhere. */
+export type RollbackMark = 'token' | { file: string };
+
+/** What this signer is for; `<state>/signer/authority.json`, written by `vouch init`. */
+export interface SignerAuthority {
+  trustDomain: TrustDomain;
+  logOrigin: string;
+  logKey: { ckaId: string; algorithm: LogKeyAlgorithm; publicKeySpki: Buffer };
+  issuers: readonly AuthorityIssuer[];
+  limits: SigningLimits;
+  rollbackMark: RollbackMark;
+}
+
+/** The file's text: canonical JSON and a line end. */
+export function encodeAuthority(authority: SignerAuthority): string {
+  const { logKey, limits } = authority;
+  return `${canonicalJson({
+    version: 1,
+    trustDomain: authority.trustDomain,
+    logOrigin: authority.logOrigin,
+    logKey: { ...logKey, publicKeySpki: logKey.publicKeySpki.toString('base64') },
+    issuers: authority.issuers.map(({ certificateDer, ...issuer }) => ({
+      ...issuer,
+      certificate: certificateDer.toString('base64'),
+    })),
+    limits: { ...limits },
+    rollbackMark: authority.rollbackMark,
+  })}\n`;
+}
+
+/** Reads the file. Throws `config-state` when it is missing, malformed or writable by others. */
+export function readAuthority(file: string): SignerAuthority {
+  let text: string;
+  try {
+    if ((statSync(file).mode & 0o022) !== 0)
+      throw new VouchError('config-state', `${file} can be written by others; run: chmod 600 ${file}`);
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if (error instanceof VouchError) throw error;
+    throw new VouchError('config-state', `cannot read ${file}; only \`vouch init\` makes it`, {
+      cause: error,
+    });
+  }
+  return parseAuthority(text, file);
+}
+
+/** Parses the file's text, refusing unknown members. Throws `config-state` naming `file`. */
+export function parseAuthority(text: string, file: string): SignerAuthority {
+  try {
+    const top = members(JSON.parse(text), authorityMembers);
+    if (top.version !== 1) throw new Error('version is not 1');
+    const logKey = members(top.logKey, ['ckaId', 'algorithm', 'publicKeySpki']);
+    if (!Array.isArray(top.issuers) || top.issuers.length > 64) throw new Error('issuers');
+    return {
+      trustDomain: parseTrustDomain(texted(top.trustDomain, /^.+$/)),
+      logOrigin: texted(top.logOrigin, /^[^\s+]{1,512}$/),
+      logKey: {
+        ckaId: texted(logKey.ckaId, ckaIdGrammar),
+        algorithm: oneOf(logKey.algorithm, ['ed25519', 'ecdsa-p256']),
+        publicKeySpki: decoded(logKey.publicKeySpki),
+      },
+      issuers: top.issuers.map(parseIssuer),
+      limits: parseLimits(top.limits),
+      rollbackMark: parseMark(top.rollbackMark),
+    };
+  } catch (cause) {
+    throw new VouchError('config-state', `${file} is malformed; restore it from a backup`, { cause });
+  }
+}
+
+const authorityMembers = [
+  'version',
+  'trustDomain',
+  'logOrigin',
+  'logKey',
+  'issuers',
+  'limits',
+  'rollbackMark',
+] as const;
+const ckaIdGrammar = /^(?:[0-9a-f]{2}){1,64}$/;
+const algorithms = [
+  'ecdsa-sha256',
+  'ecdsa-sha384',
+  'rsa-pkcs1-sha256',
+  'rsa-pss-sha256',
+  'ed25519',
+] as const satisfies SignatureAlgorithm[];
+
+function parseIssuer(value: unknown): AuthorityIssuer {
+  const issuer = members(value, ['keyId', 'ckaId', 'algorithm', 'certificate']);
+  return {
+    keyId: texted(issuer.keyId, /^[0-9a-f]{40}$/),
+    ckaId: texted(issuer.ckaId, ckaIdGrammar),
+    algorithm: oneOf(issuer.algorithm, algorithms),
+    certificateDer: decoded(issuer.certificate),
+  };
+}
+
+function parseLimits(value: unknown): SigningLimits {
+  const names = ['maxCertificateSeconds', 'backdateSeconds', 'maxCrlSeconds', 'maxFutureSeconds'] as const;
+  const limits = members(value, names);
+  const seconds = (name: (typeof names)[number]) => {
+    const number = limits[name];
+    if (typeof number !== 'number' || !Number.isSafeInteger(number) || number < 0) throw new Error(name);
+    return number;
+  };
+  return {
+    maxCertificateSeconds: seconds('maxCertificateSeconds'),
+    backdateSeconds: seconds('backdateSeconds'),
+    maxCrlSeconds: seconds('maxCrlSeconds'),
+    maxFutureSeconds: seconds('maxFutureSeconds'),
+  };
+}
+
+function parseMark(value: unknown): RollbackMark {
+  if (value === 'token') return value;
+  return { file: texted(members(value, ['file']).file, /^\/./) };
+}
+
+function members<Name extends string>(value: unknown, names: readonly Name[]): Record<Name, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('not an object');
+  const found = Object.keys(value).sort().join();
+  if (found !== [...names].sort().join()) throw new Error(`members are ${found}`);
+  return value as Record<Name, unknown>;
+}
+
+function texted(value: unknown, grammar: RegExp): string {
+  if (typeof value !== 'string' || !grammar.test(value)) throw new Error(`not of the form ${grammar.source}`);
+  return value;
+}
+
+function oneOf<Value extends string>(value: unknown, values: readonly Value[]): Value {
+  const found = values.find((one) => one === value);
+  if (found === undefined) throw new Error(`not one of ${values.join()}`);
+  return found;
+}
+
+function decoded(value: unknown): Buffer {
+  const bytes = Buffer.from(texted(value, /^[A-Za-z0-9+/]+=*$/), 'base64');
+  if (bytes.toString('base64') !== value) throw new Error('not base64');
+  return bytes;
+}

@@ -1,0 +1,49 @@
+import { deserialize, serialize } from 'node:v8';
+import type { Artefact } from './ceremony-artefacts.ts';
+import type { HsmConfig, HsmKey } from './hsm.ts';
+import type { GeneratedKeyType } from './pkcs11/key-pair.ts';
+
+/** The steps that `vouch init` asks of its child, one child for a token. */
+export interface CeremonySteps {
+  /** Opens the token and logs in. */
+  open: {
+    request: { hsm: HsmConfig; refusedFile: string | undefined };
+    answer: { hasEd25519: boolean };
+  };
+  /** Makes a key that stays in the token. */
+  createKey: { request: { type: GeneratedKeyType; label: string }; answer: HsmKey };
+  /** Takes a key that is there as the root, once it is proven to be this one. */
+  useKey: { request: HsmKey; answer: HsmKey };
+  /** Builds what is to be signed; its bytes are answered, to be logged before anything is signed (I1). */
+  prepare: { request: Artefact; answer: Buffer };
+  /** The parent has logged it: signs what was prepared, once. Answers a certificate, a CRL or a compact JWS. */
+  sign: { request: null; answer: Buffer };
+}
+
+/** Name of a step. */
+export type CeremonyStep = keyof CeremonySteps;
+
+const codes = { open: 1, createKey: 2, useKey: 3, prepare: 4, sign: 5 } as const satisfies Record<
+  CeremonyStep,
+  number
+>;
+
+/** The frame's kind for a step. */
+export function codeOfStep(step: CeremonyStep): number {
+  return codes[step];
+}
+
+/** The step of a frame's kind. */
+export function stepOfCode(code: number): CeremonyStep | undefined {
+  return (Object.keys(codes) as CeremonyStep[]).find((step) => codes[step] === code);
+}
+
+/** Payload of a request or answer. Both ends are one program, parent and child. */
+export function encodeStep(value: unknown): Buffer {
+  return serialize(value);
+}
+
+/** Reads what `encodeStep` made. */
+export function decodeStep<Value>(payload: Buffer): Value {
+  return deserialize(payload) as Value;
+}

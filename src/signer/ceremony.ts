@@ -1,0 +1,268 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { join } from 'node:path';
+import type { Clock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import type { TrustDomain } from '../core/spiffe-id.ts';
+import type { LogKeyAlgorithm } from '../log/note.ts';
+import { openStatement, type Statement } from '../log/statement.ts';
+import { type SignatureAlgorithm, verifySignature } from '../x509/algorithm.ts';
+import { parseCertificate } from '../x509/certificate.ts';
+import type { CaTemplate } from '../x509/certificate-tbs.ts';
+import { parseCrl } from '../x509/crl.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import type { Artefact } from './ceremony-artefacts.ts';
+import { CeremonyClient } from './ceremony-client.ts';
+import type { HsmConfig, HsmKey } from './hsm.ts';
+import type { SignerLog } from './signer-log.ts';
+
+/** What the parent must have in the durable log before the root signs it (I1). */
+export type CeremonyRecord =
+  | { kind: 'authority'; role: 'root' | 'issuer'; keyId: string; issuerKeyId: string; tbs: Buffer }
+  | { kind: 'crl'; issuerKeyId: string; scope: 'full'; crlNumber: bigint; tbs: Buffer }
+  /** `tbs` is the JWS signing input. */
+  | { kind: 'statement'; rootKeyId: string; sequence: number; tbs: Buffer };
+
+/** Lifetimes in seconds. */
+export interface CeremonyLifetimes {
+  root: number;
+  rootCrl: number;
+  issuer: number;
+  statement: number;
+}
+
+const day = 86_400;
+
+/** The root has a token of its own and is used for ceremonies only; the rest is renewed by one. */
+export const ceremonyLifetimes: CeremonyLifetimes = {
+  root: 3650 * day,
+  rootCrl: 365 * day,
+  issuer: 90 * day,
+  statement: 365 * day,
+};
+
+/** A clock of a relying party may be behind ours by so much. */
+const backdateSeconds = 60;
+
+/** What signs and where, common to all that a root makes. */
+export interface RootOptions {
+  /** The program's built entry point. */
+  entry: string;
+  rootHsm: HsmConfig;
+  log: SignerLog;
+  /** Folder that keeps the memory of refused PINs; without it none is kept. */
+  refusedFolder?: string;
+  /** Resolves when the record is durable; the root signs only then. */
+  logAhead: (what: CeremonyRecord) => Promise<void>;
+}
+
+/** The first ceremony. */
+export interface CeremonyOptions extends RootOptions {
+  hsm: HsmConfig;
+  trustDomain: TrustDomain;
+  logOrigin: string;
+  /** Base URL, without a slash at its end. */
+  publicationUrl: string;
+  clock: Clock;
+  serialPrefix: number;
+  /** On the issuer; undefined: none. */
+  nameConstraints: CaTemplate['nameConstraints'];
+  lifetimes?: Partial<CeremonyLifetimes>;
+}
+
+/** A key with its certificate. */
+export interface CertifiedKey {
+  keyId: string;
+  ckaId: string;
+  algorithm: SignatureAlgorithm;
+  certificateDer: Buffer;
+}
+
+/** What came of the first ceremony; every signature is verified. */
+export interface CeremonyResult {
+  root: CertifiedKey;
+  rootCrl: { der: Buffer; crlNumber: bigint; thisUpdateSeconds: number; nextUpdateSeconds: number };
+  issuer: CertifiedKey;
+  logKey: { ckaId: string; algorithm: LogKeyAlgorithm; publicKeySpki: Buffer };
+  /** Compact JWS. */
+  statement: string;
+}
+
+/**
+ * Makes a CA: issuer and log key in the online token, root key in the root's, then root certificate, root CRL, issuer
+ * certificate and statement, each logged before it is signed. One child process for each token, so that no process
+ * knows both PINs. Rejects with `config-…` (token, PIN), `integrity-signature`, or what `logAhead` rejects with; keys
+ * made until then stay in the tokens unused.
+ */
+export async function runCeremony(options: CeremonyOptions): Promise<CeremonyResult> {
+  const nowSeconds = Math.floor(options.clock.now() / 1000);
+  const { issuerKey, logKey } = await createOnlineKeys(options);
+  const client = await CeremonyClient.open({
+    ...options,
+    hsm: options.rootHsm,
+    refusedFile: refused(options, 'root-'),
+  });
+  try {
+    const rootKey = await client.ask('createKey', { type: 'ec-p384', label: 'vouch-root' });
+    return await certify({ options, client, rootKey, issuerKey, logKey, nowSeconds });
+  } finally {
+    client.end();
+  }
+}
+
+/**
+ * Name constraints for an issuer of this trust domain alone. Throws `config-invalid` where it looks like an IP address:
+ * RFC 5280 §4.2.1.10 has constraints on hosts' names only, and verifiers differ on anything else.
+ */
+export function constrainedTo(trustDomain: TrustDomain): CaTemplate['nameConstraints'] {
+  if (/(?:^|\.)(?:0x[0-9a-f]*|\d+)\.?$/.test(trustDomain))
+    throw new VouchError(
+      'config-invalid',
+      `trust domain ${trustDomain} looks like an IP address and cannot be a name constraint; turn them off`,
+    );
+  return { permittedUriDomains: [trustDomain] };
+}
+
+/** Has the root sign another statement, of a higher sequence: after a restore, or before the last one ends. */
+export async function signStatement(
+  options: RootOptions & { rootKey: HsmKey; statement: Statement },
+): Promise<string> {
+  const client = await CeremonyClient.open({
+    ...options,
+    hsm: options.rootHsm,
+    refusedFile: refused(options, 'root-'),
+  });
+  try {
+    await client.ask('useKey', options.rootKey);
+    return await statementBy(client, options.rootKey, options.statement, options.logAhead);
+  } finally {
+    client.end();
+  }
+}
+
+/** Makes the key of a new log in the online token; P-256 where the token has no Ed25519. */
+export async function createLogKey(
+  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedFolder'>,
+): Promise<CeremonyResult['logKey']> {
+  const client = await CeremonyClient.open({ ...options, refusedFile: refused(options, '') });
+  try {
+    return await newLogKey(client);
+  } finally {
+    client.end();
+  }
+}
+
+async function createOnlineKeys(options: CeremonyOptions) {
+  const client = await CeremonyClient.open({ ...options, refusedFile: refused(options, '') });
+  try {
+    const issuerKey = await client.ask('createKey', { type: 'ec-p256', label: 'vouch-issuer' });
+    return { issuerKey, logKey: await newLogKey(client) };
+  } finally {
+    client.end();
+  }
+}
+
+async function newLogKey(client: CeremonyClient): Promise<CeremonyResult['logKey']> {
+  const type = client.hasEd25519 ? 'ed25519' : 'ec-p256';
+  const { ckaId, publicKeySpki } = await client.ask('createKey', { type, label: 'vouch-log' });
+  return { ckaId, publicKeySpki, algorithm: type === 'ed25519' ? 'ed25519' : 'ecdsa-p256' };
+}
+
+interface Certification {
+  options: CeremonyOptions;
+  client: CeremonyClient;
+  rootKey: HsmKey;
+  issuerKey: HsmKey;
+  logKey: CeremonyResult['logKey'];
+  nowSeconds: number;
+}
+
+async function certify(parts: Certification): Promise<CeremonyResult> {
+  const { options, client, rootKey, issuerKey, logKey, nowSeconds } = parts;
+  const { trustDomain, serialPrefix, publicationUrl, nameConstraints, logOrigin, logAhead } = options;
+  const lifetimes = { ...ceremonyLifetimes, ...options.lifetimes };
+  const validity = (seconds: number) => ({
+    notBeforeSeconds: nowSeconds - backdateSeconds,
+    notAfterSeconds: nowSeconds + Math.min(seconds, lifetimes.root) - 1,
+  });
+  const common = { trustDomain, serialPrefix };
+  const rootKeyId = keyIdOf(rootKey.publicKeySpki);
+  const keyId = keyIdOf(issuerKey.publicKeySpki);
+  const rootSigned = rootSigner(client, rootKey, logAhead);
+
+  const root = await rootSigned(
+    { kind: 'root-certificate', ...common, validity: validity(lifetimes.root) },
+    (tbs) => ({ kind: 'authority', role: 'root', keyId: rootKeyId, issuerKeyId: rootKeyId, tbs }),
+  );
+  const crlTimes = { thisUpdateSeconds: nowSeconds, nextUpdateSeconds: nowSeconds + lifetimes.rootCrl };
+  // max(last + 1, Unix ms): the first one has no last.
+  const crlNumber = BigInt(nowSeconds) * 1000n;
+  const crl = await rootSigned({ kind: 'root-crl', trustDomain, crlNumber, ...crlTimes }, (tbs) => {
+    return { kind: 'crl', issuerKeyId: rootKeyId, scope: 'full', crlNumber, tbs };
+  });
+  const issuer = await rootSigned(
+    {
+      ...{ kind: 'issuer-certificate', ...common, validity: validity(lifetimes.issuer) },
+      ...{ spki: issuerKey.publicKeySpki, publicationUrl, nameConstraints },
+    },
+    (tbs) => ({ kind: 'authority', role: 'issuer', keyId, issuerKeyId: rootKeyId, tbs }),
+  );
+  const statement = await statementBy(
+    client,
+    rootKey,
+    {
+      trustDomain,
+      sequence: 1,
+      notAfterMs: (nowSeconds + lifetimes.statement) * 1000,
+      logKeys: [{ name: logOrigin, algorithm: logKey.algorithm, publicKeySpki: logKey.publicKeySpki }],
+      publicationUrls: [publicationUrl],
+    },
+    logAhead,
+  );
+  return {
+    root: { keyId: rootKeyId, ckaId: rootKey.ckaId, algorithm: rootKey.algorithm, certificateDer: root },
+    rootCrl: { der: crl, crlNumber, ...crlTimes },
+    issuer: { keyId, ckaId: issuerKey.ckaId, algorithm: issuerKey.algorithm, certificateDer: issuer },
+    logKey,
+    statement,
+  };
+}
+
+/** Prepare, log, sign, verify: the only way to a certificate or CRL of the root. */
+function rootSigner(client: CeremonyClient, rootKey: HsmKey, logAhead: RootOptions['logAhead']) {
+  const publicKey = publicKeyOf(rootKey);
+  return async (artefact: Artefact, record: (tbs: Buffer) => CeremonyRecord): Promise<Buffer> => {
+    const tbs = await client.ask('prepare', artefact);
+    await logAhead(record(tbs));
+    const der = await client.ask('sign', null);
+    const read = artefact.kind === 'root-crl' ? parseCrl(der) : parseCertificate(der);
+    // I3, again in this process: the child is the one that talks to the token.
+    const isGood = read.tbs.equals(tbs) && verifySignature(rootKey.algorithm, publicKey, tbs, read.signature);
+    if (__VOUCH_WITHOUT__ !== 'I3' && !isGood)
+      throw new VouchError('integrity-signature', `the root's signature (${artefact.kind}) does not verify`);
+    return der;
+  };
+}
+
+async function statementBy(
+  client: CeremonyClient,
+  rootKey: HsmKey,
+  statement: Statement,
+  logAhead: RootOptions['logAhead'],
+): Promise<string> {
+  const input = await client.ask('prepare', { kind: 'statement', statement });
+  const rootKeyId = keyIdOf(rootKey.publicKeySpki);
+  await logAhead({ kind: 'statement', rootKeyId, sequence: statement.sequence, tbs: input });
+  const jws = (await client.ask('sign', null)).toString('ascii');
+  if (!jws.startsWith(`${input.toString('ascii')}.`))
+    throw new VouchError('integrity-signature', 'the statement is not the one that was logged');
+  openStatement(jws, publicKeyOf(rootKey));
+  return jws;
+}
+
+function publicKeyOf(key: HsmKey): KeyObject {
+  return createPublicKey({ key: key.publicKeySpki, format: 'der', type: 'spki' });
+}
+
+function refused(options: { refusedFolder?: string }, prefix: string): string | undefined {
+  return options.refusedFolder && join(options.refusedFolder, `${prefix}pin-refused`);
+}

@@ -1,0 +1,118 @@
+import { VouchError } from '../core/errors.ts';
+import {
+  isReserved,
+  parseSpiffeId,
+  type SpiffeId,
+  serverSpiffeId,
+  type TrustDomain,
+  trustDomainOf,
+} from '../core/spiffe-id.ts';
+import { type ParsedTbs, parseTbsCertificate } from '../x509/certificate.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import type { SigningLimits } from './authority-file.ts';
+import type { PolicyIssuer } from './policy-issuer.ts';
+
+/** What a certificate is compared with. */
+export interface CertificateBounds {
+  issuer: PolicyIssuer;
+  issuers: ReadonlyMap<string, PolicyIssuer>;
+  trustDomain: TrustDomain;
+  limits: SigningLimits;
+  nowMs: number;
+  occasion: 'first' | 'again';
+  /** The server's own TLS certificate: exactly its reserved name. */
+  isServer: boolean;
+}
+
+/** A batch may wait this long between the decision of its notBefore and its signature: deadline and respawn. */
+const waitSeconds = 30;
+
+/** I2: one fixed byte in 0x01-0x7f, 16 random ones. */
+const serialGrammar = /^(?:0[1-9a-f]|[1-7][0-9a-f])[0-9a-f]{32}$/;
+
+/** All that a leaf certificate of ours carries; whatever else is in a TBS was not put there by our builder. */
+const allowedExtensions: ReadonlySet<string> = new Set([
+  '2.5.29.14', // subjectKeyIdentifier
+  '2.5.29.15', // keyUsage
+  '2.5.29.17', // subjectAltName
+  '2.5.29.19', // basicConstraints
+  '2.5.29.31', // cRLDistributionPoints
+  '2.5.29.32', // certificatePolicies
+  '2.5.29.35', // authorityKeyIdentifier
+  '2.5.29.37', // extKeyUsage
+  '1.3.6.1.5.5.7.1.1', // authorityInfoAccess
+]);
+
+/** No anyExtendedKeyUsage, and no OCSPSigning: that would speak for the issuer. */
+const allowedUsages: ReadonlySet<string> = new Set(['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2']);
+
+/**
+ * The signer's own look at a certificate before an issuer's key signs it (I11): no CA, no other issuer, no longer
+ * validity, no name that is not a workload's. Throws `policy-lint`, `policy-names`, or the reader's `request-…`.
+ */
+export function checkCertificate(tbs: Buffer, bounds: CertificateBounds): void {
+  const certificate = parseTbsCertificate(tbs);
+  checkIssuer(certificate, bounds);
+  checkUsage(certificate);
+  checkValidity(certificate, bounds);
+  checkName(certificate, bounds);
+}
+
+function checkIssuer(certificate: ParsedTbs, { issuer, issuers }: CertificateBounds): void {
+  if (!serialGrammar.test(certificate.serial)) refuse('its serial is not one fixed byte and 16 random ones');
+  if (certificate.algorithm !== issuer.algorithm) refuse("its algorithm is not its issuer's");
+  if (!certificate.issuerName.equals(issuer.nameDer)) refuse('it names another issuer');
+  if (certificate.authorityKeyId !== issuer.keyId) refuse('its authorityKeyId is not its issuer');
+  const keyId = keyIdOf(certificate.spki);
+  if (certificate.subjectKeyId !== keyId) refuse("its subjectKeyId is not its key's");
+  if (issuers.has(keyId)) refuse('it certifies the key of an issuer');
+  for (const { nameDer } of issuers.values())
+    if (certificate.subjectName.equals(nameDer)) refuse("its subject is an issuer's name");
+}
+
+function checkUsage(certificate: ParsedTbs): void {
+  const { basicConstraints, keyUsage, extendedKeyUsage, nameConstraints } = certificate;
+  if (!basicConstraints?.critical) refuse('it has no critical basicConstraints');
+  if (basicConstraints.isCa || basicConstraints.pathLength !== undefined) refuse('it is a CA certificate');
+  if (!keyUsage?.critical || !keyUsage.digitalSignature)
+    refuse('it has no critical keyUsage digitalSignature');
+  if (keyUsage.keyCertSign || keyUsage.cRLSign) refuse('it may sign certificates or CRLs');
+  if (!extendedKeyUsage || extendedKeyUsage.length === 0) refuse('it has no extKeyUsage');
+  if (!extendedKeyUsage.every((usage) => allowedUsages.has(usage)))
+    refuse('it has an extKeyUsage beyond TLS');
+  const unknown = certificate.extensionOids.find((oid) => !allowedExtensions.has(oid));
+  if (unknown !== undefined) refuse(`it has the extension ${unknown}`);
+  if (certificate.criticalUnknown.length > 0 || nameConstraints) refuse('it has a constraint of a CA');
+}
+
+function checkValidity(certificate: ParsedTbs, { issuer, limits, nowMs, occasion }: CertificateBounds): void {
+  const { notBeforeMs, notAfterMs } = certificate;
+  const lifetimeMs = limits.maxCertificateSeconds * 1000;
+  const backdateMs = (limits.backdateSeconds + limits.maxFutureSeconds + waitSeconds) * 1000;
+  if (notAfterMs < notBeforeMs) refuse('it ends before it begins');
+  if (notAfterMs > issuer.notAfterMs) refuse('it outlives its issuer');
+  if (notBeforeMs > nowMs + limits.maxFutureSeconds * 1000) refuse('its notBefore is in the future');
+  if (notAfterMs > nowMs + lifetimeMs + limits.maxFutureSeconds * 1000) refuse('it is valid for too long');
+  // A whole second at both ends counts (RFC 5280 §4.1.2.5).
+  if (notAfterMs - notBeforeMs + 1000 > lifetimeMs + backdateMs) refuse('it is valid for too long');
+  if (occasion === 'first' && notBeforeMs < nowMs - backdateMs) refuse('its notBefore is too far back');
+  if (notAfterMs < nowMs) refuse('it has expired');
+}
+
+function checkName(certificate: ParsedTbs, { trustDomain, isServer }: CertificateBounds): void {
+  const [uri, ...more] = certificate.uris;
+  if (uri === undefined || more.length > 0) refuseName('it must have exactly one URI name');
+  if (certificate.otherNames > 0) refuseName('it has names of a kind that Vouch does not issue');
+  const spiffeId: SpiffeId = parseSpiffeId(uri);
+  if (trustDomainOf(spiffeId) !== trustDomain) refuseName('its SPIFFE ID is of another trust domain');
+  if (isServer && spiffeId !== serverSpiffeId(trustDomain)) refuseName("it is not the server's own name");
+  if (!isServer && isReserved(spiffeId)) refuseName('its SPIFFE ID is under /vouch/, which is reserved');
+}
+
+function refuse(why: string): never {
+  throw new VouchError('policy-lint', `the signer refuses this certificate: ${why}`);
+}
+
+function refuseName(why: string): never {
+  throw new VouchError('policy-names', `the signer refuses this certificate: ${why}`);
+}

@@ -1,0 +1,74 @@
+import { VouchError } from '../core/errors.ts';
+import type { CrlBody } from '../log/leaf.ts';
+import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
+import type { SigningLimits } from './authority-file.ts';
+import type { CrlNumbers } from './crl-numbers.ts';
+import type { PolicyIssuer } from './policy-issuer.ts';
+
+/** What a CRL is compared with. */
+export interface CrlBounds {
+  issuer: PolicyIssuer;
+  /** What its leaf says of it. */
+  crl: CrlBody;
+  limits: SigningLimits;
+  crlNumbers: CrlNumbers;
+  nowMs: number;
+  occasion: 'first' | 'again';
+}
+
+/**
+ * The signer's own look at a CRL before an issuer's key signs it (I11): its number only rises, it speaks for its scope
+ * alone, its times are not ahead. It cannot know whether the CRL is complete. Throws `policy-lint` or the reader's
+ * `request-malformed`.
+ */
+export function checkCrl(tbs: Buffer, bounds: CrlBounds): void {
+  const crl = parseTbsCrl(tbs);
+  if (crl.algorithm !== bounds.issuer.algorithm) refuse("its algorithm is not its issuer's");
+  if (!crl.issuerName.equals(bounds.issuer.nameDer)) refuse('it names another issuer');
+  if (crl.authorityKeyId !== bounds.issuer.keyId) refuse('its authorityKeyId is not its issuer');
+  if (crl.criticalUnknown.length > 0) refuse('it has a critical extension that Vouch does not write');
+  checkNumber(crl, bounds);
+  checkTimes(crl, bounds);
+  checkScope(crl, bounds);
+}
+
+function checkNumber(crl: ParsedTbsCrl, { crl: said, issuer, crlNumbers, occasion }: CrlBounds): void {
+  if (crl.crlNumber === undefined || crl.crlNumber !== said.crlNumber)
+    refuse('its number is not the one in its leaf');
+  const last = crlNumbers.ofScope(issuer.keyId, said.scope);
+  // Logged under this number and never signed; another CRL under the same number would be a second truth.
+  if (occasion === 'again' && last?.crlNumber === said.crlNumber && last.tbsSha256.equals(said.tbsSha256))
+    return;
+  if (last && said.crlNumber <= last.crlNumber)
+    refuse(`number ${said.crlNumber} is not above ${last.crlNumber}, the last of scope ${said.scope}`);
+  const highest = crlNumbers.highest(issuer.keyId);
+  // A full CRL and the delta built with it share a number (RFC 5280 §5.2.3), so an equal one is no fault here.
+  if (highest !== undefined && said.crlNumber < highest)
+    refuse(`number ${said.crlNumber} is below ${highest}, the issuer's last`);
+}
+
+function checkTimes(crl: ParsedTbsCrl, { limits, nowMs }: CrlBounds): void {
+  if (crl.thisUpdateSeconds * 1000 > nowMs) refuse('its thisUpdate is in the future');
+  if (crl.nextUpdateSeconds <= crl.thisUpdateSeconds) refuse('its nextUpdate is not after its thisUpdate');
+  if (crl.nextUpdateSeconds - crl.thisUpdateSeconds > limits.maxCrlSeconds)
+    refuse('its nextUpdate is too far away');
+}
+
+function checkScope(crl: ParsedTbsCrl, { crl: said, issuer }: CrlBounds): void {
+  if (crl.deltaBase !== undefined) refuse('it is a delta CRL');
+  if (said.scope === 'full') {
+    if (crl.idp) refuse('a full CRL has no issuingDistributionPoint');
+    return;
+  }
+  if (!/^(?:0|[1-9]\d{0,8})$/.test(said.scope)) refuse(`its scope ${said.scope} is neither full nor a shard`);
+  const idp = crl.idp;
+  if (!idp?.critical || !idp.onlyContainsUserCerts || idp.other)
+    refuse('the CRL of a shard needs a critical issuingDistributionPoint for user certificates');
+  const [url, ...more] = idp.urls;
+  if (more.length > 0 || !url?.endsWith(`/crl/${issuer.keyId}/${said.scope}.crl`))
+    refuse("its issuingDistributionPoint is not its shard's URL");
+}
+
+function refuse(why: string): never {
+  throw new VouchError('policy-lint', `the signer refuses this CRL: ${why}`);
+}

@@ -1,0 +1,200 @@
+import { readFile } from 'node:fs/promises';
+import type { Clock } from '../core/clock.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
+import { emptyRoot } from '../log/merkle.ts';
+import { removeLeftovers, writeAtomically } from './atomic-file.ts';
+import { CrlNumbers } from './crl-numbers.ts';
+import { Guard, type GuardStore } from './guard.ts';
+import { encodeFloor, type LogIdentity, type Mark, parseFloor, sameLog } from './marks.ts';
+
+/** How often the marks are written while they change. */
+export interface MarkIntervals {
+  /** Every second: what a power cut may take from the floor. */
+  floorMs: number;
+  /** Every minute: a token's memory wears out. */
+  guardMs: number;
+  /** Past this without a written floor nothing is signed any more. */
+  staleMs: number;
+}
+
+const markIntervals: MarkIntervals = { floorMs: 1000, guardMs: 60_000, staleMs: 10_000 };
+
+/** The marks of one log: the floor in a file of the signer's own, the guard elsewhere (I11). */
+export class Floor {
+  readonly #file: string;
+  readonly #guard: Guard;
+  readonly #clock: Clock;
+  readonly #intervals: MarkIntervals;
+  readonly #onFailure: FloorParts['onFailure'];
+  #current: Mark;
+  /** As read at start; undefined where the file is missing. */
+  #stored: Mark | undefined;
+  #takenUp = false;
+  #changed = false;
+  /** Monotonic time of the oldest change that is not on disk. */
+  #changedSinceMs: number | undefined;
+  /** Last write of each, so that two never overlap. */
+  #floorWrites: Promise<void> = Promise.resolve();
+  #guardWrites: Promise<void> = Promise.resolve();
+  #timers: NodeJS.Timeout[] = [];
+
+  private constructor(parts: FloorParts, guard: Guard, stored: Mark | undefined) {
+    this.#file = parts.file;
+    this.#guard = guard;
+    this.#clock = parts.clock;
+    this.#intervals = parts.intervals ?? markIntervals;
+    this.#onFailure = parts.onFailure;
+    this.#stored = stored && sameLog(stored, parts.log) ? stored : undefined;
+    const crlNumbers = new CrlNumbers();
+    // A log that replaces another after a restore keeps its CRL numbers: they belong to the issuer, not to the log.
+    for (const mark of [stored, ...guard.marks(), ...guard.foreign])
+      if (mark) crlNumbers.merge(mark.crlNumbers);
+    this.#current = { ...parts.log, treeSize: 0, rootHash: emptyRoot, crlNumbers };
+  }
+
+  /** Reads both marks. Rejects with `integrity-state` where the floor is there and unreadable. */
+  static async open(parts: FloorParts): Promise<Floor> {
+    const stored = await readFloor(parts.file);
+    return new Floor(parts, await Guard.open(parts.guards, parts.log), stored);
+  }
+
+  /** CRL numbers in use; raise them here and call `changed`. */
+  get crlNumbers(): CrlNumbers {
+    return this.#current.crlNumbers;
+  }
+
+  /**
+   * The marks that a tree taken up must reach and agree with. Throws `integrity-state` where one of the two is
+   * missing: it was there since `vouch init`.
+   */
+  marks(): Mark[] {
+    if (!this.#stored)
+      throw new VouchError(
+        'integrity-state',
+        `${this.#file} is missing or another log's, so the signer cannot know whether this state was put back; ` +
+          'restore the file, or use `vouch restore`',
+      );
+    if (this.#guard.marks().length === 0)
+      throw new VouchError(
+        'integrity-state',
+        'the rollback mark holds no guard for this log, so the signer cannot know whether the state was put back; ' +
+          'was the token exchanged? Use `vouch restore`',
+      );
+    const signed = this.#current.treeSize > 0 ? [this.#current] : [];
+    return [this.#stored, ...this.#guard.marks(), ...signed];
+  }
+
+  /** True where any mark of this log exists: then it cannot begin again from nothing. */
+  exists(): boolean {
+    return this.#stored !== undefined || this.#guard.marks().length > 0;
+  }
+
+  /** Takes note of the tree as signed; written within a second. */
+  advance(treeSize: number, rootHash: Buffer): void {
+    this.#current = { ...this.#current, treeSize, rootHash };
+    this.changed();
+  }
+
+  /** Something in it changed. */
+  changed(): void {
+    this.#changed = true;
+    this.#changedSinceMs ??= this.#clock.monotonicMs();
+  }
+
+  /** Writes both marks and then keeps them written. Rejects where they cannot be written: then nothing may be signed. */
+  async start(): Promise<void> {
+    this.stop();
+    this.#takenUp = true;
+    await removeLeftovers(this.#file);
+    await this.flush();
+    const floor = setInterval(() => this.#tick(() => this.#writeFloor()), this.#intervals.floorMs);
+    const guard = setInterval(() => this.#tick(() => this.#writeGuard()), this.#intervals.guardMs);
+    this.#timers = [floor.unref(), guard.unref()];
+  }
+
+  /** Writes both marks now, the floor first: a guard above the floor would read as a floor put back. */
+  async flush(): Promise<void> {
+    // Before a tree was taken up there is nothing to say, and an empty mark would destroy a true one.
+    if (!this.#takenUp) return;
+    await this.#writeFloor();
+    await this.#writeGuard();
+  }
+
+  /** Writes the floor now, for what must not be lost with the last second. */
+  write(): Promise<void> {
+    return this.#writeFloor();
+  }
+
+  /** Ends the writing in the background. */
+  stop(): void {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+  }
+
+  #tick(write: () => Promise<void>): void {
+    write().catch((error: unknown) => {
+      const sinceMs = this.#changedSinceMs;
+      const stale = sinceMs !== undefined && this.#clock.monotonicMs() - sinceMs > this.#intervals.staleMs;
+      this.#onFailure(asVouchError(error), stale);
+    });
+  }
+
+  #writeFloor(): Promise<void> {
+    const done = this.#floorWrites.then(() => this.#writeFloorNow());
+    this.#floorWrites = done.catch(() => undefined);
+    return done;
+  }
+
+  #writeGuard(): Promise<void> {
+    const done = this.#guardWrites.then(() => this.#guard.write(this.#current));
+    this.#guardWrites = done.catch(() => undefined);
+    return done;
+  }
+
+  async #writeFloorNow(): Promise<void> {
+    if (!this.#changed && this.#stored) return;
+    const mark = this.#current;
+    const text = encodeFloor(mark);
+    const sinceMs = this.#changedSinceMs;
+    this.#changed = false;
+    this.#changedSinceMs = undefined;
+    try {
+      await writeAtomically(this.#file, text);
+      this.#stored = parseFloor(text);
+    } catch (cause) {
+      this.#changed = true;
+      this.#changedSinceMs = sinceMs ?? this.#clock.monotonicMs();
+      throw new VouchError('unavailable-signer', `the signer cannot write ${this.#file}; is the disk full?`, {
+        cause,
+        retryAfterSeconds: 5,
+      });
+    }
+  }
+}
+
+/** What a floor is made of. */
+export interface FloorParts {
+  file: string;
+  log: LogIdentity;
+  guards: GuardStore;
+  clock: Clock;
+  intervals?: MarkIntervals;
+  /** Called when a write in the background failed; `stale`: changes have waited too long, nothing may be signed. */
+  onFailure: (error: Error, stale: boolean) => void;
+}
+
+async function readFloor(file: string): Promise<Mark | undefined> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new VouchError('config-state', `cannot read ${file}`, { cause });
+  }
+  const mark = parseFloor(text);
+  if (!mark)
+    throw new VouchError(
+      'integrity-state',
+      `${file} is malformed; restore the file, or use \`vouch restore\``,
+    );
+  return mark;
+}

@@ -1,0 +1,31 @@
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import type { GuardStore } from './guard.ts';
+
+/** Where the token is and how it is opened: the `hsm:` block of the configuration. */
+export interface HsmConfig {
+  /** Path of the PKCS#11 module. */
+  module: string;
+  tokenLabel: string;
+  tokenSerial: string;
+  /** A file that only its owner reads, or `credential:<name>` for one in $CREDENTIALS_DIRECTORY. */
+  pinFile: string;
+  /** What the module wants to find in the environment, such as SOFTHSM2_CONF. */
+  environment: Readonly<Record<string, string>>;
+}
+
+/** A key of the token as it must be: found by CKA_ID, proven by its public half. */
+export interface HsmKey {
+  /** CKA_ID, lower-case hex. */
+  ckaId: string;
+  algorithm: SignatureAlgorithm;
+  /** DER SubjectPublicKeyInfo. */
+  publicKeySpki: Buffer;
+}
+
+/** The token as the signer uses it. Every rejection is one after which the process should be replaced. */
+export interface Hsm {
+  /** Signature over `data` as it stands in a BIT STRING (ECDSA: DER). The key is one that was proven at the start. */
+  sign(ckaId: string, data: Buffer): Promise<Buffer>;
+  /** Guards kept as data objects in the token. */
+  guards: GuardStore;
+}

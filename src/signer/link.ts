@@ -1,0 +1,213 @@
+import { assert, VouchError } from '../core/errors.ts';
+import type { Checkpoint } from '../log/checkpoint.ts';
+import { Connection, ConnectionLost } from './connection.ts';
+import { exitCodes } from './exit-codes.ts';
+import type { Launched } from './launch.ts';
+import type { AppendBatch, AppendItem, AppendResult, ResumeState, SignLogged } from './port.ts';
+import {
+  decodeAppendResult,
+  decodeCheckpoint,
+  decodeGreeting,
+  encodeRequest,
+  protocolVersion,
+  type Request,
+  type RequestedItem,
+} from './protocol.ts';
+
+/** How a life of the signer begins and is watched. */
+export interface LinkOptions {
+  launched: Launched;
+  resume: () => ResumeState;
+  /** Whether a state without any checkpoint may begin from nothing. */
+  genesis: boolean;
+  /** Longest wait for any answer while it starts. */
+  startMs: number;
+  heartbeatMs: number;
+  /** A ping without an answer for so long: it hangs. */
+  hangMs: number;
+  /** Called at each answered ping. */
+  onAlive: () => void;
+}
+
+const leavesFrameBytes = 1024 * 1024;
+
+/** One life of the signer, from its start to its end: it has taken up the tree and signs. */
+export class SignerLink {
+  readonly #connection: Connection;
+  readonly #options: LinkOptions;
+  readonly pid: number | undefined;
+  /** Newest checkpoint that this life signed. */
+  checkpoint: Checkpoint;
+  /** Leaves that the signer has, or will have once it has read what was sent. */
+  treeSize: number;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #pingTimer: NodeJS.Timeout | undefined;
+
+  private constructor(options: LinkOptions, connection: Connection, pid: number, checkpoint: Checkpoint) {
+    this.#options = options;
+    this.#connection = connection;
+    this.pid = pid;
+    this.checkpoint = checkpoint;
+    this.treeSize = checkpoint.treeSize;
+    this.#heartbeat = setInterval(() => this.#ping(), options.heartbeatMs).unref();
+  }
+
+  /**
+   * Greets the signer and feeds it the tree. Rejects with what it refused (`integrity-…`, `config-…`), or with
+   * `unavailable-signer` where it ended or did not answer; it is killed then.
+   */
+  static async open(options: LinkOptions): Promise<SignerLink> {
+    const connection = new Connection(options.launched.stream);
+    try {
+      const ask = (request: Request) => withDeadline(send(connection, request), options.startMs);
+      const greeting = decodeGreeting(await ask({ op: 'hello', version: protocolVersion }));
+      const checkpoint = await takeUp(ask, options);
+      return new SignerLink(options, connection, greeting.pid, checkpoint);
+    } catch (error) {
+      const refused = error instanceof ConnectionLost ? await endOf(options.launched) : error;
+      options.launched.kill();
+      connection.destroy();
+      throw refused;
+    }
+  }
+
+  /** Resolves when this life is over. */
+  get ended(): Promise<void> {
+    return this.#connection.ended.then(() => this.#stopWatching());
+  }
+
+  /** Appends leaves at `treeSize`; sent before this returns. */
+  async append(batch: AppendBatch): Promise<AppendResult> {
+    assert(batch.firstIndex === this.treeSize, 'appended where the tree ends');
+    const items = batch.items.map(requestedItem);
+    const answer = this.#send({ op: 'append', firstIndex: batch.firstIndex, items });
+    this.treeSize += items.length;
+    const result = decodeAppendResult(await answer);
+    if (result.checkpoint.treeSize > this.checkpoint.treeSize) this.checkpoint = result.checkpoint;
+    return result;
+  }
+
+  /** Has a leaf of the tree signed that has no signature yet. */
+  signLogged(request: SignLogged): Promise<Buffer> {
+    const { index, treeSize, path } = request;
+    const wanted = { ...requestedItem(request), index, treeSize, path: [...path] };
+    return this.#send({ op: 'signLogged', request: wanted });
+  }
+
+  /** Has it write its marks; a spawned signer then ends. */
+  async stop(): Promise<void> {
+    this.#stopWatching();
+    await send(this.#connection, { op: 'stop' });
+  }
+
+  /** Ends this life at once. */
+  kill(): void {
+    this.#stopWatching();
+    this.#options.launched.kill();
+    this.#connection.destroy();
+  }
+
+  #send(request: Request): Promise<Buffer> {
+    const answer = send(this.#connection, request);
+    // A call to a signer that hangs is noticed by this, well before its caller gives up.
+    this.#ping();
+    return answer;
+  }
+
+  /** The signer's own thread answers pings, in order with all else; its token is watched by itself. */
+  #ping(): void {
+    if (this.#pingTimer || !this.#heartbeat) return;
+    this.#pingTimer = setTimeout(() => this.#suspect(), this.#options.hangMs).unref();
+    send(this.#connection, { op: 'ping' }).then(
+      () => {
+        clearTimeout(this.#pingTimer);
+        this.#pingTimer = undefined;
+        this.#options.onAlive();
+      },
+      () => undefined,
+    );
+  }
+
+  /** If it was this process that stood still, the answer lies in the socket: read that first. */
+  #suspect(): void {
+    setImmediate(() => setImmediate(() => this.#pingTimer && this.kill()));
+  }
+
+  #stopWatching(): void {
+    clearInterval(this.#heartbeat);
+    clearTimeout(this.#pingTimer);
+    this.#heartbeat = undefined;
+    this.#pingTimer = undefined;
+  }
+}
+
+async function takeUp(ask: (request: Request) => Promise<Buffer>, options: LinkOptions): Promise<Checkpoint> {
+  const state = options.resume();
+  const genesis = options.genesis && state.checkpoint === undefined;
+  if (state.checkpoint === undefined && !genesis)
+    throw new VouchError(
+      'integrity-state',
+      'the log has no checkpoint, though it was begun; restore a backup',
+    );
+  await ask({ op: 'resume', genesis, checkpoint: state.checkpoint ?? '', peaks: [...state.peaks] });
+  for await (const leaves of state.leaves)
+    for (const part of frameSized(leaves)) await ask({ op: 'leaves', leaves: part });
+  return decodeCheckpoint(await ask({ op: 'resumed' }));
+}
+
+function* frameSized(leaves: readonly Buffer[]): Generator<Buffer[]> {
+  let part: Buffer[] = [];
+  let bytes = 0;
+  for (const leaf of leaves) {
+    part.push(leaf);
+    bytes += leaf.length;
+    if (bytes < leavesFrameBytes) continue;
+    yield part;
+    part = [];
+    bytes = 0;
+  }
+  if (part.length > 0) yield part;
+}
+
+function send(connection: Connection, request: Request): Promise<Buffer> {
+  const { kind, payload } = encodeRequest(request);
+  return connection.request(kind, payload);
+}
+
+function requestedItem(item: AppendItem): RequestedItem {
+  return { purpose: item.purpose, leaf: item.leaf, tbs: item.tbs };
+}
+
+/** Why a signer that ended before it answered did so, by its exit code. */
+async function endOf(launched: Launched): Promise<VouchError> {
+  const exit = launched.exited && (await Promise.race([launched.exited, afterMs(500)]));
+  if (exit?.code === exitCodes.pinRefused)
+    return new VouchError('config-pin', 'the token refused the PIN; it is not presented again');
+  if (exit?.code === exitCodes.integrity)
+    return new VouchError('integrity-state', 'the signer refuses to go on; its log says why');
+  if (exit?.code === exitCodes.configuration)
+    return new VouchError('config-state', 'the signer cannot start; its log says why');
+  const how = exit ? ` (${exit.signal ?? `exit code ${exit.code}`})` : '';
+  return new VouchError('unavailable-signer', `the signer ended while it started${how}`, {
+    retryAfterSeconds: 1,
+  });
+}
+
+async function withDeadline<Value>(value: Promise<Value>, ms: number): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new VouchError('unavailable-signer', 'the signer does not answer', {
+      retryAfterSeconds: 1,
+    });
+    timer = setTimeout(() => reject(error), ms);
+  });
+  try {
+    return await Promise.race([value, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function afterMs(ms: number): Promise<undefined> {
+  return new Promise((resolve) => setTimeout(() => resolve(undefined), ms).unref());
+}

@@ -1,0 +1,140 @@
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { VouchError } from '../../core/errors.ts';
+
+/** What tells one PIN file from its replacement. */
+export interface PinFileIdentity {
+  path: string;
+  /** `mtime,ctime,inode,size,device`, times in nanoseconds. */
+  mark: string;
+}
+
+/** A PIN as read, to be zeroed after the login. */
+export interface Pin {
+  bytes: Buffer;
+  identity: PinFileIdentity;
+}
+
+const pinMaxBytes = 255;
+const credentialPrefix = 'credential:';
+
+/**
+ * Reads a PIN file, or `credential:<name>` from $CREDENTIALS_DIRECTORY (systemd LoadCredential). One line end is cut
+ * off. Throws `config-secret-readable` where others can read it (I8), `config-hsm` where there is no usable PIN.
+ */
+export function readPin(pinFile: string, environment: NodeJS.ProcessEnv = process.env): Pin {
+  const path = pinPath(pinFile, environment);
+  const file = openPin(path);
+  try {
+    const stat = fstatSync(file, { bigint: true });
+    if (!stat.isFile()) throw new VouchError('config-hsm', `the PIN file ${path} is not a regular file`);
+    const isCredential = pinFile.startsWith(credentialPrefix);
+    // systemd grants its unit's user by an ACL on a file of root's: the mask then shows as the group's bits.
+    const byAcl = isCredential && stat.uid === 0n && stat.gid === 0n;
+    const others = byAcl ? 0o037n : 0o077n;
+    if (__VOUCH_WITHOUT__ !== 'I8' && (stat.mode & others) !== 0n)
+      throw new VouchError(
+        'config-secret-readable',
+        `others can read the PIN file ${path}; run: chmod 600 ${path}`,
+      );
+    if (stat.size > BigInt(pinMaxBytes + 1))
+      throw new VouchError('config-hsm', `the PIN file ${path} is too long`);
+    const mark = [stat.mtimeNs, stat.ctimeNs, stat.ino, stat.size, stat.dev].join(',');
+    return { bytes: readBytes(file, path), identity: { path, mark } };
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Throws `config-pin` where this very PIN file was refused by the token before: it is never presented twice. */
+export function refuseRefusedPin(refusedFile: string, identity: PinFileIdentity): void {
+  let text: string;
+  try {
+    text = readFileSync(refusedFile, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw new VouchError('config-state', `cannot read ${refusedFile}`, { cause });
+  }
+  const { path, mark } = parsed(text);
+  if (path !== identity.path || mark !== identity.mark) return;
+  throw new VouchError(
+    'config-pin',
+    `the token refused the PIN in ${identity.path}; it is not presented again before the file is replaced`,
+  );
+}
+
+/** Keeps on disk that the token refused the PIN of this file. */
+export function notePinRefused(refusedFile: string, identity: PinFileIdentity): void {
+  const temporary = `${refusedFile}.${process.pid}.tmp`;
+  const file = openSync(temporary, 'w', 0o600);
+  try {
+    writeSync(file, `${JSON.stringify(identity)}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(temporary, refusedFile);
+  const folder = openSync(dirname(refusedFile), 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** Forgets a refusal after a PIN was accepted. */
+export function forgetPinRefused(refusedFile: string): void {
+  rmSync(refusedFile, { force: true });
+}
+
+function pinPath(pinFile: string, environment: NodeJS.ProcessEnv): string {
+  if (!pinFile.startsWith(credentialPrefix)) return pinFile;
+  const name = pinFile.slice(credentialPrefix.length);
+  const folder = environment.CREDENTIALS_DIRECTORY;
+  if (!/^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name))
+    throw new VouchError('config-hsm', `${pinFile} does not name a credential`);
+  if (!folder)
+    throw new VouchError(
+      'config-hsm',
+      `${pinFile} needs $CREDENTIALS_DIRECTORY; add LoadCredential=${name} to the unit`,
+    );
+  return join(folder, name);
+}
+
+function openPin(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (cause) {
+    throw new VouchError('config-hsm', `cannot open the PIN file ${path}`, { cause });
+  }
+}
+
+function readBytes(file: number, path: string): Buffer {
+  const whole = Buffer.alloc(pinMaxBytes + 1);
+  let length = readSync(file, whole, 0, whole.length, 0);
+  if (length > 0 && whole[length - 1] === 0x0a) length -= 1;
+  const bytes = whole.subarray(0, length);
+  // What no token can have as PIN is not worth one of its few attempts.
+  if (length === 0 || length > pinMaxBytes || bytes.includes(0x0a) || bytes.includes(0))
+    throw new VouchError('config-hsm', `the PIN file ${path} does not hold one line with a PIN`);
+  return bytes;
+}
+
+function parsed(text: string): { path?: unknown; mark?: unknown } {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch {
+    return {};
+  }
+}

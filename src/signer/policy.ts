@@ -1,0 +1,93 @@
+import { hash } from 'node:crypto';
+import { VouchError } from '../core/errors.ts';
+import type { TrustDomain } from '../core/spiffe-id.ts';
+import { type CrlBody, decodeCrlBody, decodeLeaf, type Leaf } from '../log/leaf.ts';
+import type { SigningLimits } from './authority-file.ts';
+import { checkCertificate } from './certificate-policy.ts';
+import type { CrlNumbers } from './crl-numbers.ts';
+import { checkCrl } from './crl-policy.ts';
+import type { PolicyIssuer } from './policy-issuer.ts';
+import type { RequestedItem } from './protocol.ts';
+
+/** What the decision rests on besides the request. */
+export interface PolicyContext {
+  trustDomain: TrustDomain;
+  issuers: ReadonlyMap<string, PolicyIssuer>;
+  limits: SigningLimits;
+  nowMs: number;
+  crlNumbers: CrlNumbers;
+  /** `first`: the leaf was just appended. `again`: it is in the tree, and a crash took its signature. */
+  occasion: 'first' | 'again';
+}
+
+/** What came of an item: bytes to sign with an issuer's key, nothing to sign, or why it is refused. */
+export type Decision =
+  | { outcome: 'sign'; issuer: PolicyIssuer; tbs: Buffer; crl: CrlBody | undefined }
+  | { outcome: 'record' }
+  | { outcome: 'refuse'; error: VouchError };
+
+/**
+ * Decides what an item's signature is, from the leaf that the log holds and nothing else (I1, I11). Never throws: a
+ * thrown check is a refusal (I7).
+ */
+export function decide(item: RequestedItem, context: PolicyContext): Decision {
+  try {
+    return decideOrThrow(item, context);
+  } catch (error) {
+    const known = error instanceof VouchError;
+    const refused = known
+      ? error
+      : new VouchError('policy-lint', 'the signer could not judge it', { cause: error });
+    return { outcome: 'refuse', error: refused };
+  }
+}
+
+function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
+  const leaf = decodeLeaf(item.leaf);
+  switch (item.purpose) {
+    case 'record':
+      if (leaf.type !== 'certificate' && leaf.type !== 'crl') return { outcome: 'record' };
+      return mismatch('record', leaf);
+    case 'certificate':
+    case 'server-certificate': {
+      if (leaf.type !== 'certificate') return mismatch(item.purpose, leaf);
+      const issuer = issuerOf(leaf, context);
+      const tbs = item.tbs ?? leaf.body;
+      if (__VOUCH_WITHOUT__ !== 'I1' && !tbs.equals(leaf.body))
+        throw new VouchError('policy-lint', 'the certificate to sign is not the one in its leaf');
+      unlessWithoutI11(() =>
+        checkCertificate(tbs, { ...context, issuer, isServer: item.purpose !== 'certificate' }),
+      );
+      return { outcome: 'sign', issuer, tbs, crl: undefined };
+    }
+    case 'crl': {
+      if (leaf.type !== 'crl') return mismatch('crl', leaf);
+      if (!item.tbs)
+        throw new VouchError('request-malformed', 'a CRL is signed from its TBSCertList; none was sent');
+      const issuer = issuerOf(leaf, context);
+      const crl = decodeCrlBody(leaf.body);
+      const tbs = item.tbs;
+      if (__VOUCH_WITHOUT__ !== 'I1' && !hash('sha256', tbs, 'buffer').equals(crl.tbsSha256))
+        throw new VouchError('policy-lint', 'the CRL to sign is not the one in its leaf');
+      unlessWithoutI11(() => checkCrl(tbs, { ...context, issuer, crl }));
+      return { outcome: 'sign', issuer, tbs, crl };
+    }
+    default:
+      throw new VouchError('request-unknown-type', 'the signer knows no such purpose; nothing was signed');
+  }
+}
+
+function issuerOf(leaf: Leaf, context: PolicyContext): PolicyIssuer {
+  const issuer = context.issuers.get(leaf.issuerKeyId);
+  if (issuer) return issuer;
+  throw new VouchError('policy-lint', `this signer does not sign for issuer ${leaf.issuerKeyId}`);
+}
+
+/** Runs a check save in the mutation build that proves the tests notice its absence. */
+function unlessWithoutI11(check: () => void): void {
+  if (__VOUCH_WITHOUT__ !== 'I11') check();
+}
+
+function mismatch(purpose: string, leaf: Leaf): never {
+  throw new VouchError('policy-lint', `a ${leaf.type} leaf is not signed or recorded as ${purpose}`);
+}

@@ -1,0 +1,87 @@
+import type { Checkpoint } from '../log/checkpoint.ts';
+
+/** Why a leaf is appended; the signer decides by it what it signs, and refuses any other value. */
+export type Purpose =
+  /** Only logged: token, entry, operator, revocation, release, authority. Nothing but the checkpoint is signed. */
+  | 'record'
+  /** A certificate leaf: its TBS is signed if it is a workload's, within the issuer's limits. */
+  | 'certificate'
+  /** The server's own TLS certificate, the only one that may carry `spiffe://<td>/vouch/server`. */
+  | 'server-certificate'
+  /** A CRL leaf with its TBSCertList beside it. */
+  | 'crl';
+
+/** One leaf to append. `tbs` is the DER TBSCertList of a `crl`; a certificate's TBS stands in its leaf. */
+export interface AppendItem {
+  purpose: Purpose;
+  leaf: Buffer;
+  tbs?: Buffer;
+}
+
+/** Leaves `firstIndex` … in order; `firstIndex` must be the tree size the signer has. */
+export interface AppendBatch {
+  firstIndex: number;
+  items: readonly AppendItem[];
+  /**
+   * RFC 6962 audit path in the tree of `treeSize`, for a signer that took up the tree anew from a checkpoint past these
+   * leaves: of two batches at the signer the later may be answered and stored before the earlier.
+   */
+  auditPath?: (index: number, treeSize: number) => Buffer[];
+}
+
+/** A signature for each item, in order, or what the signer refused; and the checkpoint over the grown tree. */
+export interface AppendResult {
+  /** DER signature values as they stand in a BIT STRING; undefined for `record`. A refused item is an Error. */
+  signatures: readonly (Buffer | undefined | Error)[];
+  checkpoint: Checkpoint;
+}
+
+/** Signs again what a crash left unsigned: the leaf with its inclusion path in the signer's own tree. */
+export interface SignLogged {
+  purpose: Exclude<Purpose, 'record'>;
+  leaf: Buffer;
+  tbs?: Buffer;
+  index: number;
+  /** RFC 6962 audit path in the tree of `treeSize`, which must be the signer's. */
+  path: readonly Buffer[];
+  treeSize: number;
+}
+
+/** What a new signer needs to take up the tree: the last stored checkpoint, the peaks at its size, later leaves. */
+export interface ResumeState {
+  /** A signed note by the signer's own log key. Undefined only for `vouch init`. */
+  checkpoint: string | undefined;
+  /** Roots of the complete subtrees at the checkpoint's size, largest first. */
+  peaks: readonly Buffer[];
+  /** Every leaf from the checkpoint's size to the committed end. */
+  leaves: AsyncIterable<readonly Buffer[]>;
+}
+
+/**
+ * `probing`: starting. `usable`: signs. `degraded`: restarting or slow. `unusable`: gave up until an operator acts
+ * (wrong PIN, integrity). Only signing waits on it.
+ */
+export type SignerState = 'probing' | 'usable' | 'degraded' | 'unusable';
+
+/** What status, metrics and readiness show. */
+export interface SignerStatus {
+  state: SignerState;
+  pid: number | undefined;
+  restarts: number;
+  /** Unix milliseconds of the last request that succeeded. */
+  lastSuccessMs: number | undefined;
+  /** Why it is not usable, safe to show an operator. */
+  problem: string | undefined;
+}
+
+/**
+ * The server's view of the signer. Each call rejects with `unavailable-signer` when the token or its process does not
+ * answer in time, and with `integrity-…` when it refuses to go on.
+ */
+export interface Signer {
+  append(batch: AppendBatch): Promise<AppendResult>;
+  signLogged(request: SignLogged): Promise<Buffer>;
+  status(): SignerStatus;
+  /** Stops it: it writes its floor and guard first. Never rejects. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,86 @@
+import { hash } from 'node:crypto';
+import { join } from 'node:path';
+import type { Clock } from '../core/clock.ts';
+import { asVouchError, type VouchError } from '../core/errors.ts';
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import { readAuthority, type SignerAuthority } from './authority-file.ts';
+import { exitCodeFor, exitCodes } from './exit-codes.ts';
+import { Floor } from './floor.ts';
+import { fileGuards } from './guard.ts';
+import type { Hsm, HsmConfig, HsmKey } from './hsm.ts';
+import { policyIssuer } from './policy-issuer.ts';
+import type { SignerLog } from './signer-log.ts';
+
+/** The part of the configuration that the signer reads. */
+export interface SignerConfig {
+  stateDir: string;
+  hsm: HsmConfig;
+  /** Sessions that sign in parallel; default 2. */
+  workers?: number | undefined;
+  /** A PKCS#11 call that takes longer hangs: two thirds of the deadline for a request; default 2000. */
+  hangMs?: number | undefined;
+}
+
+/** What the signer process holds for as long as it lives. */
+export interface SignerRuntime {
+  authority: SignerAuthority;
+  hsm: Hsm;
+  floor: Floor;
+}
+
+/** Opens a token; `onFault` is called when a new process is needed. */
+export type OpenHsm = (request: {
+  hsm: HsmConfig;
+  keys: readonly HsmKey[];
+  refusedFile: string;
+  onFault: (fault: { error: VouchError; hangs: boolean }) => void;
+}) => Promise<Hsm>;
+
+/** Opens authority file, token and marks. Rejects with `config-…` or `integrity-state`. */
+export async function openRuntime(parts: {
+  config: SignerConfig;
+  openHsm: OpenHsm;
+  clock: Clock;
+  log: SignerLog;
+  /** Called when nothing may be signed any more by this process. */
+  onFault: (fault: { error: VouchError; hangs: boolean }) => void;
+}): Promise<SignerRuntime> {
+  const folder = join(parts.config.stateDir, 'signer');
+  const authority = readAuthority(join(folder, 'authority.json'));
+  const hsm = await parts.openHsm({
+    hsm: parts.config.hsm,
+    keys: authorityKeys(authority),
+    refusedFile: join(folder, 'pin-refused'),
+    onFault: parts.onFault,
+  });
+  const { rollbackMark, logOrigin, logKey } = authority;
+  const floor = await Floor.open({
+    file: join(folder, 'floor.json'),
+    log: { origin: logOrigin, logKeySha256: hash('sha256', logKey.publicKeySpki, 'hex') },
+    guards: rollbackMark === 'token' ? hsm.guards : fileGuards(rollbackMark.file),
+    clock: parts.clock,
+    onFailure: (cause, stale) => {
+      const error = asVouchError(cause);
+      parts.log('error', 'a rollback mark could not be written', { problem: error.detail });
+      if (stale) parts.onFault({ error, hangs: false });
+    },
+  });
+  return { authority, hsm, floor };
+}
+
+/** Every key that is proven at the start: each issuer's by its certificate, and the log's. */
+function authorityKeys(authority: SignerAuthority): HsmKey[] {
+  const issuers = authority.issuers.map((issuer) => {
+    const { ckaId, algorithm, spki } = policyIssuer(issuer);
+    return { ckaId, algorithm, publicKeySpki: spki };
+  });
+  const { ckaId, algorithm, publicKeySpki } = authority.logKey;
+  const logAlgorithm: SignatureAlgorithm = algorithm === 'ed25519' ? 'ed25519' : 'ecdsa-sha256';
+  return [...issuers, { ckaId, algorithm: logAlgorithm, publicKeySpki }];
+}
+
+/** Ends the process. A thread stuck in the module would hold up an orderly exit for ever. */
+export function endProcess(reason: { error: VouchError; hangs: boolean } | undefined): never {
+  if (reason?.hangs) process.kill(process.pid, 'SIGKILL');
+  process.exit(reason ? exitCodeFor(reason.error) : exitCodes.stopped);
+}

@@ -1,0 +1,244 @@
+import type { Clock } from '../core/clock.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
+import type { Checkpoint } from '../log/checkpoint.ts';
+import { decodeCrlBody, decodeLeaf } from '../log/leaf.ts';
+import { assembleNote, checkpointBody, type LogKey, openCheckpoint } from '../log/note.ts';
+import type { SignerAuthority } from './authority-file.ts';
+import type { Floor } from './floor.ts';
+import type { Hsm } from './hsm.ts';
+import { type Decision, decide } from './policy.ts';
+import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
+import type { AppendResult } from './port.ts';
+import {
+  encodeAppendResult,
+  encodeCheckpoint,
+  encodeGreeting,
+  protocolVersion,
+  type Request,
+  type RequestedItem,
+  type RequestedSignature,
+} from './protocol.ts';
+import { SignerTree } from './tree.ts';
+
+/** What the service works with. */
+export interface ServiceParts {
+  authority: SignerAuthority;
+  hsm: Hsm;
+  floor: Floor;
+  clock: Clock;
+}
+
+const nothing = Buffer.alloc(0);
+
+/** What the signer does for one client: takes up the tree, then decides and signs (I11). */
+export class SignerService {
+  readonly #parts: ServiceParts;
+  readonly #issuers: ReadonlyMap<string, PolicyIssuer>;
+  readonly #logKey: LogKey;
+  #greeted = false;
+  /** Being taken up: leaves are fed, nothing is signed. */
+  #resuming: SignerTree | undefined;
+  #tree: SignerTree | undefined;
+
+  constructor(parts: ServiceParts) {
+    this.#parts = parts;
+    const { issuers, logKey, logOrigin } = parts.authority;
+    this.#issuers = new Map(issuers.map((issuer) => [issuer.keyId, policyIssuer(issuer)]));
+    const { algorithm, publicKeySpki } = logKey;
+    this.#logKey = { name: logOrigin, algorithm, publicKeySpki };
+  }
+
+  /**
+   * Answers a request. What it does to the tree is done before this returns, so that requests take effect in the order
+   * in which they came; only signatures are waited for. Rejects with what the client is told.
+   */
+  handle(request: Request): Promise<Buffer> {
+    try {
+      return this.#answer(request);
+    } catch (error) {
+      return Promise.reject(asVouchError(error));
+    }
+  }
+
+  #answer(request: Request): Promise<Buffer> {
+    if (request.op === 'hello') return Promise.resolve(this.#hello(request.version));
+    if (!this.#greeted) throw new VouchError('request-malformed', 'the signer waits for hello first');
+    switch (request.op) {
+      case 'resume':
+        this.#resume(request);
+        return Promise.resolve(nothing);
+      case 'leaves':
+        this.#feed(request.leaves);
+        return Promise.resolve(nothing);
+      case 'resumed':
+        return this.#finishResume();
+      case 'append':
+        return this.#append(request.firstIndex, request.items);
+      case 'signLogged':
+        return this.#signLogged(request.request);
+      case 'ping':
+        return Promise.resolve(nothing);
+      case 'stop':
+        return this.#stop();
+    }
+  }
+
+  #hello(version: number): Buffer {
+    if (version !== protocolVersion)
+      throw new VouchError(
+        'config-state',
+        `server and signer are of different versions (protocol ${version} and ${protocolVersion}); install the same`,
+      );
+    this.#greeted = true;
+    const { trustDomain, logOrigin } = this.#parts.authority;
+    const issuerKeyIds = [...this.#issuers.keys()];
+    return encodeGreeting({
+      version: protocolVersion,
+      pid: process.pid,
+      trustDomain,
+      logOrigin,
+      issuerKeyIds,
+    });
+  }
+
+  #resume(request: Request & { op: 'resume' }): void {
+    const { floor } = this.#parts;
+    this.#tree = undefined;
+    if (request.genesis) {
+      if (__VOUCH_WITHOUT__ !== 'I11' && floor.exists())
+        throw new VouchError(
+          'integrity-state',
+          `the log ${this.#logKey.name} was begun before; only a new token and a new state begin from nothing`,
+        );
+      this.#resuming = SignerTree.genesis();
+      return;
+    }
+    const marks = __VOUCH_WITHOUT__ === 'I11' ? [] : floor.marks();
+    const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey], this.#logKey.name);
+    this.#resuming = SignerTree.resume(checkpoint, request.peaks, marks);
+  }
+
+  #feed(leaves: readonly Buffer[]): void {
+    const tree = this.#resuming;
+    if (!tree) throw new VouchError('request-malformed', 'the signer is not taking up a tree');
+    for (const leaf of leaves) {
+      tree.append(leaf);
+      this.#noteCrl(leaf);
+    }
+  }
+
+  /** A number that stands in the log is in use, whether its CRL was signed before the crash or not. */
+  #noteCrl(bytes: Buffer): void {
+    try {
+      const leaf = decodeLeaf(bytes);
+      if (leaf.type !== 'crl' || !this.#issuers.has(leaf.issuerKeyId)) return;
+      this.#parts.floor.crlNumbers.raise(leaf.issuerKeyId, decodeCrlBody(leaf.body));
+    } catch {
+      // A leaf that cannot be read was refused when it came; it is in the tree all the same.
+    }
+  }
+
+  async #finishResume(): Promise<Buffer> {
+    const { floor } = this.#parts;
+    const tree = this.#resuming;
+    this.#resuming = undefined;
+    if (!tree) throw new VouchError('request-malformed', 'the signer is not taking up a tree');
+    tree.finishResume();
+    const head = { treeSize: tree.size, rootHash: tree.root() };
+    floor.advance(head.treeSize, head.rootHash);
+    await floor.start();
+    const checkpoint = await this.#signCheckpoint(head);
+    this.#tree = tree;
+    return encodeCheckpoint(checkpoint);
+  }
+
+  /**
+   * Decides on each item and signs. The leaves are in the server's durable log already, so the tree grows by all of
+   * them whatever is decided: a refused item loses its signature, and the log keeps what was tried.
+   */
+  async #append(firstIndex: number, items: readonly RequestedItem[]): Promise<Buffer> {
+    const { floor } = this.#parts;
+    const tree = this.#usableTree();
+    if (__VOUCH_WITHOUT__ !== 'I11' && firstIndex !== tree.size)
+      throw new VouchError(
+        'integrity-log',
+        `the server appends at ${firstIndex}, but the tree that the signer hashed has ${tree.size} leaves`,
+      );
+    const decisions = items.map((item) => {
+      const decision = this.#decide(item, 'first');
+      tree.append(item.leaf);
+      return decision;
+    });
+    const head = { treeSize: tree.size, rootHash: tree.root() };
+    floor.advance(head.treeSize, head.rootHash);
+    const [checkpoint, ...signatures] = await Promise.all([
+      this.#signCheckpoint(head),
+      ...decisions.map((decision) => this.#carryOut(decision)),
+    ]);
+    const result: AppendResult = { signatures, checkpoint };
+    return encodeAppendResult(result);
+  }
+
+  async #signLogged(request: RequestedSignature): Promise<Buffer> {
+    const tree = this.#usableTree();
+    if (__VOUCH_WITHOUT__ !== 'I1' && !tree.holds(request)) {
+      // A tree that grew meanwhile is no fault: the caller takes a new path and asks again.
+      if (request.path.length > 0 && !tree.knowsRoot(request.treeSize))
+        throw new VouchError('unavailable-signer', 'the log has grown meanwhile; ask again', {
+          retryAfterSeconds: 1,
+        });
+      throw new VouchError(
+        'integrity-log',
+        `leaf ${request.index} is not in the log at that place; not signed`,
+      );
+    }
+    const signature = await this.#carryOut(this.#decide(request, 'again'));
+    if (Buffer.isBuffer(signature)) return signature;
+    throw signature ?? new VouchError('request-malformed', 'a record has no signature');
+  }
+
+  #decide(item: RequestedItem, occasion: 'first' | 'again'): Decision {
+    const { authority, clock, floor } = this.#parts;
+    const { trustDomain, limits } = authority;
+    const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers: floor.crlNumbers };
+    const decision = decide(item, { ...context, nowMs: clock.now(), occasion });
+    if (decision.outcome === 'sign' && decision.crl) {
+      floor.crlNumbers.raise(decision.issuer.keyId, decision.crl);
+      floor.changed();
+    }
+    return decision;
+  }
+
+  async #carryOut(decision: Decision): Promise<Buffer | Error | undefined> {
+    if (decision.outcome === 'record') return undefined;
+    if (decision.outcome === 'refuse') return decision.error;
+    const { hsm, floor } = this.#parts;
+    const signature = await hsm.sign(decision.issuer.ckaId, decision.tbs);
+    if (!decision.crl) return signature;
+    // CRLs are few: their numbers are on disk before their signatures leave, not a second later.
+    return floor.write().then(
+      () => signature,
+      (error: unknown) => asVouchError(error),
+    );
+  }
+
+  async #signCheckpoint(head: { treeSize: number; rootHash: Buffer }): Promise<Checkpoint> {
+    const { hsm, authority } = this.#parts;
+    const origin = this.#logKey.name;
+    const body = checkpointBody({ origin, ...head });
+    const signature = await hsm.sign(authority.logKey.ckaId, Buffer.from(body, 'utf8'));
+    return { origin, ...head, note: assembleNote(body, [{ key: this.#logKey, signature }]) };
+  }
+
+  async #stop(): Promise<Buffer> {
+    this.#tree = undefined;
+    this.#parts.floor.stop();
+    await this.#parts.floor.flush();
+    return nothing;
+  }
+
+  #usableTree(): SignerTree {
+    if (this.#tree) return this.#tree;
+    throw new VouchError('unavailable-signer', 'the signer has no tree yet', { retryAfterSeconds: 1 });
+  }
+}

@@ -1,0 +1,281 @@
+import type { Clock } from '../core/clock.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
+import type { Checkpoint } from '../log/checkpoint.ts';
+import { appendTo, OutOfStep } from './catching-up.ts';
+import { ConnectionLost } from './connection.ts';
+import { dial, type Launched, launch, type Program } from './launch.ts';
+import { SignerLink } from './link.ts';
+import type {
+  AppendBatch,
+  AppendResult,
+  ResumeState,
+  Signer,
+  SignerState,
+  SignerStatus,
+  SignLogged,
+} from './port.ts';
+import { Restarts } from './restarts.ts';
+import type { SignerLog } from './signer-log.ts';
+
+/** How the server gets its signer. */
+export interface SignerOptions {
+  /** A program to start and restart, or the socket of one that runs by itself. */
+  signer: { spawn: Program } | { connect: string };
+  /** Called at each start: the tree as the store has it then. */
+  resume: () => ResumeState;
+  clock: Clock;
+  log: SignerLog;
+  /** For `vouch init` alone: a state without checkpoint begins a new log. */
+  genesis?: boolean;
+  onState?: (status: SignerStatus) => void;
+  /** The checkpoint over the committed tree, after each start. */
+  onResumed?: (checkpoint: Checkpoint) => void;
+  limits?: Partial<SignerTimes>;
+}
+
+/** Times of the supervision. */
+export interface SignerTimes {
+  /** Longest that a call waits, restarts included. */
+  deadlineMs: number;
+  heartbeatMs: number;
+  /** Without an answer to a ping it hangs: less than the deadline, so that a new one can still serve the call. */
+  hangMs: number;
+  /** Longest wait for any answer while it starts: network HSMs take seconds to log in. */
+  startMs: number;
+  /** Past so many starts a minute there is a second between them. */
+  startsPerMinute: number;
+  /** Longest that `close` waits for it to write its marks. */
+  stopMs: number;
+}
+
+/** The reasons stand in docs/defaults.md. */
+const signerTimes: SignerTimes = {
+  deadlineMs: 3000,
+  heartbeatMs: 1000,
+  hangMs: 2000,
+  startMs: 15_000,
+  startsPerMinute: 20,
+  stopMs: 2000,
+};
+
+/** A signer that is kept alive. */
+export interface SupervisedSigner extends Signer {
+  /**
+   * Resolves with the checkpoint over the committed tree when it signs for the first time. Rejects at the first failure
+   * that trying again does not cure by itself (`config-…`, `integrity-…`).
+   */
+  ready(): Promise<Checkpoint>;
+}
+
+/** Starts the signer and keeps it alive; at once, and without waiting for it. */
+export function openSigner(options: SignerOptions): SupervisedSigner {
+  return new Supervisor(options);
+}
+
+interface Call {
+  run: (link: SignerLink) => Promise<unknown>;
+  resolve: (value: unknown) => void;
+  reject: (error: Error) => void;
+  timer: NodeJS.Timeout;
+  attempts: number;
+}
+
+/** A call that ends the signer each time is given up with this many. */
+const attemptsMax = 3;
+
+class Supervisor implements SupervisedSigner {
+  readonly #options: SignerOptions;
+  readonly #times: SignerTimes;
+  readonly #restarts: Restarts;
+  /** In the order in which they came: the tree grows in that order. */
+  readonly #calls = new Set<Call>();
+  readonly #ready = Promise.withResolvers<Checkpoint>();
+  readonly #running: Promise<void>;
+  #link: SignerLink | undefined;
+  #starting: Launched | undefined;
+  #status: SignerStatus = {
+    state: 'probing',
+    pid: undefined,
+    restarts: 0,
+    lastSuccessMs: undefined,
+    problem: undefined,
+  };
+  #gaveUp: VouchError | undefined;
+  #closing: Promise<void> | undefined;
+  #wakeUp: () => void = () => undefined;
+
+  constructor(options: SignerOptions) {
+    this.#options = options;
+    const deadlineMs = options.limits?.deadlineMs ?? signerTimes.deadlineMs;
+    const hangMs = Math.min(signerTimes.hangMs, (deadlineMs * 2) / 3);
+    this.#times = { ...signerTimes, hangMs, ...options.limits };
+    this.#restarts = new Restarts(this.#times.startsPerMinute);
+    this.#ready.promise.catch(() => undefined);
+    this.#running = this.#run();
+  }
+
+  append(batch: AppendBatch): Promise<AppendResult> {
+    return this.#call((link) => appendTo(link, batch));
+  }
+
+  signLogged(request: SignLogged): Promise<Buffer> {
+    return this.#call((link) => link.signLogged(request));
+  }
+
+  status(): SignerStatus {
+    return { ...this.#status };
+  }
+
+  ready(): Promise<Checkpoint> {
+    return this.#ready.promise;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  #call<Value>(run: (link: SignerLink) => Promise<Value>): Promise<Value> {
+    if (this.#closing) return Promise.reject(stopping());
+    if (this.#gaveUp) return Promise.reject(this.#gaveUp);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#settle(call, () => reject(this.#late())), this.#times.deadlineMs);
+      const call: Call = { run, resolve: resolve as Call['resolve'], reject, timer, attempts: 0 };
+      this.#calls.add(call);
+      if (this.#link) this.#attempt(call, this.#link);
+    });
+  }
+
+  #attempt(call: Call, link: SignerLink): void {
+    call.attempts += 1;
+    // Runs to its first wait in this turn, so that calls are sent in their order; what it throws is a rejection.
+    const attempt = async () => call.run(link);
+    attempt().then(
+      (value) => {
+        this.#succeeded();
+        this.#settle(call, () => call.resolve(value));
+      },
+      (error: unknown) => {
+        // Only what is not known to have happened is tried again, by the next signer.
+        const again = error instanceof ConnectionLost && call.attempts < attemptsMax;
+        if (error instanceof OutOfStep) link.kill();
+        if (!again)
+          this.#settle(call, () =>
+            call.reject(error instanceof ConnectionLost ? this.#late() : asVouchError(error)),
+          );
+      },
+    );
+  }
+
+  #settle(call: Call, how: () => void): void {
+    clearTimeout(call.timer);
+    if (this.#calls.delete(call)) how();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#closing && !this.#gaveUp) {
+      await this.#pause(this.#restarts.delayMs(this.#options.clock.monotonicMs()));
+      if (this.#closing) return;
+      try {
+        await this.#live(await this.#open());
+      } catch (error) {
+        this.#restarts.failed();
+        this.#failedToStart(asVouchError(error));
+      }
+    }
+  }
+
+  async #open(): Promise<SignerLink> {
+    const { signer, resume, log, clock } = this.#options;
+    const launched = 'spawn' in signer ? launch(signer.spawn, log) : await dial(signer.connect);
+    this.#starting = launched;
+    const { heartbeatMs, hangMs, startMs } = this.#times;
+    const genesis = this.#options.genesis === true;
+    const onAlive = () => {
+      this.#status.lastSuccessMs = clock.now();
+    };
+    return SignerLink.open({ launched, resume, genesis, startMs, heartbeatMs, hangMs, onAlive });
+  }
+
+  /** From usable to the end of this life. */
+  async #live(link: SignerLink): Promise<void> {
+    this.#restarts.cameUp();
+    this.#starting = undefined;
+    this.#link = link;
+    this.#setState('usable', { pid: link.pid, problem: undefined });
+    this.#options.log('info', 'the signer is usable', { pid: link.pid ?? 0, treeSize: link.treeSize });
+    this.#ready.resolve(link.checkpoint);
+    this.#options.onResumed?.(link.checkpoint);
+    for (const call of [...this.#calls]) this.#attempt(call, link);
+    await link.ended;
+    this.#link = undefined;
+    link.kill();
+    if (this.#closing) return;
+    this.#setState('degraded', { pid: undefined, problem: 'the signer ended and is started again' });
+    this.#status.restarts += 1;
+    this.#options.log('warn', 'the signer ended; starting another', { restarts: this.#status.restarts });
+  }
+
+  #failedToStart(error: VouchError): void {
+    if (this.#closing) return;
+    this.#options.log('error', 'the signer did not start', { code: error.code, problem: error.detail });
+    const final = error.code.startsWith('integrity-') || error.code === 'config-pin';
+    if (final || error.code.startsWith('config-')) this.#ready.reject(error);
+    if (!final) {
+      const state = this.#status.state === 'probing' ? 'probing' : 'degraded';
+      this.#setState(state, { pid: undefined, problem: error.detail });
+      return;
+    }
+    this.#gaveUp = error;
+    this.#setState('unusable', { pid: undefined, problem: error.detail });
+    for (const call of [...this.#calls]) this.#settle(call, () => call.reject(error));
+  }
+
+  async #close(): Promise<void> {
+    for (const call of [...this.#calls]) this.#settle(call, () => call.reject(stopping()));
+    this.#ready.reject(stopping());
+    this.#wakeUp();
+    const link = this.#link;
+    if (link) {
+      const timer = setTimeout(() => link.kill(), this.#times.stopMs);
+      await link.stop().catch(() => undefined);
+      clearTimeout(timer);
+      link.kill();
+    }
+    this.#starting?.kill();
+    await this.#running;
+  }
+
+  #pause(ms: number): Promise<void> {
+    if (ms === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wakeUp = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #succeeded(): void {
+    this.#status.lastSuccessMs = this.#options.clock.now();
+  }
+
+  #setState(state: SignerState, rest: Pick<SignerStatus, 'pid' | 'problem'>): void {
+    this.#status = { ...this.#status, ...rest, state };
+    this.#options.onState?.(this.status());
+  }
+
+  #late(): VouchError {
+    const problem = this.#status.problem;
+    const why =
+      problem === undefined ? 'the signer did not answer in time' : `the signer is not usable: ${problem}`;
+    return new VouchError('unavailable-signer', why, { retryAfterSeconds: 2 });
+  }
+}
+
+function stopping(): VouchError {
+  return new VouchError('unavailable-stopping', 'the server is stopping; try again', {
+    retryAfterSeconds: 1,
+  });
+}

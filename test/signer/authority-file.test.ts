@@ -1,0 +1,81 @@
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { encodeAuthority, parseAuthority, readAuthority } from '../../src/signer/authority-file.ts';
+import { policyIssuer } from '../../src/signer/policy-issuer.ts';
+import { temporaryFolder } from '../support/hsm.ts';
+import { certificateTbs, testAuthority } from './fixture.ts';
+
+const { authority } = testAuthority();
+const text = encodeAuthority(authority);
+
+describe('authority.json', () => {
+  it('reads back as it was written', () => {
+    expect(parseAuthority(text, 'f')).toEqual(authority);
+    const other = { ...authority, rollbackMark: { file: '/mark' } };
+    expect(parseAuthority(encodeAuthority(other), 'f')).toEqual(other);
+  });
+
+  it('refuses unknown, missing and malformed members, naming the file', () => {
+    const value = JSON.parse(text) as {
+      limits: object;
+      issuers: object[];
+      logKey: object;
+      [name: string]: unknown;
+    };
+    const broken = [
+      { ...value, version: 2 },
+      { ...value, extra: 1 },
+      { ...value, limits: { ...value.limits, maxCrlSeconds: -1 } },
+      { ...value, limits: { ...value.limits, maxCrlSeconds: 1.5 } },
+      { ...value, limits: { ...value.limits, extra: 1 } },
+      { ...value, issuers: {} },
+      { ...value, issuers: [{ ...value.issuers[0], algorithm: 'sha1' }] },
+      { ...value, issuers: [{ ...value.issuers[0], keyId: 'AB'.repeat(20) }] },
+      { ...value, issuers: [{ ...value.issuers[0], certificate: '!' }] },
+      { ...value, logKey: { ...value.logKey, ckaId: '0' } },
+      { ...value, trustDomain: 'A' },
+      { ...value, logOrigin: 'a b' },
+      { ...value, rollbackMark: 'none' },
+      { ...value, rollbackMark: { file: 'relative' } },
+      [],
+      null,
+      'x',
+    ];
+    for (const one of broken)
+      expect(() => parseAuthority(JSON.stringify(one), '/state/authority.json')).toThrow(
+        expect.objectContaining({
+          code: 'config-state',
+          message: expect.stringContaining('/state/authority.json'),
+        }),
+      );
+    for (const name of Object.keys(value)) {
+      const { [name]: _left, ...rest } = value;
+      expect(() => parseAuthority(JSON.stringify(rest), 'f')).toThrow(/malformed/);
+    }
+    expect(() => parseAuthority('{', 'f')).toThrow(/malformed/);
+  });
+
+  it('is refused where others can write it, or where it is missing', () => {
+    const file = join(temporaryFolder('authority'), 'authority.json');
+    expect(() => readAuthority(file)).toThrow(/vouch init/);
+    writeFileSync(file, text, { mode: 0o600 });
+    expect(readAuthority(file)).toEqual(authority);
+    for (const mode of [0o660, 0o602]) {
+      chmodSync(file, mode);
+      expect(() => readAuthority(file)).toThrow(/chmod 600/);
+    }
+  });
+
+  it('must hold the certificate of a CA with that key', () => {
+    const [issuer] = authority.issuers;
+    if (!issuer) throw new Error('issuer');
+    expect(policyIssuer(issuer).keyId).toBe(issuer.keyId);
+    const certificates = [Buffer.from('junk'), certificateTbs(testAuthority())];
+    for (const certificateDer of certificates)
+      expect(() => policyIssuer({ ...issuer, certificateDer })).toThrow(
+        expect.objectContaining({ code: 'config-state' }),
+      );
+    expect(() => policyIssuer({ ...issuer, keyId: 'ab'.repeat(20) })).toThrow(/no usable certificate/);
+  });
+});

@@ -1,0 +1,121 @@
+import { describe, expect, it } from 'vitest';
+import { CrlNumbers } from '../../src/signer/crl-numbers.ts';
+import { decide, type PolicyContext } from '../../src/signer/policy.ts';
+import type { RequestedItem } from '../../src/signer/protocol.ts';
+import { boolean, integer, octetString, oid, sequence } from '../../src/x509/der.ts';
+import type { CrlTemplate } from '../../src/x509/crl-tbs.ts';
+import { rdnName } from '../../src/x509/name.ts';
+import {
+  crlItem,
+  crlTbs,
+  nowMs,
+  nowSeconds,
+  policyContext,
+  publicationUrl,
+  testAuthority,
+} from './fixture.ts';
+import { withCrlExtension } from './raw-tbs.ts';
+
+const test = testAuthority();
+const last = BigInt(nowMs);
+const shardUrl = (shard: string) => `${publicationUrl}/crl/${test.issuerKeyId}/${shard}.crl`;
+
+function refusal(item: RequestedItem, context: Partial<PolicyContext> = {}): string {
+  const decision = decide(item, policyContext(test, context));
+  if (decision.outcome !== 'refuse') throw new Error(`not refused but: ${decision.outcome}`);
+  return decision.error.detail;
+}
+
+function numbersAfter(...items: { scope: string; crlNumber: bigint }[]): CrlNumbers {
+  const numbers = new CrlNumbers();
+  for (const item of items) numbers.raise(test.issuerKeyId, { ...item, tbsSha256: Buffer.alloc(32) });
+  return numbers;
+}
+
+describe('a CRL', () => {
+  it('is signed: full, and of a shard with its IDP', () => {
+    for (const item of [crlItem(test), crlItem(test, { scope: '0' }), crlItem(test, { scope: '15' })]) {
+      const decision = decide(item, policyContext(test));
+      expect(decision).toMatchObject({ outcome: 'sign', issuer: { ckaId: '01' } });
+      expect(decision.outcome === 'sign' && decision.tbs.equals(item.tbs)).toBe(true);
+    }
+  });
+
+  it.each<[string, Partial<CrlTemplate>, RegExp]>([
+    ['another issuer', { issuerName: rdnName({ commonName: 'Other' }) }, /names another issuer/],
+    ["another issuer's key id", { authorityKeyId: 'ab'.repeat(20) }, /authorityKeyId/],
+    ['another algorithm', { algorithm: 'ecdsa-sha384' }, /algorithm/],
+    ['a thisUpdate ahead', { thisUpdateSeconds: nowSeconds + 1 }, /in the future/],
+    ['a nextUpdate that is thisUpdate', { nextUpdateSeconds: nowSeconds }, /not after/],
+    ['a nextUpdate too far away', { nextUpdateSeconds: nowSeconds + 10 * 86_400 + 1 }, /too far away/],
+    ['an IDP on a full CRL', { idpUrl: shardUrl('3') }, /a full CRL has no/],
+    ["a number that is not its leaf's", { crlNumber: last + 1n }, /not the one in its leaf/],
+  ])('is refused with %s', (_what, overrides, why) => {
+    expect(refusal(crlItem(test, { tbs: crlTbs(test, overrides) }))).toMatch(why);
+  });
+
+  it('is refused with a scope that its IDP does not say', () => {
+    const noIdp = crlItem(test, { scope: '3', tbs: crlTbs(test) });
+    expect(refusal(noIdp)).toMatch(/needs a critical issuingDistributionPoint/);
+    const other = crlItem(test, { scope: '3', tbs: crlTbs(test, { idpUrl: shardUrl('4') }) });
+    expect(refusal(other)).toMatch(/not its shard's URL/);
+    const foreign = crlTbs(test, { idpUrl: `${publicationUrl}/crl/${'ab'.repeat(20)}/3.crl` });
+    expect(refusal(crlItem(test, { scope: '3', tbs: foreign }))).toMatch(/not its shard's URL/);
+    for (const scope of ['delta', '03', 'all'])
+      expect(refusal(crlItem(test, { scope }))).toMatch(/neither full nor a shard/);
+  });
+
+  it('is refused as a delta, or with a critical extension of another kind', () => {
+    const delta = sequence(oid('2.5.29.27'), boolean(true), octetString(integer(1n)));
+    expect(refusal(crlItem(test, { tbs: withCrlExtension(crlTbs(test), delta) }))).toMatch(/delta/);
+    const unknown = sequence(oid('1.2.3.4'), boolean(true), octetString(Buffer.from([5, 0])));
+    expect(refusal(crlItem(test, { tbs: withCrlExtension(crlTbs(test), unknown) }))).toMatch(/critical/);
+  });
+
+  it('is refused where its TBS is not the one in the leaf (I1), or is missing', () => {
+    const item = crlItem(test);
+    expect(refusal({ ...item, tbs: crlTbs(test, { nextUpdateSeconds: nowSeconds + 5 }) })).toMatch(
+      /in the leaf|in its leaf/,
+    );
+    expect(refusal({ ...item, tbs: undefined })).toMatch(/none was sent/);
+  });
+
+  it('is refused where the TBS is not a CRL', () => {
+    for (const tbs of [Buffer.from('junk'), Buffer.alloc(0), Buffer.from([0x30, 0])])
+      expect(decide(crlItem(test, { tbs }), policyContext(test)).outcome).toBe('refuse');
+  });
+});
+
+describe('CRL numbers', () => {
+  it('rise within a scope', () => {
+    const crlNumbers = numbersAfter({ scope: 'full', crlNumber: last });
+    expect(refusal(crlItem(test), { crlNumbers })).toMatch(/not above/);
+    expect(refusal(crlItem(test, { crlNumber: last - 1n }), { crlNumbers })).toMatch(/not above/);
+    expect(decide(crlItem(test, { crlNumber: last + 1n }), policyContext(test, { crlNumbers })).outcome).toBe(
+      'sign',
+    );
+  });
+
+  it("are never below the issuer's last in another scope; equal is no fault", () => {
+    const crlNumbers = numbersAfter({ scope: 'full', crlNumber: last + 5n });
+    expect(refusal(crlItem(test, { scope: '3', crlNumber: last + 4n }), { crlNumbers })).toMatch(
+      /issuer's last/,
+    );
+    const equal = crlItem(test, { scope: '3', crlNumber: last + 5n });
+    expect(decide(equal, policyContext(test, { crlNumbers })).outcome).toBe('sign');
+  });
+
+  it('let a logged CRL be signed again under its own number, and no other CRL under it', () => {
+    const mine = crlItem(test);
+    const other = crlItem(test, { tbs: crlTbs(test, { nextUpdateSeconds: nowSeconds + 7 }) });
+    const first = decide(mine, policyContext(test));
+    if (first.outcome !== 'sign' || !first.crl) throw new Error('signed');
+    const crlNumbers = numbersAfter({ scope: '3', crlNumber: last + 9n });
+    crlNumbers.raise(test.issuerKeyId, first.crl);
+    const again = { crlNumbers, occasion: 'again' } as const;
+    expect(decide(mine, policyContext(test, again)).outcome).toBe('sign');
+    expect(refusal(other, again)).toMatch(/not above/);
+    crlNumbers.raise(test.issuerKeyId, { scope: 'full', crlNumber: last + 10n, tbsSha256: Buffer.alloc(32) });
+    expect(refusal(mine, again)).toMatch(/not above/);
+  });
+});

@@ -1,0 +1,163 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import type { HsmConfig } from '../../src/signer/hsm.ts';
+import { HsmToken } from '../../src/signer/pkcs11/token.ts';
+import { temporaryFolder } from '../support/hsm.ts';
+
+const program = resolve(import.meta.dirname, '../../hsm-sim/new-token');
+
+function newToken(args: string[], env: NodeJS.ProcessEnv = process.env) {
+  return spawnSync(program, args, { encoding: 'utf8', env });
+}
+
+/** A PATH with only these programs, each at its usual place. */
+function pathWith(...programs: string[]): NodeJS.ProcessEnv {
+  const folder = temporaryFolder('path');
+  for (const name of programs) {
+    const at = execFileSync('/bin/sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim();
+    symlinkSync(name === 'node' ? process.execPath : at, join(folder, name));
+  }
+  return { PATH: folder };
+}
+
+describe('hsm-sim/new-token', () => {
+  it('makes a token that its PIN opens, and prints where it is', () => {
+    const dir = join(temporaryFolder('new'), 'deep/token');
+    const { stdout, stderr, status } = newToken(['--dir', dir, '--label', 'vouch-1', '--json']);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    const made = JSON.parse(stdout) as HsmConfig;
+    expect(Object.keys(made)).toEqual(['module', 'tokenLabel', 'tokenSerial', 'pinFile', 'environment']);
+    expect(made).toMatchObject({
+      tokenLabel: 'vouch-1',
+      pinFile: join(dir, 'pin'),
+      environment: { SOFTHSM2_CONF: join(dir, 'softhsm2.conf') },
+    });
+    expect(made.tokenSerial).toMatch(/^[0-9a-f]{16}$/);
+    process.env.SOFTHSM2_CONF = made.environment.SOFTHSM2_CONF;
+    const token = HsmToken.open(made, { readWrite: false });
+    token.login(made.pinFile, undefined);
+  });
+
+  it('keeps PIN and token from others, and the PIN out of what it prints', () => {
+    const dir = join(temporaryFolder('new'), 'token');
+    const { stdout } = newToken(['--dir', dir, '--label', 't', '--json']);
+    const pin = readFileSync(join(dir, 'pin'), 'utf8');
+    expect(pin).toMatch(/^[0-9a-f]{32}\n$/);
+    expect(stdout).not.toContain(pin.trim());
+    for (const [name, mode] of [
+      ['.', 0o700],
+      ['tokens', 0o700],
+      ['pin', 0o600],
+      ['softhsm2.conf', 0o600],
+    ] as const)
+      expect(statSync(join(dir, name)).mode & 0o777).toBe(mode);
+    const other = join(temporaryFolder('new'), 'token');
+    newToken(['--dir', other, '--label', 't', '--json']);
+    expect(readFileSync(join(other, 'pin'), 'utf8')).not.toBe(pin);
+  });
+
+  it('shows no PIN in any command line while it runs (I8)', () => {
+    const folder = temporaryFolder('new');
+    const dir = join(folder, 'token');
+    const traced = spawnSync(
+      'strace',
+      [
+        '-f',
+        '-s',
+        '4096',
+        '-e',
+        'trace=execve',
+        '-o',
+        join(folder, 'trace'),
+        program,
+        '--dir',
+        dir,
+        '--label',
+        't',
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(traced.status).toBe(0);
+    const trace = readFileSync(join(folder, 'trace'), 'utf8');
+    expect(trace).toContain('softhsm2-util');
+    expect(trace).not.toContain(readFileSync(join(dir, 'pin'), 'utf8').trim());
+    expect(trace).not.toMatch(/"--(so-)?pin/);
+  });
+
+  it('prints the same as YAML for the configuration', () => {
+    const dir = join(temporaryFolder('new'), 'a "quoted" folder');
+    const { stdout } = newToken(['--dir', dir, '--label', 'online']);
+    expect(parse(stdout)).toMatchObject({
+      hsm: {
+        tokenLabel: 'online',
+        pinFile: join(dir, 'pin'),
+        environment: { SOFTHSM2_CONF: join(dir, 'softhsm2.conf') },
+      },
+    });
+  });
+
+  it('makes a second token only in another folder', () => {
+    const dir = join(temporaryFolder('new'), 'token');
+    expect(newToken(['--dir', dir, '--label', 'a']).status).toBe(0);
+    const before = readFileSync(join(dir, 'pin'), 'utf8');
+    const { status, stderr } = newToken(['--dir', dir, '--label', 'b']);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/already holds a token/);
+    expect(readFileSync(join(dir, 'pin'), 'utf8')).toBe(before);
+  });
+
+  it('leaves other files of the folder alone', () => {
+    const dir = temporaryFolder('new');
+    writeFileSync(join(dir, 'mine'), 'mine');
+    expect(newToken(['--dir', dir, '--label', 'a']).status).toBe(0);
+    expect(readFileSync(join(dir, 'mine'), 'utf8')).toBe('mine');
+  });
+
+  it('refuses labels that a shell or SoftHSM would read otherwise, with exit 2', () => {
+    for (const label of ['', 'a b', '$(id)', '-x', 'ä', 'x'.repeat(33), 'a;b', 'a\nb'])
+      expect(newToken(['--dir', '/nowhere', '--label', label]).status).toBe(2);
+    for (const args of [
+      [],
+      ['--dir', '/tmp/x'],
+      ['--label', 'x'],
+      ['--wrong'],
+      ['--dir', '/tmp/x', '--label', 'x', 'extra'],
+    ])
+      expect(newToken(args)).toMatchObject({ status: 2, stdout: '' });
+  });
+
+  it('names what is missing, in one line', () => {
+    const dir = temporaryFolder('new');
+    const basics = ['sh', 'readlink', 'dirname'];
+    const without = (...programs: string[]) =>
+      newToken(['--dir', join(dir, 'x'), '--label', 'x'], pathWith(...basics, ...programs));
+    expect(without('node', 'script').stderr).toMatch(
+      /^new-token: SoftHSM is missing; install Debian's package softhsm2[^\n]*\n$/,
+    );
+    expect(without('node', 'softhsm2-util').stderr).toMatch(
+      /^new-token: script\(1\) is missing[^\n]*bsdutils\n$/,
+    );
+    expect(without().stderr).toMatch(/^new-token: node is missing[^\n]*\n$/);
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
+  it('leaves nothing where the token could not be made', () => {
+    const folder = temporaryFolder('new');
+    const fakes = join(folder, 'bin');
+    mkdirSync(fakes);
+    writeFileSync(join(fakes, 'softhsm2-util'), '#!/bin/sh\necho ERROR: no space left >&2\nexit 1\n', {
+      mode: 0o755,
+    });
+    const dir = join(folder, 'token');
+    const { status, stderr } = newToken(['--dir', dir, '--label', 'x'], {
+      PATH: `${fakes}:${process.env.PATH}`,
+    });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/could not make the token: ERROR: no space left/);
+    expect(readdirSync(dir)).toEqual([]);
+    expect(newToken(['--dir', dir, '--label', 'x']).status).toBe(0);
+  });
+});

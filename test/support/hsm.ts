@@ -1,0 +1,36 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { HsmConfig } from '../../src/signer/hsm.ts';
+
+/** A SoftHSM token for a test, made by the project's own `hsm-sim/new-token`. */
+export interface TestToken {
+  dir: string;
+  hsm: HsmConfig;
+  /** The PIN itself, for tests that look where it must not stand. */
+  pin: string;
+}
+
+/** Makes a token in `dir`, or in a new folder of its own. */
+export function newTestToken(label = 'test', dir = temporaryFolder('token')): TestToken {
+  const made = execFileSync('hsm-sim/new-token', ['--dir', join(dir, label), '--label', label, '--json'], {
+    cwd: resolve(import.meta.dirname, '../..'),
+    encoding: 'utf8',
+  });
+  const hsm = JSON.parse(made) as HsmConfig;
+  return { dir: join(dir, label), hsm, pin: readFileSync(hsm.pinFile, 'utf8').trim() };
+}
+
+const folders: string[] = [];
+
+/** A folder under the system's temporary one, removed at the end of the test process. Its name is short: sockets live there. */
+export function temporaryFolder(name: string): string {
+  if (folders.length === 0)
+    process.once('exit', () => {
+      for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+    });
+  const folder = mkdtempSync(join(tmpdir(), `vouch-${name}-`));
+  folders.push(folder);
+  return folder;
+}
