@@ -1,0 +1,388 @@
+import { setImmediate as aTurn } from 'node:timers/promises';
+import { asVouchError, isIntegrityFailure, VouchError } from '../core/errors.ts';
+import type { AppendItem, Signer } from '../signer/port.ts';
+import type { Mutation, MutationOutcome, Store } from '../store/port.ts';
+import type { Checkpoint } from '../log/checkpoint.ts';
+import { inclusionPath, rangeHasher } from '../log/merkle.ts';
+import { type LogKey, openCheckpoint } from '../log/note.ts';
+import type { TileTree } from '../log/tiles.ts';
+import { isEnding, Queue } from './queue.ts';
+import type { AlreadyThere, InclusionProof, Sequenced, Submission } from './submission.ts';
+import { SignatureKeeper } from './signature-keeper.ts';
+
+/** Limits of the group commit. */
+export interface SequencerLimits {
+  /** Mutations in one transaction. */
+  batchMax: number;
+  /** Batches at the signer while the next one is committed. */
+  batchesAtSigner: number;
+  /** Mutations that may wait; past it `unavailable-overloaded`. */
+  queueMax: number;
+  /** Longest time that a signature stays unstored. */
+  storeSignedAfterMs: number;
+}
+
+const defaultSequencerLimits: SequencerLimits = {
+  batchMax: 64,
+  batchesAtSigner: 2,
+  queueMax: 4096,
+  storeSignedAfterMs: 100,
+};
+
+/** As long as a respawn may take. */
+const waitForSignerMs = 3_000;
+
+interface Waiting {
+  submission: Submission;
+  resolve: (result: Sequenced | AlreadyThere | { status: 'recorded'; leafIndex: number }) => void;
+  reject: (error: Error) => void;
+}
+
+/**
+ * The one road into the log: waiting mutations are committed together with their leaves, durable before the signer
+ * sees them (I1); its signatures are verified (I3), its checkpoint is compared with the tree that we computed ourselves.
+ *
+ * A crash between commit and signature leaves a leaf without artefact; `signAgain` completes it for its holder.
+ */
+export class Sequencer {
+  readonly #store: Store;
+  readonly #signer: Signer;
+  readonly #tree: TileTree;
+  readonly #logKey: LogKey;
+  readonly #limits: SequencerLimits;
+  readonly #keeper: SignatureKeeper;
+  readonly #queue = new Queue<Waiting>();
+  readonly #onHalt: (reason: VouchError) => void;
+  /** Monotonic time at which a submission first met a signer that does not sign. */
+  #awaySince: number | undefined;
+  #running: Promise<void> | undefined;
+  #atSigner = new Set<Promise<void>>();
+  #checkpoint: Checkpoint | undefined;
+  #halted: VouchError | undefined;
+  #closing = false;
+
+  constructor(parts: {
+    store: Store;
+    signer: Signer;
+    tree: TileTree;
+    logKey: LogKey;
+    limits?: SequencerLimits;
+    /** Called once, with why nothing is signed any more. */
+    onHalt?: (reason: VouchError) => void;
+  }) {
+    this.#store = parts.store;
+    this.#signer = parts.signer;
+    this.#tree = parts.tree;
+    this.#logKey = parts.logKey;
+    this.#limits = parts.limits ?? defaultSequencerLimits;
+    this.#onHalt = parts.onHalt ?? (() => undefined);
+    this.#keeper = new SignatureKeeper(parts.store, this.#limits.storeSignedAfterMs);
+  }
+
+  /** The newest checkpoint that the signer signed and we verified. */
+  checkpoint(): Checkpoint | undefined {
+    return this.#checkpoint;
+  }
+
+  /** Why nothing is signed any more, after an integrity failure. */
+  haltedBy(): VouchError | undefined {
+    return this.#halted;
+  }
+
+  /** Stops signing: the first reason stays, and what waits is refused. */
+  halt(reason: VouchError): void {
+    if (this.#halted) return;
+    this.#halted = reason;
+    for (const waiting of this.#queue.takeOthers()) waiting.reject(reason);
+    this.#onHalt(reason);
+  }
+
+  /** True while the signer answers. What can wait for it is better not committed meanwhile: each attempt would be a leaf. */
+  signerAnswers(): boolean {
+    return this.#signer.status().state === 'usable';
+  }
+
+  /** Takes a checkpoint that a resumed signer made over the committed tree. Throws `integrity-log`. */
+  adoptCheckpoint(note: string): Checkpoint {
+    const checkpoint = this.#verifiedCheckpoint(note);
+    this.#noteSigned([], checkpoint.note);
+    return checkpoint;
+  }
+
+  /** Commits a mutation that needs no signature; resolves with its leaf's index when it is durable. */
+  async record(mutation: Mutation): Promise<number> {
+    const result = await this.#enqueue({ purpose: 'record', mutation });
+    if (result.status === 'exists') throw new VouchError('internal', 'a record cannot exist already');
+    return result.leafIndex;
+  }
+
+  /** Commits a mutation, has its artefact signed, and resolves with signature and inclusion proof. */
+  async sign(submission: Submission): Promise<Sequenced | AlreadyThere> {
+    if (this.#signer.status().state === 'unusable')
+      throw new VouchError(
+        'unavailable-signer',
+        'the signer is not usable; ask the operator for `vouch status`',
+        { retryAfterSeconds: 30 },
+      );
+    this.#refuseWhileAway();
+    const result = await this.#enqueue(submission);
+    if (result.status === 'recorded')
+      throw new VouchError('internal', 'a submission to sign was only recorded');
+    return result;
+  }
+
+  /** Signs a committed leaf whose signature a crash lost; the same bytes, a new signature. */
+  async signAgain(leafIndex: number, submission: Submission): Promise<Sequenced> {
+    this.#refuseHalted();
+    const leaf = this.#store.leaves(leafIndex, leafIndex + 1)[0];
+    if (!leaf) throw new VouchError('integrity-log', `leaf ${leafIndex} is missing from the log`);
+    const checkpoint = this.#checkpoint;
+    if (!checkpoint || checkpoint.treeSize <= leafIndex)
+      throw new VouchError('unavailable-signer', 'the log has no checkpoint over this leaf yet', {
+        retryAfterSeconds: 1,
+      });
+    const treeSize = this.#tree.size;
+    const path = inclusionPath(leafIndex, treeSize, rangeHasher(this.#tree));
+    if (submission.purpose === 'record') throw new VouchError('internal', 'a record has no signature');
+    const signature = await this.#signer.signLogged({
+      purpose: submission.purpose,
+      leaf,
+      ...(submission.tbs ? { tbs: submission.tbs } : {}),
+      index: leafIndex,
+      path,
+      treeSize,
+    });
+    try {
+      this.#verifySignature(submission, signature);
+    } catch (error) {
+      this.halt(asVouchError(error));
+      throw error;
+    }
+    this.#noteSigned([{ leafIndex, submission, signature }], undefined);
+    return { status: 'signed', leafIndex, signature, proof: this.inclusion(leafIndex) };
+  }
+
+  /** Inclusion proof of a leaf in the newest checkpoint's tree. */
+  inclusion(leafIndex: number): InclusionProof {
+    const checkpoint = this.#checkpoint;
+    if (!checkpoint || checkpoint.treeSize <= leafIndex)
+      throw new VouchError('unavailable-signer', 'the log has no checkpoint over this leaf yet', {
+        retryAfterSeconds: 1,
+      });
+    return {
+      leafIndex,
+      path: inclusionPath(leafIndex, checkpoint.treeSize, rangeHasher(this.#tree)),
+      checkpoint,
+    };
+  }
+
+  /** Resolves when every signature so far is durable: what a CRL said is not taken back by a crash. */
+  storeSigned(): Promise<void> {
+    return this.#keeper.store();
+  }
+
+  /** Ends: what waits is refused, what was committed is signed and stored. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    const stopping = new VouchError('unavailable-stopping', 'the server is stopping; try again', {
+      retryAfterSeconds: 1,
+    });
+    for (const waiting of this.#queue.takeAll()) waiting.reject(stopping);
+    await this.#running;
+    await Promise.all(this.#atSigner);
+    await this.#keeper.close();
+  }
+
+  #enqueue(
+    submission: Submission,
+  ): Promise<Sequenced | AlreadyThere | { status: 'recorded'; leafIndex: number }> {
+    const mayBeRefused = !isEnding(submission.mutation);
+    if (mayBeRefused) this.#refuseHalted();
+    if (this.#closing)
+      throw new VouchError('unavailable-stopping', 'the server is stopping; try again', {
+        retryAfterSeconds: 1,
+      });
+    if (mayBeRefused && this.#queue.size >= this.#limits.queueMax)
+      throw new VouchError('unavailable-overloaded', 'too many requests wait for the log; try again', {
+        retryAfterSeconds: 2,
+      });
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ submission, resolve, reject });
+      this.#running ??= this.#run();
+    });
+  }
+
+  /** Owns the queue: one batch after another, the commit of the next while the signer has the previous. */
+  async #run(): Promise<void> {
+    // A turn of the event loop lets requests that arrived together share a commit.
+    await aTurn();
+    while (this.#queue.size > 0) {
+      await this.#untilItsTurn();
+      const batch = this.#queue.take(this.#limits.batchMax, this.#hasRoom());
+      const committed = batch.length > 0 ? await this.#commit(batch) : [];
+      if (committed.length > 0) this.#handToSigner(committed);
+    }
+    // In the same turn as the look at the queue, so that what comes next starts a new run.
+    this.#running = undefined;
+  }
+
+  /** Waits for room at the signer; what ends something does not. */
+  async #untilItsTurn(): Promise<void> {
+    if (this.#hasRoom()) return;
+    await Promise.race([...this.#atSigner, this.#queue.ending()]);
+    if (!this.#hasRoom()) await aTurn();
+  }
+
+  #hasRoom(): boolean {
+    return this.#atSigner.size < this.#limits.batchesAtSigner;
+  }
+
+  async #commit(batch: readonly Waiting[]): Promise<Committed[]> {
+    let outcomes: MutationOutcome[];
+    try {
+      outcomes = await this.#keeper.carriedBy((signed) =>
+        this.#store.commitBatch(
+          batch.map((waiting) => waiting.submission.mutation),
+          signed,
+        ),
+      );
+    } catch (error) {
+      for (const waiting of batch) waiting.reject(asVouchError(error));
+      return [];
+    }
+    const committed: Committed[] = [];
+    for (const [position, waiting] of batch.entries()) {
+      const outcome = outcomes[position];
+      if (outcome?.status === 'committed') committed.push({ ...waiting, leafIndex: outcome.leafIndex });
+      else if (outcome?.status === 'exists') waiting.resolve(outcome);
+      else
+        waiting.reject(
+          new VouchError(outcome?.code ?? 'internal', outcome?.detail ?? 'the store gave no outcome', {
+            cause: outcome?.cause,
+          }),
+        );
+    }
+    return committed;
+  }
+
+  /** The tree grows in the same turn as the signer is sent the leaves, so that both are always of one size. */
+  #handToSigner(committed: readonly Committed[]): void {
+    this.#tree.append(committed.map((one) => one.submission.mutation.leaf.hash));
+    for (const one of committed)
+      if (one.submission.purpose === 'record') one.resolve({ status: 'recorded', leafIndex: one.leafIndex });
+    const work = this.#signBatch(committed).finally(() => this.#atSigner.delete(work));
+    this.#atSigner.add(work);
+  }
+
+  async #signBatch(committed: readonly Committed[]): Promise<void> {
+    try {
+      const items = committed.map(({ submission }): AppendItem => {
+        const item = { purpose: submission.purpose, leaf: submission.mutation.leaf.bytes };
+        return submission.tbs ? { ...item, tbs: submission.tbs } : item;
+      });
+      const result = await this.#signer.append({
+        firstIndex: committed[0]?.leafIndex ?? 0,
+        items,
+        auditPath: (index, treeSize) => inclusionPath(index, treeSize, rangeHasher(this.#tree)),
+      });
+      const checkpoint = this.#verifiedCheckpoint(result.checkpoint.note);
+      this.#noteSigned([], checkpoint.note);
+      const hash = rangeHasher(this.#tree);
+      for (const [position, one] of committed.entries())
+        await this.#settle(one, result.signatures[position], checkpoint, hash);
+    } catch (error) {
+      const failure = asVouchError(error);
+      if (isIntegrityFailure(failure)) this.halt(failure);
+      for (const one of committed) one.reject(failure);
+    }
+  }
+
+  async #settle(
+    one: Committed,
+    signature: Buffer | Error | undefined,
+    checkpoint: Checkpoint,
+    hash: (start: number, end: number) => Buffer,
+  ): Promise<void> {
+    if (one.submission.purpose === 'record') return;
+    if (!Buffer.isBuffer(signature)) {
+      one.reject(signature ?? new VouchError('integrity-signature', 'the signer gave no signature'));
+      return;
+    }
+    try {
+      this.#verifySignature(one.submission, signature);
+    } catch {
+      // A token that once computed a wrong signature is asked once more; a second one halts signing.
+      await this.signAgain(one.leafIndex, one.submission).then(one.resolve, one.reject);
+      return;
+    }
+    this.#noteSigned([{ leafIndex: one.leafIndex, submission: one.submission, signature }], undefined);
+    const path = inclusionPath(one.leafIndex, checkpoint.treeSize, hash);
+    one.resolve({
+      status: 'signed',
+      leafIndex: one.leafIndex,
+      signature,
+      proof: { leafIndex: one.leafIndex, path, checkpoint },
+    });
+  }
+
+  /** I3: throws `integrity-signature` unless the signature verifies with the issuer's public key. */
+  #verifySignature(submission: Submission, signature: Buffer): void {
+    if (__VOUCH_WITHOUT__ !== 'I3' && !submission.verify?.(signature))
+      throw new VouchError(
+        'integrity-signature',
+        'the token returned a signature that does not verify; nothing was released',
+      );
+  }
+
+  #verifiedCheckpoint(note: string): Checkpoint {
+    const checkpoint = openCheckpoint(note, [this.#logKey], this.#logKey.name);
+    if (
+      checkpoint.treeSize > this.#tree.size ||
+      !checkpoint.rootHash.equals(this.#tree.root(checkpoint.treeSize))
+    )
+      throw new VouchError('integrity-log', 'the signer signed a tree that is not the one in the store');
+    if (checkpoint.treeSize >= (this.#checkpoint?.treeSize ?? 0)) this.#checkpoint = checkpoint;
+    return checkpoint;
+  }
+
+  /**
+   * A respawn is waited for; past that nothing is committed that could not be signed, or each retry of each agent would
+   * leave a leaf while the token is away.
+   */
+  #refuseWhileAway(): void {
+    if (this.#signer.status().state === 'usable') {
+      this.#awaySince = undefined;
+      return;
+    }
+    const now = performance.now();
+    this.#awaySince ??= now;
+    if (now - this.#awaySince > waitForSignerMs)
+      throw new VouchError('unavailable-signer', 'nothing can be signed now; try again', {
+        retryAfterSeconds: 2 + Math.random() * 4,
+      });
+  }
+
+  #refuseHalted(): void {
+    if (this.#halted)
+      throw new VouchError(
+        'unavailable-signer',
+        'signing is stopped after an integrity failure; the operator must act',
+        { cause: this.#halted },
+      );
+  }
+
+  #noteSigned(
+    signed: readonly { leafIndex: number; submission: Submission; signature: Buffer }[],
+    checkpointNote: string | undefined,
+  ): void {
+    const signatures = signed.flatMap(({ leafIndex, submission, signature }) => {
+      const kind = submission.mutation.kind;
+      return kind === 'certificate' || kind === 'crl' ? [{ kind, leafIndex, signature } as const] : [];
+    });
+    this.#keeper.keep(signatures, checkpointNote);
+  }
+}
+
+interface Committed extends Waiting {
+  leafIndex: number;
+}

@@ -1,0 +1,70 @@
+import type { SignedSoFar, Store, StoredSignature } from '../store/port.ts';
+
+/**
+ * Signatures and the newest checkpoint on their way into the store: with the next batch, after `withinMs` at the
+ * latest, and at the end. Losing them loses nothing but work: a TBS without a stored signature counts as issued.
+ */
+export class SignatureKeeper {
+  readonly #store: Pick<Store, 'storeSigned'>;
+  readonly #withinMs: number;
+  #held: { signatures: StoredSignature[]; checkpointNote: string | undefined } = {
+    signatures: [],
+    checkpointNote: undefined,
+  };
+  #timer: NodeJS.Timeout | undefined;
+  /** Writes under way that carry what was held. */
+  readonly #writes = new Set<Promise<void>>();
+
+  constructor(store: Pick<Store, 'storeSigned'>, withinMs: number) {
+    this.#store = store;
+    this.#withinMs = withinMs;
+  }
+
+  keep(signatures: readonly StoredSignature[], checkpointNote: string | undefined): void {
+    this.#held.signatures.push(...signatures);
+    this.#held.checkpointNote = checkpointNote ?? this.#held.checkpointNote;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.flush();
+    }, this.#withinMs);
+  }
+
+  /** Runs a write that carries what is held; where it fails, that is held again. */
+  async carriedBy<T>(write: (signed: SignedSoFar) => Promise<T>): Promise<T> {
+    const signed = this.#held;
+    this.#held = { signatures: [], checkpointNote: undefined };
+    const writing = write(signed);
+    const settled = writing.then(
+      () => undefined,
+      () => this.#putBack(signed),
+    );
+    this.#writes.add(settled);
+    void settled.finally(() => this.#writes.delete(settled));
+    return writing;
+  }
+
+  /** Stores what was kept until now; resolves when it is durable. Rejects where it cannot be, and holds it then. */
+  async store(): Promise<void> {
+    await Promise.all(this.#writes);
+    if (this.#held.signatures.length === 0 && this.#held.checkpointNote === undefined) return;
+    await this.carriedBy((signed) => this.#store.storeSigned(signed));
+  }
+
+  /** Stores what is held; what cannot be stored now is kept for the next try. */
+  async flush(): Promise<void> {
+    await this.store().catch(() => undefined);
+  }
+
+  /** No timer runs any more; what is held is stored. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.flush();
+  }
+
+  #putBack(signed: SignedSoFar): void {
+    this.#held = {
+      signatures: [...signed.signatures, ...this.#held.signatures],
+      checkpointNote: this.#held.checkpointNote ?? signed.checkpointNote,
+    };
+  }
+}

@@ -1,0 +1,40 @@
+import type { Checkpoint } from '../log/checkpoint.ts';
+import { hashLeaf } from '../log/merkle.ts';
+import type { Purpose } from '../signer/port.ts';
+import type { CertificateRecord, LeafDraft, Mutation } from '../store/port.ts';
+
+/** One mutation on its way into the log, and what the signer is to sign for it. */
+export interface Submission {
+  purpose: Purpose;
+  mutation: Mutation;
+  /** DER TBSCertList of a CRL. */
+  tbs?: Buffer;
+  /** True where the signature value verifies over what was to be signed; required for all but `record` (I3). */
+  verify?: (signature: Buffer) => boolean;
+}
+
+/** A leaf with its signature and its place in the tree of `checkpoint`. */
+export interface Sequenced {
+  status: 'signed';
+  leafIndex: number;
+  signature: Buffer;
+  proof: InclusionProof;
+}
+
+/** RFC 6962 audit path of a leaf in the tree of `checkpoint`. */
+export interface InclusionProof {
+  leafIndex: number;
+  path: Buffer[];
+  checkpoint: Checkpoint;
+}
+
+/** The request was answered before: the stored certificate of the same token and key. */
+export interface AlreadyThere {
+  status: 'exists';
+  certificate: CertificateRecord;
+}
+
+/** Makes a leaf draft from its encoded bytes. */
+export function leafDraft(bytes: Buffer): LeafDraft {
+  return { bytes, hash: hashLeaf(bytes) };
+}
