@@ -1,0 +1,52 @@
+import { isIP } from 'node:net';
+import { ipBytes, ipText } from '../x509/ip-address.ts';
+import { VouchError } from '../core/errors.ts';
+import {
+  isReserved,
+  parseSpiffeId,
+  type SpiffeId,
+  type TrustDomain,
+  trustDomainOf,
+} from '../core/spiffe-id.ts';
+
+const label = /^(?!-)[a-z0-9-]{1,63}(?<!-)$/;
+
+/** Parses a SPIFFE ID that an operator registers: in our trust domain, not under `/vouch/` (I9). */
+export function registrableId(text: string, trustDomain: TrustDomain): SpiffeId {
+  const id = parseSpiffeId(text);
+  if (trustDomainOf(id) !== trustDomain)
+    throw new VouchError('request-malformed', `${id} is outside the trust domain ${trustDomain}`);
+  if (isReserved(id))
+    throw new VouchError('request-malformed', 'names under /vouch/ are reserved for Vouch itself');
+  return id;
+}
+
+/** Parses a DNS name as it may stand in a certificate: lower-case letters, digits and hyphens, no wildcard, no address. */
+export function registrableDnsName(text: string): string {
+  const labels = text.split('.');
+  const numeric = /^\d+$/.test(labels.at(-1) ?? '');
+  if (text.length > 253 || numeric || !labels.every((one) => label.test(one)))
+    throw new VouchError(
+      'request-malformed',
+      `not a DNS name in lower case without wildcard: ${JSON.stringify(text.slice(0, 80))}`,
+    );
+  return text;
+}
+
+/** Parses an IP address without zone, into the one spelling that certificates are compared by (RFC 5952). */
+export function registrableAddress(text: string): string {
+  const bytes = isIP(text) === 0 || text.includes('%') ? undefined : ipBytes(text);
+  const canonical = bytes && ipText(bytes);
+  if (canonical === undefined)
+    throw new VouchError('request-malformed', `not an IP address: ${JSON.stringify(text.slice(0, 60))}`);
+  return canonical;
+}
+
+/** Parses an allowed client: a SPIFFE ID of any trust domain, or a prefix of whole segments ending in `/*`. */
+export function allowedClient(text: string): string {
+  if (text.endsWith('/*')) {
+    parseSpiffeId(`${text.slice(0, -1)}x`);
+    return text;
+  }
+  return parseSpiffeId(text);
+}

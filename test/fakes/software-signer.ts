@@ -1,0 +1,93 @@
+import { type KeyObject, sign } from 'node:crypto';
+import { VouchError } from '../../src/core/errors.ts';
+import { decodeLeaf } from '../../src/log/leaf.ts';
+import { Frontier, hashLeaf } from '../../src/log/merkle.ts';
+import { assembleNote, checkpointBody, type LogKey } from '../../src/log/note.ts';
+import type {
+  AppendBatch,
+  AppendItem,
+  AppendResult,
+  Signer,
+  SignerState,
+  SignerStatus,
+  SignLogged,
+} from '../../src/signer/port.ts';
+
+/** A signer whose keys are in memory, and which misbehaves on request. */
+export class SoftwareSigner implements Signer {
+  readonly #issuerKey: KeyObject;
+  readonly #logPrivateKey: KeyObject;
+  readonly #logKey: LogKey;
+  #frontier = Frontier.empty();
+  state: SignerState = 'usable';
+  /** Leaves and TBSs that were signed, for witnesses. */
+  readonly signedLeaves: Buffer[] = [];
+  /** Called before anything is signed. */
+  beforeAppend: ((batch: AppendBatch) => void | Promise<void>) | undefined;
+  /** Changes each signature on its way out. */
+  corrupt: ((signature: Buffer) => Buffer) | undefined;
+
+  constructor(keys: { issuerKey: KeyObject; logPrivateKey: KeyObject; logKey: LogKey }) {
+    this.#issuerKey = keys.issuerKey;
+    this.#logPrivateKey = keys.logPrivateKey;
+    this.#logKey = keys.logKey;
+  }
+
+  /** Takes up leaves that were committed before it was there. */
+  resume(leaves: readonly Buffer[]): string {
+    for (const leaf of leaves) this.#frontier.append(hashLeaf(leaf));
+    return this.#note();
+  }
+
+  async append(batch: AppendBatch): Promise<AppendResult> {
+    await this.beforeAppend?.(batch);
+    if (this.state !== 'usable')
+      throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+    if (batch.firstIndex !== this.#frontier.size) throw new VouchError('integrity-log', 'tree sizes differ');
+    for (const item of batch.items) this.#frontier.append(hashLeaf(item.leaf));
+    const signatures = batch.items.map((item) => this.#sign(item));
+    const note = this.#note();
+    return {
+      signatures,
+      checkpoint: {
+        origin: this.#logKey.name,
+        treeSize: this.#frontier.size,
+        rootHash: this.#frontier.root(),
+        note,
+      },
+    };
+  }
+
+  async signLogged(request: SignLogged): Promise<Buffer> {
+    if (this.state !== 'usable')
+      throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+    const signature = this.#sign(request);
+    if (!signature) throw new VouchError('request-malformed', 'a record has no signature');
+    return signature;
+  }
+
+  status(): SignerStatus {
+    return { state: this.state, pid: undefined, restarts: 0, lastSuccessMs: undefined, problem: undefined };
+  }
+
+  async close(): Promise<void> {}
+
+  #sign(item: AppendItem): Buffer | undefined {
+    if (item.purpose === 'record') return undefined;
+    const signed = item.purpose === 'crl' ? (item.tbs ?? Buffer.alloc(0)) : decodeLeaf(item.leaf).body;
+    this.signedLeaves.push(item.leaf);
+    const signature = sign('sha256', signed, this.#issuerKey);
+    return this.corrupt ? this.corrupt(signature) : signature;
+  }
+
+  #note(): string {
+    const body = checkpointBody({
+      origin: this.#logKey.name,
+      treeSize: this.#frontier.size,
+      rootHash: this.#frontier.root(),
+    });
+    return assembleNote(body, [
+      { key: this.#logKey, signature: sign(null, Buffer.from(body), this.#logPrivateKey) },
+    ]);
+  }
+}

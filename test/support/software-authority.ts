@@ -1,0 +1,213 @@
+import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { newSerial } from '../../src/core/serial.ts';
+import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
+import { ClockGuard } from '../../src/issuance/clock-guard.ts';
+import { Issuance, type IssueRequest } from '../../src/issuance/issue.ts';
+import { type Issuer, issuerOf } from '../../src/issuance/issuer.ts';
+import { defaultProfile } from '../../src/issuance/profile.ts';
+import { openFileTiles } from '../../src/log/file-tiles.ts';
+import type { LogKey } from '../../src/log/note.ts';
+import { recordLeaf } from '../../src/sequencer/record.ts';
+import { Sequencer } from '../../src/sequencer/sequencer.ts';
+import { assembleStatement, statementSigningInput } from '../../src/log/statement.ts';
+import { TileTree } from '../../src/log/tiles.ts';
+import type { RegistrationEntry } from '../../src/core/registration.ts';
+import type { Store } from '../../src/store/port.ts';
+import { createSqliteStore } from '../../src/store/sqlite/store.ts';
+import { assembleSigned, buildCertificateTbs } from '../../src/x509/certificate-tbs.ts';
+import { rdnName } from '../../src/x509/name.ts';
+import { importPublicKey, type PublicKeyInfo } from '../../src/x509/public-key.ts';
+import { FakeClock } from '../fakes/clock.ts';
+import { SoftwareSigner } from '../fakes/software-signer.ts';
+
+export const trustDomain = parseTrustDomain('test.example');
+export const publicationUrl = 'http://pki.test.example';
+
+/** A whole authority with keys in memory and a real store in a temporary folder. */
+export interface SoftwareAuthority {
+  folder: string;
+  clock: FakeClock;
+  store: Store;
+  signer: SoftwareSigner;
+  tree: TileTree;
+  sequencer: Sequencer;
+  clockGuard: ClockGuard;
+  issuance: Issuance;
+  issuer: Issuer;
+  issuerDer: Buffer;
+  rootDer: Buffer;
+  close(): Promise<void>;
+}
+
+/** Opens one; its state lives and dies with the test. */
+export async function softwareAuthority(): Promise<SoftwareAuthority> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
+  const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
+  const root = generateKeyPairSync('ec', { namedCurve: 'P-384' });
+  const issuing = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const log = generateKeyPairSync('ed25519');
+  const rootDer = caCertificate(root.publicKey, root, 'Test Root', undefined, clock);
+  const issuerDer = caCertificate(issuing.publicKey, root, 'Test Issuer', rootDer, clock);
+  const origin = `${trustDomain}/vouch-log`;
+  const logKey: LogKey = { name: origin, algorithm: 'ed25519', publicKeySpki: spkiOf(log.publicKey) };
+  const store = createSqliteStore(path.join(folder, 'vouch.db'), {
+    stateId: randomBytes(16).toString('hex'),
+    trustDomain,
+    logOrigin: origin,
+    serialPrefix: 0x2a,
+    shardCount: 16,
+    createdAtMs: clock.now(),
+  });
+  const signer = new SoftwareSigner({ issuerKey: issuing.privateKey, logPrivateKey: log.privateKey, logKey });
+  const tree = new TileTree(openFileTiles(path.join(folder, 'log')), 0, (from, to) =>
+    store.leafHashes(from, to),
+  );
+  const sequencer = new Sequencer({ store, signer, tree, logKey });
+  const clockGuard = new ClockGuard(clock, clock.now());
+  const issuer = issuerOf(issuerDer);
+  for (const [kind, der] of [
+    ['root', rootDer],
+    ['issuer', issuerDer],
+  ] as const)
+    await sequencer.record({
+      kind: 'authority',
+      leaf: recordLeaf('authority', clock.now(), { event: 'created', kind }),
+      authority: { keyId: issuerOf(der).keyId, kind, state: 'active', certificateDer: der },
+    });
+  await recordStatement(sequencer, root.privateKey, rootDer, logKey, clock);
+  const settings = { trustDomain, publicationUrl, shardCount: 16, serialPrefix: 0x2a, random: randomBytes };
+  const issuance = new Issuance({ sequencer, clockGuard, issuer, settings });
+  return {
+    ...{ folder, clock, store, signer, tree, sequencer, clockGuard, issuance, issuer, issuerDer, rootDer },
+    close: async () => {
+      await sequencer.close();
+      await store.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Registers an identity with a join token; returns both. */
+export async function registered(
+  authority: SoftwareAuthority,
+  name = 'orders',
+  options: { uses?: number; dnsNames?: string[] } = {},
+): Promise<{ entry: RegistrationEntry; tokenId: string; secretSha256: Buffer }> {
+  const id = randomBytes(6).toString('hex');
+  const nowMs = authority.clock.now();
+  const tokenId = `t_${id}`;
+  const entry: RegistrationEntry = {
+    entryId: `e_${id}`,
+    spiffeId: parseSpiffeId(`spiffe://${trustDomain}/${name}`),
+    selectors: [{ type: 'join_token', value: tokenId }],
+    dnsNames: options.dnsNames ?? [`${name}.test.example`],
+    ipAddresses: [],
+    allowedClients: [],
+    profile: 'default',
+    lifetimeSeconds: undefined,
+    version: 1,
+    suspendedAtMs: undefined,
+    createdAtMs: nowMs,
+  };
+  const secretSha256 = randomBytes(32);
+  await authority.sequencer.record({
+    kind: 'token',
+    leaf: recordLeaf('token', nowMs, { event: 'created', tokenId }),
+    entry,
+    secretSha256,
+    token: {
+      tokenId,
+      entryId: entry.entryId,
+      usesAllowed: options.uses ?? 1,
+      cidrs: [],
+      expiresAtMs: nowMs + 600_000,
+      createdAtMs: nowMs,
+      createdBy: 'uid:0',
+    },
+  });
+  return { entry, tokenId, secretSha256 };
+}
+
+/** A request to issue for an entry, with a fresh key unless one is given. */
+export function requestFor(
+  entry: RegistrationEntry,
+  tokenId: string | undefined,
+  publicKey: PublicKeyInfo = freshKey(),
+): IssueRequest {
+  return {
+    names: entry,
+    publicKey,
+    profile: defaultProfile,
+    lifetimeSeconds: undefined,
+    entry: { entryId: entry.entryId, version: entry.version },
+    tokenId,
+    predecessor: undefined,
+    decision: { kind: 'test' },
+  };
+}
+
+export function freshKey(): PublicKeyInfo {
+  return importPublicKey(spkiOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey));
+}
+
+async function recordStatement(
+  sequencer: Sequencer,
+  rootKey: KeyObject,
+  rootDer: Buffer,
+  logKey: LogKey,
+  clock: FakeClock,
+): Promise<void> {
+  const content = {
+    trustDomain,
+    sequence: 1,
+    notAfterMs: clock.now() + 86_400_000,
+    logKeys: [logKey],
+    publicationUrls: [publicationUrl],
+  };
+  const input = statementSigningInput(content, issuerOf(rootDer).keyId, 'ES384');
+  const signature = sign('sha384', Buffer.from(input), { key: rootKey, dsaEncoding: 'ieee-p1363' });
+  const leaf = recordLeaf('authority', clock.now(), { event: 'statement', sequence: 1 });
+  await sequencer.record({
+    kind: 'statement',
+    leaf,
+    sequence: 1,
+    statement: assembleStatement(input, signature),
+  });
+}
+
+function spkiOf(key: KeyObject): Buffer {
+  return key.export({ type: 'spki', format: 'der' });
+}
+
+function caCertificate(
+  subject: KeyObject,
+  signer: { privateKey: KeyObject; publicKey: KeyObject },
+  name: string,
+  issuerDer: Buffer | undefined,
+  clock: FakeClock,
+): Buffer {
+  const nowSeconds = Math.floor(clock.now() / 1000);
+  const info = importPublicKey(spkiOf(subject));
+  const signerKeyId = importPublicKey(spkiOf(signer.publicKey)).keyId;
+  const subjectName = rdnName({ commonName: name });
+  const tbs = buildCertificateTbs({
+    serial: newSerial(0x2a, randomBytes),
+    algorithm: 'ecdsa-sha384',
+    issuerName: issuerDer ? issuerOf(issuerDer).issuerName : subjectName,
+    subjectName,
+    notBeforeSeconds: nowSeconds - 60,
+    notAfterSeconds: nowSeconds + 90 * 24 * 3600,
+    spki: info.spki,
+    uris: [`spiffe://${trustDomain}`],
+    dnsNames: [],
+    ipAddresses: [],
+    authorityKeyId: signerKeyId,
+    subjectKeyId: info.keyId,
+    ca: issuerDer ? { pathLength: 0 } : {},
+    crlUrls: issuerDer ? [`${publicationUrl}/crl/${signerKeyId}.crl`] : [],
+  });
+  return assembleSigned(tbs, 'ecdsa-sha384', sign('sha384', tbs, signer.privateKey));
+}
