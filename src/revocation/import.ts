@@ -1,0 +1,86 @@
+import { hash } from 'node:crypto';
+import { systemClock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { type Issuer, signedBy } from '../issuance/issuer.ts';
+import { crlLeaf, revocationLeaf } from '../sequencer/record.ts';
+import { commitAll } from '../store/commit.ts';
+import type { Mutation, Store } from '../store/port.ts';
+import { parseCrl } from '../x509/crl.ts';
+import { fullScope } from './revoked-set.ts';
+import { shardOf } from '../core/publication.ts';
+
+/**
+ * Takes a published CRL of `issuer` into a state that does not know it: every revocation that it lists and the state
+ * lacks, with the date it was published with, and its number, below which none will be given again. Returns how many
+ * revocations were new. Throws `integrity-crl` for a CRL of anybody else.
+ */
+export async function importCrl(der: Buffer, issuer: Issuer, store: Store): Promise<number> {
+  const crl = parseCrl(der);
+  const { crlNumber } = crl;
+  if (
+    !crl.issuerName.equals(issuer.issuerName) ||
+    crlNumber === undefined ||
+    !signedBy(issuer, crl.tbs, crl.signature)
+  )
+    throw new VouchError('integrity-crl', 'a CRL to import is not signed by the issuer of this state');
+  const nowMs = systemClock.now();
+  const { shardCount } = store.identity();
+  const datesFixed: { serial: Parameters<Store['revocation']>[1]; crlDateSeconds: number }[] = [];
+  const mutations: Mutation[] = [];
+  for (const { serial, dateSeconds, reason } of crl.revoked()) {
+    const known = store.revocation(issuer.keyId, serial);
+    if (known?.crlDateSeconds === undefined) datesFixed.push({ serial, crlDateSeconds: dateSeconds });
+    if (known) continue;
+    // A certificate that this state does not know may last as long as its issuer.
+    const notAfterMs = store.certificate(issuer.keyId, serial)?.notAfterMs ?? issuer.notAfterMs;
+    const revokedAtMs = dateSeconds * 1000;
+    mutations.push({
+      kind: 'revocation',
+      leaf: revocationLeaf(nowMs, issuer.keyId, { serial, reason, revokedAtMs }),
+      revocation: {
+        issuerKeyId: issuer.keyId,
+        serial,
+        shard: shardOf(serial, shardCount),
+        revokedAtMs,
+        reason,
+        operator: 'restore',
+        notAfterMs,
+      },
+      blockKeySha256: undefined,
+    });
+  }
+  await commitAll(store, mutations);
+  if (crlNumber > store.lastCrlNumber(issuer.keyId))
+    await importNumber(der, crlNumber, issuer, store, datesFixed);
+  return mutations.length;
+}
+
+async function importNumber(
+  der: Buffer,
+  crlNumber: bigint,
+  issuer: Issuer,
+  store: Store,
+  datesFixed: { serial: Parameters<Store['revocation']>[1]; crlDateSeconds: number }[],
+): Promise<void> {
+  const { tbs, signature, thisUpdateSeconds, nextUpdateSeconds, idp } = parseCrl(der);
+  const scope = idp?.urls[0]?.match(/\/(\d+)\.crl$/)?.[1] ?? fullScope;
+  const issuerKeyId = issuer.keyId;
+  const leaf = crlLeaf(systemClock.now(), issuerKeyId, {
+    scope,
+    crlNumber,
+    tbsSha256: hash('sha256', tbs, 'buffer'),
+  });
+  // It covers nothing of this log, so that every scope is built anew at the next start.
+  const crl = {
+    issuerKeyId,
+    scope,
+    crlNumber,
+    thisUpdateSeconds,
+    nextUpdateSeconds,
+    scheduled: false,
+    coversTreeSize: 0,
+    tbs,
+  };
+  const [leafIndex = 0] = await commitAll(store, [{ kind: 'crl', leaf, crl, datesFixed }]);
+  await store.storeSigned({ signatures: [{ kind: 'crl', leafIndex, signature }], checkpointNote: undefined });
+}

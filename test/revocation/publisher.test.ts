@@ -1,0 +1,262 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { PublishedCrl } from '../../src/revocation/publisher.ts';
+import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
+import { Revocation } from '../../src/revocation/revoke.ts';
+import { parseCertificate } from '../../src/x509/certificate.ts';
+import { parseCrl } from '../../src/x509/crl.ts';
+import {
+  freshKey,
+  publicationUrl,
+  registered,
+  requestFor,
+  type SoftwareAuthority,
+  softwareAuthority,
+} from '../support/software-authority.ts';
+
+let authority: SoftwareAuthority;
+let publisher: CrlPublisher;
+let revocation: Revocation;
+let published: PublishedCrl[];
+let alarms: string[];
+
+function openPublisher(): CrlPublisher {
+  return new CrlPublisher({
+    ...authority,
+    publicationUrl,
+    shardCount: 16,
+    timing: { ...defaultCrlTiming, batchMs: 0 },
+    publish: (crl) => published.push(crl),
+    alarm: (scope, problems) => alarms.push(`${scope}: ${problems.join()}`),
+  });
+}
+
+beforeEach(async () => {
+  authority = await softwareAuthority();
+  published = [];
+  alarms = [];
+  publisher = openPublisher();
+  publisher.start();
+  revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
+  await until(() => publisher.current().length === 17);
+});
+afterEach(async () => {
+  await publisher.close();
+  await authority.close();
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 500 && !condition(); turn += 1)
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(condition()).toBe(true);
+}
+
+async function issue(name = 'orders', uses = 1) {
+  const { entry, tokenId } = await registered(authority, name, { uses });
+  return { entry, tokenId, issued: await authority.issuance.issue(requestFor(entry, tokenId)) };
+}
+
+function crl(scope: string) {
+  const found = publisher.current().find((one) => one.scope === scope);
+  if (!found) throw new Error(`no CRL ${scope}`);
+  return parseCrl(found.der);
+}
+
+test('a revocation stands on its shard and on the full CRL, and on no other shard', async () => {
+  const { issued } = await issue();
+  const { serial } = issued.record;
+  const result = await revocation.revoke({ by: 'serial', serial, only: false }, 'keyCompromise', 'uid:0');
+  expect(result).toMatchObject({
+    revoked: [{ serial, reason: 'keyCompromise' }],
+    alreadyRevoked: [],
+    published: true,
+  });
+  const shardUrl = parseCertificate(issued.der).crlUrls[0] ?? '';
+  const on = publisher.current().filter((one) => parseCrl(one.der).has(serial));
+  expect(on.map((one) => one.url).sort()).toEqual(
+    [`${publicationUrl}/crl/${authority.issuer.keyId}.crl`, shardUrl].sort(),
+  );
+  expect(parseCrl(on.find((one) => one.url === shardUrl)?.der ?? Buffer.alloc(0)).idp?.urls).toEqual([
+    shardUrl,
+  ]);
+  expect(crl('full').idp).toBeUndefined();
+});
+
+test('revoking again is no error and says so', async () => {
+  const { issued } = await issue();
+  const target = { by: 'serial', serial: issued.record.serial, only: false } as const;
+  await revocation.revoke(target, 'superseded', 'uid:0');
+  const again = await revocation.revoke(target, 'superseded', 'uid:0');
+  expect(again).toMatchObject({ revoked: [], alreadyRevoked: [issued.record.serial], published: true });
+});
+
+test('a serial ends its lineage, renewals included; --only ends just that one', async () => {
+  const { entry, issued } = await issue();
+  const renewed = await authority.issuance.issue({
+    ...requestFor(entry, undefined),
+    predecessor: issued.record,
+  });
+  const only = await revocation.revoke(
+    { by: 'serial', serial: issued.record.serial, only: true },
+    'superseded',
+    'uid:0',
+  );
+  expect(only.revoked.map((one) => one.serial)).toEqual([issued.record.serial]);
+  const all = await revocation.revoke(
+    { by: 'serial', serial: issued.record.serial, only: false },
+    'superseded',
+    'uid:0',
+  );
+  expect(all.revoked.map((one) => one.serial)).toEqual([renewed.record.serial]);
+});
+
+test('a renewal that races a revocation is either refused or revoked', async () => {
+  const { entry, issued } = await issue();
+  for (let round = 0; round < 10; round += 1) {
+    const { entry: another, issued: first } = await issue(`racer${round}`);
+    const [renewal] = await Promise.allSettled([
+      authority.issuance.issue({ ...requestFor(another, undefined), predecessor: first.record }),
+      revocation.revoke({ by: 'serial', serial: first.record.serial, only: false }, 'superseded', 'uid:0'),
+    ]);
+    if (renewal.status === 'fulfilled') expect(crl('full').has(renewal.value.record.serial)).toBe(true);
+    else expect(renewal.reason).toMatchObject({ code: 'denied-revoked' });
+  }
+  expect(entry.spiffeId).toBeDefined();
+  expect(issued.der.length).toBeGreaterThan(0);
+});
+
+test('an identity that is revoked gets nothing until it is resumed', async () => {
+  const { entry, tokenId } = await issue('orders', 5);
+  const result = await revocation.revoke(
+    { by: 'id', spiffeId: entry.spiffeId },
+    'privilegeWithdrawn',
+    'uid:0',
+  );
+  expect(result.revoked).toHaveLength(1);
+  await expect(authority.issuance.issue(requestFor(entry, tokenId))).rejects.toMatchObject({
+    code: expect.stringMatching(/denied-suspended|policy-entry-changed/),
+  });
+});
+
+test('keyCompromise blocks the key for ever', async () => {
+  const key = freshKey();
+  const { entry, tokenId } = await registered(authority, 'orders');
+  const issued = await authority.issuance.issue(requestFor(entry, tokenId, key));
+  await revocation.revoke(
+    { by: 'serial', serial: issued.record.serial, only: false },
+    'keyCompromise',
+    'uid:0',
+  );
+  const next = await registered(authority, 'orders');
+  await expect(authority.issuance.issue(requestFor(next.entry, next.tokenId, key))).rejects.toMatchObject({
+    code: 'policy-key-blocked',
+  });
+});
+
+test('CRL numbers and thisUpdate rise, nextUpdate never falls, and the date of an entry stays', async () => {
+  const { issued } = await issue();
+  const first = await issue('first');
+  await revocation.revoke(
+    { by: 'serial', serial: first.issued.record.serial, only: false },
+    'superseded',
+    'uid:0',
+  );
+  const before = crl('full');
+  authority.clock.pass(7_000);
+  await revocation.revoke({ by: 'serial', serial: issued.record.serial, only: false }, 'superseded', 'uid:0');
+  const after = crl('full');
+  expect(after.crlNumber ?? 0n).toBeGreaterThan(before.crlNumber ?? 0n);
+  expect(after.thisUpdateSeconds).toBeGreaterThan(before.thisUpdateSeconds);
+  expect(after.nextUpdateSeconds).toBeGreaterThanOrEqual(before.nextUpdateSeconds);
+  const dateIn = (list: typeof after) =>
+    [...list.revoked()].find((one) => one.serial === first.issued.record.serial)?.dateSeconds;
+  expect(dateIn(after)).toBe(dateIn(before));
+  expect(dateIn(before) ?? Infinity).toBeLessThanOrEqual(before.thisUpdateSeconds);
+});
+
+test('an entry leaves only after a scheduled CRL past its expiry carried it', async () => {
+  const { issued } = await issue();
+  const { serial } = issued.record;
+  await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  authority.clock.pass(2 * 3600_000);
+  const other = await issue('other');
+  await revocation.revoke(
+    { by: 'serial', serial: other.issued.record.serial, only: false },
+    'superseded',
+    'uid:0',
+  );
+  expect(crl('full').has(serial)).toBe(true);
+  const number = crl('full').crlNumber;
+  authority.clock.pass(61_000);
+  publisher.publishAll();
+  await until(() => crl('full').crlNumber !== number);
+  expect(crl('full').has(serial)).toBe(true);
+  await until(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true);
+  authority.clock.pass(61_000);
+  publisher.publishAll();
+  await until(() => !crl('full').has(serial));
+  expect(crl('full').has(other.issued.record.serial)).toBe(true);
+  expect(alarms).toEqual([]);
+});
+
+test('while the clock is in doubt nothing leaves a CRL, revocations are taken, and no CRL is dated by the jump', async () => {
+  const { issued } = await issue();
+  await revocation.revoke({ by: 'serial', serial: issued.record.serial, only: false }, 'superseded', 'uid:0');
+  const live = (await issue('live')).issued.record;
+  authority.clock.step(10 * 24 * 3600_000);
+  expect(authority.clockGuard.doubt()).toContain('jumped');
+  const result = await revocation.revoke(
+    { by: 'serial', serial: live.serial, only: false },
+    'superseded',
+    'uid:0',
+  );
+  expect(result).toMatchObject({ published: true, revoked: [{ serial: live.serial }] });
+  authority.clock.pass(2 * 3600_000);
+  for (let scheduled = 0; scheduled < 2; scheduled += 1) {
+    const number = crl('full').crlNumber;
+    authority.clock.pass(61_000);
+    publisher.publishAll();
+    await until(() => crl('full').crlNumber !== number);
+  }
+  const { thisUpdateSeconds } = crl('full');
+  expect(thisUpdateSeconds * 1000).toBeGreaterThan(issued.record.notAfterMs);
+  expect(thisUpdateSeconds * 1000).toBeLessThan(authority.clock.now() - 9 * 24 * 3600_000);
+  expect(crl('full').has(issued.record.serial)).toBe(true);
+  expect(crl('full').has(live.serial)).toBe(true);
+  expect(alarms).toEqual([]);
+});
+
+test('a clock that is set back holds up no publication', async () => {
+  const { issued } = await issue();
+  authority.clockGuard.nextMarkMs();
+  authority.clock.step(-3600_000);
+  expect(authority.clockGuard.doubt()).toContain('behind');
+  const { serial } = issued.record;
+  const before = crl('full').thisUpdateSeconds;
+  const result = await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  expect(result).toMatchObject({ published: true, revoked: [{ serial }] });
+  expect(crl('full').thisUpdateSeconds).toBeGreaterThan(before);
+  expect(alarms).toEqual([]);
+});
+
+test('with the signer away a revocation is recorded and published when it is back', async () => {
+  const { issued } = await issue();
+  authority.signer.state = 'degraded';
+  const { serial } = issued.record;
+  const result = await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  expect(result).toMatchObject({ published: false, revoked: [{ serial }] });
+  expect(authority.store.revocation(authority.issuer.keyId, serial)).toBeDefined();
+}, 15_000);
+
+test('a publisher that starts again serves the stored CRLs at once and rebuilds what is behind', async () => {
+  const { issued } = await issue();
+  await revocation.revoke({ by: 'serial', serial: issued.record.serial, only: false }, 'superseded', 'uid:0');
+  await until(
+    () => authority.store.lastCrls(authority.issuer.keyId).filter((row) => row.signature).length === 17,
+  );
+  const before = published.length;
+  const second = openPublisher();
+  second.start();
+  expect(second.current()).toHaveLength(17);
+  expect(published.length).toBe(before + 17);
+  await second.close();
+});
