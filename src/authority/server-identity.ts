@@ -1,0 +1,77 @@
+import type { Clock } from '../core/clock.ts';
+import type { Serial } from '../core/serial.ts';
+import type { TrustDomain } from '../core/spiffe-id.ts';
+import type { Issuance } from '../issuance/issue.ts';
+import { encodePem } from '../x509/pem.ts';
+import {
+  issueServerCertificate,
+  type ServerCertificate,
+  storedServerCertificate,
+} from './server-certificate.ts';
+
+interface Parts {
+  issuance: Issuance;
+  trustDomain: TrustDomain;
+  /** URLs whose hosts are the certificate's names. */
+  urls: readonly string[];
+  /** DER, issuer first, root last. */
+  authorities: readonly Buffer[];
+  rootDer: Buffer;
+  files: { certificate: string; key: string };
+  /** True for a certificate of ours that an operator ended. */
+  isRevoked: (serial: Serial) => boolean;
+  clock: Clock;
+}
+
+/** What a TLS listener shows, and the only root that its clients may chain to. */
+export interface ShownIdentity {
+  certificatePem: string;
+  keyPem: string;
+  rootsPem: string;
+}
+
+/** The server's own TLS certificate through its life: issued like any other, stored, renewed at half of it. */
+export class ServerIdentity {
+  readonly #parts: Parts;
+  #now: ServerCertificate | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** The stored certificate, or a new one where it is missing, expired, revoked or for other names. */
+  async current(): Promise<ShownIdentity> {
+    const { files, issuance, clock } = this.#parts;
+    const stored = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, clock.now());
+    this.#now ??= stored;
+    try {
+      return await this.renewedWhenDue();
+    } catch (error) {
+      // While nothing can be signed the old one is shown as long as it lasts.
+      if (stored) return this.#shown(stored);
+      throw error;
+    }
+  }
+
+  /** The same until half of its life has passed or it is revoked, then a new one; rejects where there can be none now. */
+  async renewedWhenDue(): Promise<ShownIdentity> {
+    const now = this.#now;
+    if (now && !this.#isDue(now)) return this.#shown(now);
+    this.#now = await issueServerCertificate({ ...this.#parts, names: this.#names() });
+    return this.#shown(this.#now);
+  }
+
+  /** Also one that begins later: it was made while the clock was ahead, and no peer takes it. */
+  #isDue({ serial, notBeforeMs, renewAtMs }: ServerCertificate): boolean {
+    const nowMs = this.#parts.clock.now();
+    return nowMs > renewAtMs || nowMs < notBeforeMs || this.#parts.isRevoked(serial);
+  }
+
+  #shown({ certificatePem, keyPem }: ServerCertificate): ShownIdentity {
+    return { certificatePem, keyPem, rootsPem: encodePem('CERTIFICATE', this.#parts.rootDer) };
+  }
+
+  #names(): string[] {
+    return [...new Set(this.#parts.urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, '')))];
+  }
+}

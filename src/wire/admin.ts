@@ -1,0 +1,75 @@
+import * as z from 'zod/mini';
+
+/** Paths of the admin socket. */
+export const adminPaths = {
+  status: '/v1/status',
+  tokens: '/v1/tokens',
+  tokenRevoke: '/v1/tokens/revoke',
+  certificates: '/v1/certificates',
+  certificate: '/v1/certificates/:serial',
+  explain: '/v1/explain/:serial',
+  entries: '/v1/entries',
+  entryResume: '/v1/entries/resume',
+  revocations: '/v1/revocations',
+  revocationPreview: '/v1/revocations/preview',
+  crls: '/v1/crls',
+  crlPublish: '/v1/crls/publish',
+  backup: '/v1/backup',
+  clockAccept: '/v1/clock/accept',
+  audit: '/v1/audit',
+} as const;
+
+/** Largest body the admin socket reads. */
+export const adminMaxBytes = 256 * 1024;
+
+const text = z.string().check(z.minLength(1), z.maxLength(2048));
+const texts = z._default(z.array(text).check(z.maxLength(100)), []);
+const count = z.int().check(z.gte(1));
+
+/** `vouch token create`. */
+export const createTokenSchema = z.strictObject({
+  spiffeId: text,
+  dnsNames: texts,
+  ipAddresses: texts,
+  allowedClients: texts,
+  cidrs: texts,
+  ttlSeconds: z._default(count, 600),
+  uses: z._default(count, 1),
+  lifetimeSeconds: z.optional(count),
+});
+
+/** `vouch token revoke`. */
+export const revokeTokenSchema = z.strictObject({ tokenId: text });
+
+/** What `vouch revoke` ends; exactly one member besides `only`. */
+const targetSchema = z.union([
+  z.strictObject({ serial: text, only: z._default(z.boolean(), false) }),
+  z.strictObject({ id: text }),
+  z.strictObject({ token: text }),
+  z.strictObject({ entry: text }),
+]);
+/** As the CLI writes it. */
+export type RevocationTargetJson = z.input<typeof targetSchema>;
+
+/** `vouch revoke` without its reason: what it would end. */
+export const previewSchema = z.strictObject({ target: targetSchema });
+
+/** `vouch revoke`. */
+export const revokeSchema = z.strictObject({ target: targetSchema, reason: text });
+
+/** `vouch entry resume`, by entry or by SPIFFE ID. */
+export const resumeSchema = z.union([z.strictObject({ entryId: text }), z.strictObject({ spiffeId: text })]);
+
+/** `vouch backup`. */
+export const backupSchema = z.strictObject({ file: text.check(z.regex(/^\//)) });
+
+/** Verbs without arguments. */
+export const emptySchema = z.strictObject({});
+
+/** Query of the lists. */
+export const pageSchema = z.strictObject({
+  after: z.optional(text),
+  limit: z._default(z.pipe(z.string().check(z.regex(/^\d{1,4}$/)), z.transform(Number)), 100),
+  id: z.optional(text),
+  token: z.optional(text),
+});
