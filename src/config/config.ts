@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parse as parseYaml, stringify as toYaml } from 'yaml';
+import * as z from 'zod/mini';
+import { asVouchError, VouchError } from '../core/errors.ts';
+import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
+import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
+import { durationGrammar, parseDuration } from './duration.ts';
+
+/** Where the configuration is looked for when `--config` is not given; there is no search. */
+export const defaultConfigFile = '/etc/vouch/vouch.yaml';
+
+const listen = z.pipe(
+  z.pipe(
+    z.string().check(z.regex(/^(?:\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be HOST:PORT')),
+    z.transform((text: string) => {
+      const at = text.lastIndexOf(':');
+      return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+    }),
+  ),
+  z.object({ host: z.string(), port: z.int().check(z.lte(65_535, 'must be a port of at most 65535')) }),
+);
+const duration = (most: string) =>
+  z.pipe(
+    z.pipe(
+      z.string().check(z.regex(durationGrammar, 'must be a duration such as 90s, 10m, 24h or 7d')),
+      z.transform(parseDuration),
+    ),
+    z.int().check(z.gte(1, 'must be 1s at least'), z.lte(parseDuration(most), `must be ${most} at most`)),
+  );
+const trustDomain = z.pipe(
+  z.string(),
+  z.transform((text: string, context): TrustDomain => {
+    try {
+      return parseTrustDomain(text);
+    } catch (error) {
+      context.issues.push({ code: 'custom', message: asVouchError(error).detail, input: text });
+      return z.NEVER;
+    }
+  }),
+);
+const absolutePath = z.string().check(z.startsWith('/', 'must be an absolute path'));
+const between = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
+const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
+
+const hsm = z.strictObject({
+  /** Absolute path of the PKCS#11 module. Only the signer process loads it. */
+  module: absolutePath,
+  /** The token is found by label and serial; slot numbers change. */
+  tokenLabel: text(32),
+  tokenSerial: text(16),
+  /** File with the PIN, readable by its owner only; or `credential:NAME` below $CREDENTIALS_DIRECTORY. */
+  pinFile: text(4096),
+  /** Environment of the signer process, for modules that need some. No secrets. */
+  environment: z._default(z.record(z.string().check(z.regex(/^[A-Z0-9_]+$/)), z.string()), {}),
+});
+
+const configSchema = z.strictObject({
+  trustDomain,
+  /** State directory, made by `vouch init`. */
+  state: absolutePath,
+  hsm,
+  signer: z.prefault(
+    z.strictObject({
+      /** Socket of a signer that runs as a user of its own; absent: the server starts one. */
+      socket: z.optional(absolutePath),
+      /** Longest wait for one request: an HSM that needs longer is not answering. */
+      deadline: z.prefault(duration('60s'), '3s'),
+    }),
+    {},
+  ),
+  enrollment: z.strictObject({
+    listen: z.prefault(listen, '127.0.0.1:8443'),
+    /** What agents dial; its host is a name of the server's certificate. */
+    url: z.url({ protocol: /^https$/, error: 'must be an https URL' }),
+    /** Requests in progress at once; past it 503. */
+    inFlightMax: z._default(between(8, 65_536), 512),
+    /** Failed attempts of one address or token in a minute; past it 429. */
+    failuresPerMinute: z._default(between(1, 100_000), 60),
+  }),
+  publication: z.strictObject({
+    listen: z.prefault(listen, '127.0.0.1:8180'),
+    /** Base of CRL, CA and log URLs, in every certificate. Plain http: what is served is signed. */
+    url: z.url({ protocol: /^https?$/, error: 'must be an http URL' }),
+  }),
+  operations: z.prefault(z.strictObject({ listen: z.prefault(listen, '127.0.0.1:9180') }), {}),
+  crl: z.prefault(
+    z.strictObject({
+      /** nextUpdate − thisUpdate; rebuilt on each revocation and at a third of it. The signer signs 10 days at most. */
+      validity: z.prefault(duration('10d'), '24h'),
+    }),
+    {},
+  ),
+  log: z.prefault(
+    z.strictObject({ level: z._default(z.enum(['debug', 'info', 'warn', 'error']), 'info') }),
+    {},
+  ),
+});
+
+/** HOST and PORT to listen on. */
+export interface ListenAddress {
+  host: string;
+  port: number;
+}
+
+/** Where the token is and how to open it. Holds no secret: `pinFile` is a path. */
+export type HsmConfig = z.output<typeof hsm>;
+
+/** The validated configuration: frozen, printable. */
+export type Config = Readonly<z.output<typeof configSchema>>;
+
+/** Validates a parsed document; every problem at once. */
+export function parseConfig(document: unknown): Config | ConfigProblem[] {
+  const parsed = z.safeParse(configSchema, document);
+  return parsed.success ? Object.freeze(parsed.data) : parsed.error.issues.flatMap(problemsOf);
+}
+
+/** Reads and validates a configuration file. Throws `config-invalid` that lists every problem. */
+export function loadConfig(file: string): Config {
+  const result = parseConfig(parseDocument(file));
+  if (Array.isArray(result)) throw new VouchError('config-invalid', `${file}: ${listed(result)}`);
+  return result;
+}
+
+/** Parses an `hsm:` block as `hsm-sim/new-token` prints it, JSON or YAML. Throws `config-invalid`. */
+export function loadHsmFile(file: string): HsmConfig {
+  const parsed = z.safeParse(hsm, parseDocument(file));
+  if (parsed.success) return parsed.data;
+  const problems = listed(parsed.error.issues.flatMap(problemsOf));
+  throw new VouchError('config-invalid', `${file} does not describe a token: ${problems}`);
+}
+
+/** Where things lie in the state directory. */
+export function statePaths(state: string) {
+  return {
+    config: path.join(state, 'vouch.yaml'),
+    database: path.join(state, 'vouch.db'),
+    lock: path.join(state, 'lock.db'),
+    adminSocket: path.join(state, 'admin.sock'),
+    signer: path.join(state, 'signer'),
+    authority: path.join(state, 'signer', 'authority.json'),
+    serverCertificate: path.join(state, 'server', 'svid.pem'),
+    serverKey: path.join(state, 'server', 'svid.key'),
+    logTiles: path.join(state, 'log'),
+  };
+}
+
+/** The text of a configuration file, as `vouch init` writes it. */
+export function configText(document: object): string {
+  return `# Written by \`vouch init\`; every key is described in docs/configuration.md.\n${toYaml(document)}`;
+}
+
+function parseDocument(file: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new VouchError('config-invalid', `cannot read ${file}; name the file with --config`, {
+      cause: error,
+    });
+  }
+  try {
+    return parseYaml(text, { maxAliasCount: 0 });
+  } catch (error) {
+    throw new VouchError(
+      'config-invalid',
+      `${file} is not YAML: ${error instanceof Error ? error.message.split('\n')[0] : ''}`,
+    );
+  }
+}

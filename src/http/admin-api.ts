@@ -1,0 +1,93 @@
+import express, { type Express, type Request, type RequestHandler, type Response } from 'express';
+import type * as z from 'zod/mini';
+import type { OperatorVerbs } from '../operator/verbs.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import * as wire from '../wire/admin.ts';
+import { parseBody } from './parse.ts';
+import { peerCredentials } from './peer-credentials.ts';
+import { notFound, problems, requestContext } from './request-context.ts';
+
+/** The admin socket's routes; the caller's uid is the operator in log and audit. */
+export function adminApi(verbs: OperatorVerbs, log: Log, metrics: Metrics): Express {
+  const app = express();
+  app
+    .disable('x-powered-by')
+    .disable('etag')
+    .enable('strict routing')
+    .enable('case sensitive routing')
+    .set('query parser', 'simple');
+  app.use(requestContext('admin', log, metrics));
+  app.use((request, response, next) => {
+    response.locals.operator = `uid:${peerCredentials(request.socket).uid}`;
+    next();
+  });
+  app.use(express.json({ limit: wire.adminMaxBytes, strict: true }));
+
+  for (const [path, handler] of Object.entries(readers(verbs))) app.get(path, handler);
+  for (const [path, handler] of Object.entries(doers(verbs))) app.post(path, handler);
+  app.use(notFound);
+  app.use(problems(log, metrics, 'operator'));
+  return app;
+}
+
+const { adminPaths: paths } = wire;
+
+function readers(verbs: OperatorVerbs): Record<string, RequestHandler> {
+  return {
+    [paths.status]: reading(() => verbs.status()),
+    [paths.tokens]: reading((request) => verbs.tokens(pageOf(request))),
+    [paths.certificates]: reading((request) => verbs.certificates(pageOf(request))),
+    [paths.certificate]: reading((request) => verbs.certificate(serialOf(request))),
+    [paths.explain]: reading((request) => verbs.explain(serialOf(request))),
+    [paths.entries]: reading((request) => verbs.entries(pageOf(request))),
+    [paths.crls]: reading(() => verbs.crls()),
+    [paths.audit]: reading((request) => verbs.audit(pageOf(request))),
+  };
+}
+
+function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
+  return {
+    [paths.tokens]: doing(wire.createTokenSchema, (body, operator) => verbs.createToken(body, operator)),
+    [paths.tokenRevoke]: doing(wire.revokeTokenSchema, ({ tokenId }, operator) =>
+      verbs.revokeToken(tokenId, operator),
+    ),
+    [paths.entryResume]: doing(wire.resumeSchema, (body, operator) => verbs.resumeEntries(body, operator)),
+    [paths.revocationPreview]: doing(wire.previewSchema, async ({ target }) =>
+      verbs.previewRevocation(target),
+    ),
+    [paths.revocations]: doing(wire.revokeSchema, (body, operator) => verbs.revoke(body, operator)),
+    [paths.crlPublish]: doing(wire.emptySchema, (_body, operator) => verbs.publishCrls(operator)),
+    [paths.backup]: doing(wire.backupSchema, ({ file }, operator) => verbs.backup(file, operator)),
+    [paths.clockAccept]: doing(wire.emptySchema, (_body, operator) => verbs.acceptClock(operator)),
+  };
+}
+
+function reading(read: (request: Request) => object): RequestHandler {
+  return (request, response) => {
+    response.json(read(request));
+  };
+}
+
+function doing<S extends z.ZodMiniType>(
+  schema: S,
+  act: (body: z.output<S>, operator: string) => Promise<object>,
+): RequestHandler {
+  return async (request, response) => {
+    response.json(await act(parseBody(schema, request.body), operatorOf(response)));
+  };
+}
+
+function operatorOf(response: Response): string {
+  const operator: unknown = response.locals.operator;
+  return typeof operator === 'string' ? operator : 'unknown';
+}
+
+function serialOf(request: Request): string {
+  const serial = request.params.serial;
+  return typeof serial === 'string' ? serial : '';
+}
+
+function pageOf(request: Request) {
+  return parseBody(wire.pageSchema, { ...request.query });
+}

@@ -1,0 +1,84 @@
+import type { Bundle } from '../authority/bundle.ts';
+import type { Clock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { parseTilePath, type TileTree } from '../log/tiles.ts';
+import type { PublishedCrl } from '../revocation/publisher.ts';
+import type { Sequencer } from '../sequencer/sequencer.ts';
+import type { StoreReader } from '../store/port.ts';
+import { assembleSigned } from '../x509/certificate-tbs.ts';
+import type { Document, Publication } from './publication.ts';
+
+/** Tiles are on disk before a checkpoint over them is public. */
+export function publishCheckpoint(
+  publication: Publication,
+  { tree, sequencer }: { tree: TileTree; sequencer: Sequencer },
+  clock: Clock,
+): void {
+  const checkpoint = sequencer.checkpoint();
+  if (!checkpoint) return;
+  tree.flush();
+  publication.put('/log/checkpoint', {
+    bytes: Buffer.from(checkpoint.note),
+    contentType: 'text/plain; charset=utf-8',
+    lastModifiedMs: clock.now(),
+    staleUntilSeconds: undefined,
+    immutable: false,
+  });
+}
+
+/** Bundle, CA certificates and the root's CRL, which change in ceremonies only. */
+export function publishAuthorities(
+  publication: Publication,
+  { bundle, store }: { bundle: Bundle; store: StoreReader },
+  clock: Clock,
+): void {
+  const fixed = { lastModifiedMs: clock.now(), staleUntilSeconds: undefined, immutable: false };
+  publication.put('/bundle.json', {
+    ...fixed,
+    bytes: bundle.jsonBytes,
+    contentType: 'application/json',
+  });
+  publication.put('/bundle.pem', {
+    ...fixed,
+    bytes: Buffer.from(bundle.pem),
+    contentType: 'application/x-pem-file',
+  });
+  for (const authority of store.authorities())
+    publication.put(`/ca/${authority.keyId}.cer`, {
+      ...fixed,
+      bytes: authority.certificateDer,
+      contentType: 'application/pkix-cert',
+    });
+  const root = store.authorities().find((authority) => authority.kind === 'root');
+  const rootCrl = root && store.lastCrls(root.keyId)[0];
+  if (!rootCrl?.signature) return;
+  const { thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
+  const der = assembleSigned(rootCrl.tbs, 'ecdsa-sha384', rootCrl.signature);
+  publication.put(`/crl/${root?.keyId}.crl`, crlDocument({ der, thisUpdateSeconds, nextUpdateSeconds }));
+}
+
+/** A CRL as it is served. */
+export function crlDocument(
+  crl: Pick<PublishedCrl, 'der' | 'thisUpdateSeconds' | 'nextUpdateSeconds'>,
+): Document {
+  return {
+    bytes: crl.der,
+    contentType: 'application/pkix-crl',
+    lastModifiedMs: crl.thisUpdateSeconds * 1000,
+    staleUntilSeconds: crl.nextUpdateSeconds,
+    immutable: false,
+  };
+}
+
+/** A hash tile of the public tree. Entry bundles carry names and are for operators only. */
+export function tileAt({ tree }: { tree: TileTree }, path: string): Buffer | undefined {
+  if (!path.startsWith('/log/')) return undefined;
+  const tile = parseTilePath(path.slice('/log/'.length));
+  if (!tile || tile.level === 'entries') return undefined;
+  try {
+    return tree.tile(tile.level, tile.index, tile.width);
+  } catch (error) {
+    if (error instanceof VouchError && error.code === 'request-not-found') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,244 @@
+import { rfc3339 } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { parseOperatorReason } from '../core/reasons.ts';
+import { parseSerial } from '../core/serial.ts';
+import { parseSpiffeId } from '../core/spiffe-id.ts';
+import type { CreatedToken, TokenRequest, Tokens } from '../enrollment/tokens.ts';
+import type { ClockGuard } from '../issuance/clock-guard.ts';
+import { decodeLeaf } from '../log/leaf.ts';
+import { recordLeaf } from '../sequencer/record.ts';
+import { entriesOf } from '../registration/entries.ts';
+import type { Sequencer } from '../sequencer/sequencer.ts';
+import type { CrlPublisher } from '../revocation/publisher.ts';
+import type { Revocation, RevocationResult, RevocationTarget } from '../revocation/revoke.ts';
+import type { Store } from '../store/port.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { RevocationTargetJson } from '../wire/admin.ts';
+import { certificateView, crlView, entryView, explanation, tokenView } from './views.ts';
+
+/** A page of a list as the CLI asks for it. */
+export interface PageRequest {
+  after?: string | undefined;
+  limit: number;
+  id?: string | undefined;
+  token?: string | undefined;
+}
+
+interface Parts {
+  store: Store;
+  sequencer: Sequencer;
+  tokens: Tokens;
+  revocation: Revocation;
+  publisher: CrlPublisher;
+  clockGuard: ClockGuard;
+  metrics: Metrics;
+  status: () => object;
+  /** Copies the whole state into one new file. */
+  backup: (file: string) => Promise<void>;
+}
+
+const pageMost = 1000;
+
+/** Every operator's verb, behind the admin socket; each that changes something is a leaf with its operator. */
+export class OperatorVerbs {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  status(): object {
+    return this.#parts.status();
+  }
+
+  createToken(
+    request: Omit<TokenRequest, 'lifetimeSeconds'> & { lifetimeSeconds?: number | undefined },
+    operator: string,
+  ): Promise<CreatedToken> {
+    return this.#parts.tokens.create({ ...request, lifetimeSeconds: request.lifetimeSeconds }, operator);
+  }
+
+  tokens(page: PageRequest): object {
+    return listed(
+      'tokens',
+      this.#parts.store.tokens(bounded(page)).map(tokenView),
+      page,
+      (token) => token.tokenId,
+    );
+  }
+
+  async revokeToken(tokenId: string, operator: string): Promise<object> {
+    await this.#parts.revocation.revokeToken(tokenId, operator);
+    return { tokenId, revoked: true };
+  }
+
+  certificates(page: PageRequest): object {
+    const by = {
+      ...(page.id === undefined ? {} : { spiffeId: parseSpiffeId(page.id) }),
+      ...(page.token === undefined ? {} : { tokenId: page.token }),
+    };
+    const nowMs = this.#parts.clockGuard.steadyTimeMs();
+    const found = this.#parts.store.certificates({ ...bounded(page), ...by });
+    return listed(
+      'certificates',
+      found.map((certificate) => certificateView(certificate, nowMs)),
+      page,
+      (one) => String(one.logIndex),
+    );
+  }
+
+  certificate(serialText: string): object {
+    const nowMs = this.#parts.clockGuard.steadyTimeMs();
+    return certificateView(this.#named(serialText), nowMs);
+  }
+
+  explain(serialText: string): object {
+    const { store, clockGuard } = this.#parts;
+    return explanation(this.#named(serialText), store, clockGuard.steadyTimeMs());
+  }
+
+  entries(page: PageRequest): object {
+    const by = page.id === undefined ? {} : { spiffeId: parseSpiffeId(page.id) };
+    return listed(
+      'entries',
+      this.#parts.store.entries({ ...bounded(page), ...by }).map(entryView),
+      page,
+      (entry) => entry.entryId,
+    );
+  }
+
+  /** Lifts the suspension that a revocation by id or entry left. Idempotent. */
+  async resumeEntries(which: { entryId: string } | { spiffeId: string }, operator: string): Promise<object> {
+    const { store, sequencer, clockGuard } = this.#parts;
+    const entries =
+      'entryId' in which ? [store.entry(which.entryId)] : entriesOf(store, parseSpiffeId(which.spiffeId));
+    const found = entries.filter((entry) => entry !== undefined);
+    if (found.length === 0)
+      throw new VouchError(
+        'request-not-found',
+        'no registration entry matches; `vouch entry list` shows them',
+      );
+    const suspended = found.filter((entry) => entry.suspendedAtMs !== undefined);
+    for (const { entryId } of suspended) {
+      const leaf = recordLeaf('entry', clockGuard.revocationTimeMs(), {
+        event: 'resumed',
+        entryId,
+        operator,
+      });
+      await sequencer.record({ kind: 'entry-resumed', entryId, leaf });
+    }
+    return { resumed: suspended.map((entry) => entry.entryId) };
+  }
+
+  previewRevocation(target: RevocationTargetJson): object {
+    const nowMs = this.#parts.clockGuard.steadyTimeMs();
+    const live = this.#parts.revocation.preview(targetOf(target));
+    return {
+      certificates: live.map((certificate) =>
+        certificateView({ ...certificate, revoked: undefined, entrySuspended: false }, nowMs),
+      ),
+    };
+  }
+
+  async revoke(
+    request: { target: RevocationTargetJson; reason: string },
+    operator: string,
+  ): Promise<RevocationResult> {
+    const reason = parseOperatorReason(request.reason);
+    const started = performance.now();
+    const result = await this.#parts.revocation.revoke(targetOf(request.target), reason, operator);
+    this.#parts.metrics.revocations.inc({ reason }, result.revoked.length);
+    if (result.published) this.#parts.metrics.revokeToPublished.observe((performance.now() - started) / 1000);
+    return result;
+  }
+
+  crls(): object {
+    return { crls: this.#parts.publisher.current().map(crlView) };
+  }
+
+  /** Re-signs every CRL now, as the schedule would. */
+  async publishCrls(operator: string): Promise<object> {
+    await this.#operatorRecord('crl-publish', operator);
+    this.#parts.publisher.publishAll();
+    return this.crls();
+  }
+
+  async backup(file: string, operator: string): Promise<object> {
+    await this.#operatorRecord('backup', operator);
+    await this.#parts.backup(file);
+    return { file, treeSize: this.#parts.store.treeSize() };
+  }
+
+  async acceptClock(operator: string): Promise<object> {
+    const { clockGuard, store } = this.#parts;
+    const doubt = clockGuard.doubt();
+    await this.#operatorRecord('clock-accepted', operator);
+    const markMs = clockGuard.accept();
+    await store.setClockMark(markMs);
+    return { accepted: rfc3339(markMs), doubt: doubt ?? null };
+  }
+
+  /** The log's records of operators' deeds, newest last. */
+  audit(page: PageRequest): object {
+    const { store } = this.#parts;
+    const from = page.after === undefined ? 0 : leafIndexOf(page.after) + 1;
+    const to = Math.min(store.treeSize(), from + bounded(page).limit);
+    const records = store.leaves(from, Math.max(from, to)).flatMap((bytes, position) => {
+      const leaf = decodeLeaf(bytes);
+      if (!['token', 'entry', 'operator', 'authority'].includes(leaf.type)) return [];
+      const body: unknown = JSON.parse(leaf.body.toString('utf8'));
+      return [
+        {
+          logIndex: from + position,
+          time: rfc3339(leaf.timeMs),
+          type: leaf.type,
+          ...(typeof body === 'object' ? body : {}),
+        },
+      ];
+    });
+    return { records, next: to < store.treeSize() ? String(to - 1) : null };
+  }
+
+  async #operatorRecord(verb: string, operator: string): Promise<void> {
+    const { sequencer, clockGuard } = this.#parts;
+    await sequencer.record({
+      kind: 'operator',
+      leaf: recordLeaf('operator', clockGuard.revocationTimeMs(), { verb, operator }),
+    });
+  }
+
+  #named(serialText: string) {
+    const serial = parseSerial(serialText);
+    const found = this.#parts.store.certificatesBySerial(serial)[0];
+    if (!found)
+      throw new VouchError(
+        'request-not-found',
+        `no certificate has the serial ${serial}; \`vouch cert list\` shows them`,
+      );
+    return found;
+  }
+}
+
+function targetOf(target: RevocationTargetJson): RevocationTarget {
+  if ('serial' in target)
+    return { by: 'serial', serial: parseSerial(target.serial), only: target.only ?? false };
+  if ('id' in target) return { by: 'id', spiffeId: parseSpiffeId(target.id) };
+  if ('token' in target) return { by: 'token', tokenId: target.token };
+  return { by: 'entry', entryId: target.entry };
+}
+
+function leafIndexOf(text: string): number {
+  if (!/^\d{1,15}$/.test(text))
+    throw new VouchError('request-malformed', 'no such page: take `next` of the page before as it was given');
+  return Number(text);
+}
+
+function bounded(page: PageRequest): { after?: string; limit: number } {
+  const limit = Math.min(Math.max(page.limit, 1), pageMost);
+  return page.after === undefined ? { limit } : { after: page.after, limit };
+}
+
+function listed<T>(name: string, items: T[], page: PageRequest, key: (item: T) => string): object {
+  const last = items.at(-1);
+  return { [name]: items, next: last && items.length >= bounded(page).limit ? key(last) : null };
+}

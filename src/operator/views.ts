@@ -1,0 +1,101 @@
+import { rfc3339 } from '../core/clock.ts';
+import { type RegistrationEntry, selectorText } from '../core/registration.ts';
+import type { PublishedCrl } from '../revocation/publisher.ts';
+import type { CertificateStanding, JoinTokenRecord, StoreReader } from '../store/port.ts';
+
+/** A certificate as operators see it; `state` is what counts now. */
+export function certificateView(certificate: CertificateStanding, nowMs: number) {
+  return {
+    serial: certificate.serial,
+    spiffeId: certificate.spiffeId,
+    state: stateOf(certificate, nowMs),
+    notBefore: rfc3339(certificate.notBeforeMs),
+    notAfter: rfc3339(certificate.notAfterMs),
+    issuerKeyId: certificate.issuerKeyId,
+    entryId: certificate.entryId ?? null,
+    tokenId: certificate.tokenId ?? null,
+    predecessor: certificate.predecessor ?? null,
+    lineage: certificate.lineage,
+    logIndex: certificate.leafIndex,
+    revokedAt: certificate.revoked ? rfc3339(certificate.revoked.revokedAtMs) : null,
+    reason: certificate.revoked?.reason ?? null,
+  };
+}
+
+/** Why a certificate exists: the decision that stands salted in its leaf, the entry it came from, what became of it. */
+export function explanation(certificate: CertificateStanding, store: StoreReader, nowMs: number) {
+  const entry = certificate.entryId === undefined ? undefined : store.entry(certificate.entryId);
+  const token = certificate.tokenId === undefined ? undefined : store.token(certificate.tokenId);
+  const decision: unknown = JSON.parse(certificate.decision);
+  return {
+    certificate: certificateView(certificate, nowMs),
+    decision,
+    salt: certificate.salt.toString('hex'),
+    issuedAt: rfc3339(certificate.issuedAtMs),
+    signed: certificate.signature !== undefined,
+    entry: entry ? entryView(entry) : null,
+    token: token ? tokenView(token) : null,
+    revocation: revocationView(certificate, store),
+  };
+}
+
+/** A registration entry. */
+export function entryView(entry: RegistrationEntry) {
+  return {
+    entryId: entry.entryId,
+    spiffeId: entry.spiffeId,
+    selectors: entry.selectors.map(selectorText),
+    dnsNames: entry.dnsNames,
+    ipAddresses: entry.ipAddresses,
+    allowedClients: entry.allowedClients,
+    profile: entry.profile,
+    version: entry.version,
+    suspendedAt: entry.suspendedAtMs === undefined ? null : rfc3339(entry.suspendedAtMs),
+    createdAt: rfc3339(entry.createdAtMs),
+  };
+}
+
+/** A join token without its secret, which nobody has but the join file. */
+export function tokenView(token: JoinTokenRecord) {
+  return {
+    tokenId: token.tokenId,
+    entryId: token.entryId,
+    usesAllowed: token.usesAllowed,
+    usesTaken: token.usesTaken,
+    cidrs: token.cidrs,
+    expiresAt: rfc3339(token.expiresAtMs),
+    createdAt: rfc3339(token.createdAtMs),
+    createdBy: token.createdBy,
+    revokedAt: token.revokedAtMs === undefined ? null : rfc3339(token.revokedAtMs),
+  };
+}
+
+/** A CRL as it is served. */
+export function crlView(crl: PublishedCrl) {
+  return {
+    issuerKeyId: crl.issuerKeyId,
+    scope: crl.scope,
+    crlNumber: Number(crl.crlNumber),
+    thisUpdate: rfc3339(crl.thisUpdateSeconds * 1000),
+    nextUpdate: rfc3339(crl.nextUpdateSeconds * 1000),
+    url: crl.url,
+  };
+}
+
+function revocationView(certificate: CertificateStanding, store: StoreReader) {
+  const revocation = store.revocation(certificate.issuerKeyId, certificate.serial);
+  if (!revocation) return null;
+  return {
+    revokedAt: rfc3339(revocation.revokedAtMs),
+    reason: revocation.reason,
+    operator: revocation.operator,
+    logIndex: revocation.leafIndex,
+    shard: revocation.shard,
+  };
+}
+
+function stateOf(certificate: CertificateStanding, nowMs: number): string {
+  if (certificate.revoked) return 'revoked';
+  if (nowMs > certificate.notAfterMs) return 'expired';
+  return certificate.entrySuspended ? 'suspended' : 'valid';
+}

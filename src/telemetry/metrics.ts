@@ -1,0 +1,96 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+const quick = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** What gauges read when Prometheus asks. */
+export interface Observed {
+  signerUsable: () => number;
+  signerRestarts: () => number;
+  treeSize: () => number;
+  crls: () => { issuerKeyId: string; scope: string; nextUpdateSeconds: number }[];
+  inFlight: () => number;
+  clockInDoubt: () => number;
+}
+
+/** Prometheus metrics of the server; names and units in docs/ARCHITECTURE.md. */
+export class Metrics {
+  readonly registry = new Registry();
+  readonly requests = new Histogram({
+    name: 'vouch_http_request_seconds',
+    help: 'Time to answer a request, by listener, route and status',
+    labelNames: ['listener', 'route', 'status'],
+    buckets: quick,
+    registers: [this.registry],
+  });
+  readonly issued = new Counter({
+    name: 'vouch_certificates_issued_total',
+    help: 'Certificates issued, by what asked for them',
+    labelNames: ['road'],
+    registers: [this.registry],
+  });
+  readonly issueSeconds = new Histogram({
+    name: 'vouch_issue_seconds',
+    help: 'Time from a checked request to a verified certificate',
+    buckets: quick,
+    registers: [this.registry],
+  });
+  readonly refused = new Counter({
+    name: 'vouch_refusals_total',
+    help: 'Requests refused, by error code',
+    labelNames: ['code'],
+    registers: [this.registry],
+  });
+  readonly revocations = new Counter({
+    name: 'vouch_revocations_total',
+    help: 'Certificates revoked, by reason',
+    labelNames: ['reason'],
+    registers: [this.registry],
+  });
+  readonly revokeToPublished = new Histogram({
+    name: 'vouch_revoke_to_published_seconds',
+    help: "Time from an operator's request to the CRL that carries it",
+    buckets: quick,
+    registers: [this.registry],
+  });
+  readonly alarms = new Counter({
+    name: 'vouch_alarms_total',
+    help: 'Things an operator must look at, by kind; alert on any increase',
+    labelNames: ['kind'],
+    registers: [this.registry],
+  });
+
+  /** Registers the gauges, which read live state. */
+  observe(observed: Observed): void {
+    const { registry } = this;
+    collectDefaultMetrics({ register: registry, prefix: 'vouch_' });
+    gauge(registry, 'vouch_signer_usable', '1 while the signer signs', observed.signerUsable);
+    gauge(
+      registry,
+      'vouch_signer_restarts',
+      'Signer processes started again since the server started',
+      observed.signerRestarts,
+    );
+    gauge(registry, 'vouch_log_tree_size', 'Leaves in the log', observed.treeSize);
+    gauge(registry, 'vouch_enrollments_in_flight', 'Enrollments and renewals in progress', observed.inFlight);
+    gauge(
+      registry,
+      'vouch_clock_in_doubt',
+      '1 while issuance is stopped because of the clock',
+      observed.clockInDoubt,
+    );
+    const next = new Gauge({
+      name: 'vouch_crl_next_update_seconds',
+      help: 'nextUpdate of each published CRL, Unix time',
+      labelNames: ['issuer', 'scope'],
+      registers: [registry],
+      collect() {
+        for (const crl of observed.crls())
+          next.set({ issuer: crl.issuerKeyId, scope: crl.scope }, crl.nextUpdateSeconds);
+      },
+    });
+  }
+}
+
+function gauge(registry: Registry, name: string, help: string, read: () => number): void {
+  const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) });
+}
