@@ -1,0 +1,78 @@
+import { parseArgs } from 'node:util';
+import { VouchError } from '../core/errors.ts';
+
+/** What a verb understands. */
+export interface VerbSpec {
+  /** Flags that take a value; true where it must be given. */
+  values: { readonly [flag: string]: { required: boolean } };
+  /** Flags that take none, besides `--help`. */
+  switches: readonly string[];
+  /** True where a command follows `--`. */
+  command: boolean;
+}
+
+/** A command line as a verb reads it. */
+export interface Arguments {
+  help: boolean;
+  /** The value of a flag, undefined where it was not given. */
+  value(flag: string): string | undefined;
+  /** The value of a required flag. */
+  required(flag: string): string;
+  has(name: string): boolean;
+  /** What follows `--`. */
+  command: readonly string[];
+}
+
+/** Parses what follows the verb. Throws `usage-invalid` for anything that `spec` does not name. */
+export function parseArguments(argv: readonly string[], spec: VerbSpec): Arguments {
+  const split = spec.command ? argv.indexOf('--') : -1;
+  const flags = split === -1 ? argv : argv.slice(0, split);
+  const command = split === -1 ? [] : argv.slice(split + 1);
+  const values = parseFlags(flags, spec);
+  const help = values.help === true;
+  if (!help) {
+    for (const [flag, { required }] of Object.entries(spec.values))
+      if (required && values[flag] === undefined)
+        throw new VouchError('usage-invalid', `--${flag} is missing`);
+    if (spec.command && command.length === 0)
+      throw new VouchError('usage-invalid', 'the command is missing: … -- CMD [ARG]…');
+  }
+  const value = (flag: string): string | undefined => {
+    const found = values[flag];
+    return typeof found === 'string' ? found : undefined;
+  };
+  const required = (flag: string): string => {
+    const found = value(flag);
+    if (found === undefined || found === '') throw new VouchError('usage-invalid', `--${flag} is empty`);
+    return found;
+  };
+  return { help, value, required, has: (name) => values[name] === true, command };
+}
+
+/** Seconds of `90`, `90s`, `5m` or `1h`, within bounds. Throws `usage-invalid`. */
+export function parseSeconds(flag: string, text: string, bounds: { min: number; max: number }): number {
+  const [, digits, unit = 's'] = /^(\d{1,9}(?:\.\d{1,3})?)([smh])?$/.exec(text) ?? [];
+  const seconds = Number(digits) * (unit === 'h' ? 3600 : unit === 'm' ? 60 : 1);
+  if (digits === undefined || seconds < bounds.min || seconds > bounds.max)
+    throw new VouchError(
+      'usage-invalid',
+      `--${flag} takes ${bounds.min} to ${bounds.max} seconds, as 90, 90s, 5m or 1h`,
+    );
+  return seconds;
+}
+
+function parseFlags(args: readonly string[], spec: VerbSpec): Record<string, string | boolean | undefined> {
+  const options: Record<string, { type: 'string' | 'boolean' }> = { help: { type: 'boolean' } };
+  for (const flag of Object.keys(spec.values)) options[flag] = { type: 'string' };
+  for (const name of spec.switches) options[name] = { type: 'boolean' };
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (cause) {
+    throw new VouchError('usage-invalid', firstSentence(cause), { cause });
+  }
+}
+
+function firstSentence(error: unknown): string {
+  const text = error instanceof Error ? error.message : 'the command line cannot be read';
+  return text.split(/[.\n]/)[0]?.replaceAll("'", '') ?? text;
+}

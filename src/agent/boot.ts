@@ -1,0 +1,143 @@
+import type { Clock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import type { JoinFile } from '../wire/join-file.ts';
+import { CrlKeeper } from './crl-keeper.ts';
+import type { CrlPolicy } from './crls.ts';
+import { enroll, tokenDigest } from './enroll.ts';
+import { type Held, readHeld } from './held.ts';
+import type { AgentParts } from './obtain.ts';
+import { renew } from './renew.ts';
+import { readJoinFile } from './secret-file.ts';
+import { readState } from './state.ts';
+
+/** Where an identity comes from and goes to. */
+export interface IdentityOptions {
+  joinFile: string;
+  dir: string;
+  crlPolicy: CrlPolicy;
+  timeoutMs: number;
+}
+
+/** Codes that say: this token gives nothing any more. */
+const spentToken = [
+  'denied-token-used',
+  'denied-token-expired',
+  'denied-token-revoked',
+  'policy-key-conflict',
+];
+
+/**
+ * The identity a workload starts with. A valid certificate in `dir` is renewed; where that cannot be done now it is used
+ * as it is, unless it is revoked or, under `--crl require`, no fresh CRL can be had. Else the join token is used. Throws
+ * `config-state` where that is spent.
+ */
+export async function identityAtBoot(options: IdentityOptions, parts: AgentParts): Promise<Held> {
+  const join = joinFileOrProblem(options.joinFile);
+  const held = heldOrUndefined(options, join, parts);
+  if (held === undefined) return enrollAtBoot(options, requireJoin(join), parts);
+  try {
+    await renew(options.dir, { crlPolicy: options.crlPolicy, timeoutMs: 0 }, parts);
+    return readHeld(options.dir, parts.clock.now());
+  } catch (error) {
+    if (parts.signal.aborted || !(error instanceof VouchError)) throw error;
+    return withoutRenewal(held, error, join, options, parts);
+  }
+}
+
+/** One attempt while the workload runs: a renewal, or an enrollment where that is refused and a new join file is there. */
+export async function renewOrRejoin(options: IdentityOptions, parts: AgentParts): Promise<Held> {
+  const once = { crlPolicy: options.crlPolicy, timeoutMs: 0 };
+  try {
+    await renew(options.dir, once, parts);
+  } catch (error) {
+    if (!(error instanceof VouchError) || error.code.startsWith('unavailable-')) throw error;
+    const join = joinFileOrProblem(options.joinFile);
+    if (join instanceof VouchError || !isNewToken(join, readState(options.dir)?.usedToken ?? '')) throw error;
+    parts.notice(`cannot renew (${error.detail}); enrolling with the new join file`);
+    await enroll(options.dir, join, once, parts);
+  }
+  return readHeld(options.dir, parts.clock.now());
+}
+
+async function withoutRenewal(
+  held: Held,
+  error: VouchError,
+  join: JoinFile | VouchError,
+  options: IdentityOptions,
+  parts: AgentParts,
+): Promise<Held> {
+  try {
+    if (error.code === 'denied-revoked') throw error;
+    await assertUsable(held, options, parts);
+    parts.notice(`cannot renew now (${error.detail}); starting with the certificate in ${options.dir}`);
+    return readHeld(options.dir, parts.clock.now());
+  } catch (refusal) {
+    if (join instanceof VouchError || !isNewToken(join, held.state.usedToken)) throw refusal;
+    parts.notice(`the certificate in ${options.dir} cannot be used; enrolling with the new join file`);
+    return enrollAtBoot(options, join, parts);
+  }
+}
+
+async function assertUsable(held: Held, options: IdentityOptions, parts: AgentParts): Promise<void> {
+  const keeper = new CrlKeeper(held, {
+    ...parts,
+    dir: options.dir,
+    everyMs: 1000,
+    changed: () => undefined,
+    revoked: () => undefined,
+  });
+  await keeper.refresh();
+  if (options.crlPolicy === 'allow-stale') return;
+  keeper.assertUsable();
+  if (!keeper.complete)
+    throw new VouchError(
+      'policy-not-fresh',
+      `${options.dir} lacks a CRL and none can be fetched now; --crl allow-stale goes on without`,
+    );
+}
+
+async function enrollAtBoot(options: IdentityOptions, join: JoinFile, parts: AgentParts): Promise<Held> {
+  try {
+    await enroll(options.dir, join, options, parts);
+  } catch (error) {
+    if (!(error instanceof VouchError) || !spentToken.includes(error.code)) throw error;
+    throw new VouchError(
+      'config-state',
+      `${error.detail}; there is no valid certificate in ${options.dir} to start with: make a new join file with \`vouch token create\`, or keep ${options.dir} on a volume that outlives the container`,
+      { cause: error },
+    );
+  }
+  return readHeld(options.dir, parts.clock.now());
+}
+
+function heldOrUndefined(
+  options: IdentityOptions,
+  join: JoinFile | VouchError,
+  parts: { clock: Clock; notice: (line: string) => void },
+): Held | undefined {
+  try {
+    return readHeld(options.dir, parts.clock.now(), join instanceof VouchError ? undefined : join);
+  } catch (error) {
+    if (!(error instanceof VouchError)) throw error;
+    return undefined;
+  }
+}
+
+/** A join file that is gone does no harm while a certificate is there; one that others can read always does. */
+function joinFileOrProblem(path: string): JoinFile | VouchError {
+  try {
+    return readJoinFile(path);
+  } catch (error) {
+    if (error instanceof VouchError && error.code === 'config-invalid') return error;
+    throw error;
+  }
+}
+
+function requireJoin(join: JoinFile | VouchError): JoinFile {
+  if (join instanceof VouchError) throw join;
+  return join;
+}
+
+function isNewToken(join: JoinFile, usedToken: string): boolean {
+  return tokenDigest(join.token) !== usedToken;
+}

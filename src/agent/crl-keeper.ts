@@ -1,0 +1,168 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
+import { CrlSource } from '../client/crl-source.ts';
+import { fileNames } from '../client/delivered.ts';
+import type { Clock } from '../core/clock.ts';
+import { assertFresh, assertNotListed, type ChainAuthority } from './crls.ts';
+import { replaceFile } from './deliver/durable-file.ts';
+import { crlPem } from './deliver/files.ts';
+import type { Held } from './held.ts';
+import { withNumbers } from './obtain.ts';
+import { pauseMs } from './retry.ts';
+import { formatState, readState, stateFile } from './state.ts';
+
+/** The CRLs of CAs above the issuer change in ceremonies: they are asked for each so many rounds. */
+const upperEvery = 10;
+
+/** What a keeper works with. */
+export interface CrlKeeperParts {
+  dir: string;
+  everyMs: number;
+  clock: Clock;
+  signal: AbortSignal;
+  notice: (line: string) => void;
+  exclusively: <T>(work: () => Promise<T>) => Promise<T>;
+  /** A newer CRL stands in crl.pem. */
+  changed: () => void;
+  /** Our certificate or its issuer is on one. */
+  revoked: (detail: string) => void;
+}
+
+/** Keeps crl.pem of the current generation as new as the published CRLs, by conditional GETs. */
+export class CrlKeeper {
+  readonly #parts: CrlKeeperParts;
+  readonly #sources = new Map<string, CrlSource>();
+  readonly #said = new Map<string, string>();
+  #held: Held;
+  #crls: Map<string, VerifiedCrl>;
+  #round = 0;
+
+  constructor(held: Held, parts: CrlKeeperParts) {
+    this.#parts = parts;
+    this.#held = held;
+    this.#crls = new Map(held.crls);
+  }
+
+  /** After a renewal: what is in the new generation counts, and everything is fetched once more. */
+  adopt(held: Held): void {
+    this.#held = held;
+    this.#crls = new Map(held.crls);
+    this.#close();
+    this.#round = 0;
+  }
+
+  /** Rounds until the signal aborts. Never rejects. */
+  async run(): Promise<void> {
+    const { signal, everyMs } = this.#parts;
+    let failures = 0;
+    while (!signal.aborted) {
+      const fine = await this.refresh();
+      failures = fine ? 0 : failures + 1;
+      // One failure is a hiccup: a revocation must not wait for it. From the second on we back off.
+      const extra = failures < 2 ? 0 : pauseMs(failures - 1, { baseMs: everyMs, capMs: 10_000 });
+      const pause = everyMs * (0.9 + 0.2 * Math.random()) + extra;
+      await sleep(pause, undefined, { signal }).catch(() => undefined);
+    }
+    this.#close();
+  }
+
+  /** One round. True where every CRL could be had; what could not is said once. Never rejects. */
+  async refresh(): Promise<boolean> {
+    const held = this.#held;
+    const due = held.chain.filter((_, index) => index === 0 || this.#round % upperEvery === 0);
+    this.#round += 1;
+    const results = await Promise.all(due.map((one) => this.#refreshOne(one)));
+    if (results.includes('newer') && held === this.#held)
+      await this.#attempt('crl.pem', () => this.#write(held));
+    return !results.includes('failed');
+  }
+
+  /** Throws `denied-revoked` or `policy-not-fresh` where what we hold cannot be relied on now. */
+  assertUsable(): void {
+    for (const { keyId, subject } of this.#held.chain) {
+      const crl = this.#crls.get(keyId);
+      if (crl === undefined) continue;
+      assertNotListed(crl, subject);
+      assertFresh(crl, this.#parts.clock.now());
+    }
+  }
+
+  /** True where a CRL of every CA in the chain is known. */
+  get complete(): boolean {
+    return this.#held.chain.every(({ keyId }) => this.#crls.has(keyId));
+  }
+
+  async #refreshOne(one: ChainAuthority): Promise<'newer' | 'same' | 'failed'> {
+    let newer = false;
+    const fine = await this.#attempt(one.keyId, async () => {
+      newer = await this.#fetch(one);
+      const crl = this.#crls.get(one.keyId);
+      if (crl === undefined) return;
+      if (crl.has(one.subject.serial)) this.#tellRevoked(one, crl);
+      assertFresh(crl, this.#parts.clock.now());
+    });
+    return newer ? 'newer' : fine ? 'same' : 'failed';
+  }
+
+  async #fetch(one: ChainAuthority): Promise<boolean> {
+    if (one.url === undefined) return false;
+    const source = this.#sources.get(one.keyId) ?? new CrlSource(one.url);
+    this.#sources.set(one.keyId, source);
+    const fetched = await source.fetch(this.#parts.signal);
+    if (fetched === 'unchanged') return false;
+    const known = this.#crls.get(one.keyId)?.crlNumber;
+    const seen = this.#held.state.seen.crlNumbers.get(one.keyId) ?? 0n;
+    const crl = verifyCrl(readCrl(fetched.der), one.authority, known ?? seen);
+    source.accept(fetched);
+    if (crl.crlNumber === known) return false;
+    this.#crls.set(one.keyId, crl);
+    return true;
+  }
+
+  async #write(held: Held): Promise<void> {
+    const { dir, changed, exclusively } = this.#parts;
+    await exclusively(async () => {
+      if (held !== this.#held) return;
+      const crls = held.chain.flatMap(({ keyId }) => this.#crls.get(keyId) ?? []);
+      const state = readState(dir) ?? held.state;
+      const seen = { ...state.seen, crlNumbers: withNumbers(state.seen.crlNumbers, crls) };
+      await replaceFile(join(dir, stateFile), formatState({ ...state, seen }), 0o600);
+      await replaceFile(
+        join(held.delivered.folder, fileNames.crl),
+        crlPem(crls.map((crl) => crl.der)),
+        0o644,
+      );
+    });
+    changed();
+  }
+
+  #tellRevoked(one: ChainAuthority, crl: VerifiedCrl): void {
+    try {
+      assertNotListed(crl, one.subject);
+    } catch (error) {
+      this.#parts.revoked(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Says a failure when it begins or changes, and when it is over. */
+  async #attempt(what: string, work: () => Promise<void>): Promise<boolean> {
+    const { notice, signal } = this.#parts;
+    try {
+      await work();
+      if (this.#said.delete(what)) notice(`CRLs can be had again (${what})`);
+      return true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      const detail = error instanceof Error ? error.message : String(error);
+      if (this.#said.get(what) !== detail) notice(detail);
+      this.#said.set(what, detail);
+      return false;
+    }
+  }
+
+  #close(): void {
+    for (const source of this.#sources.values()) source.close();
+    this.#sources.clear();
+  }
+}

@@ -1,0 +1,123 @@
+import { rfc3339 } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { isFresh, readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
+import { CrlSource, fullCrlUrl } from '../client/crl-source.ts';
+import type { ParsedCertificate } from '../x509/certificate.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import { toleratedSkewMs } from './answer.ts';
+
+/** `require`: without a fresh CRL of every CA nothing is delivered. `allow-stale`: with a notice, it is. */
+export type CrlPolicy = 'require' | 'allow-stale';
+
+/** A CA of our chain with what it signed below itself. */
+export interface ChainAuthority {
+  authority: ParsedCertificate;
+  /** 40 hex characters. */
+  keyId: string;
+  /** Certificate whose revocation this authority's CRL would tell. */
+  subject: ParsedCertificate;
+  /** Where its full CRL is; undefined where neither answer nor certificate says. */
+  url: string | undefined;
+}
+
+/** The CAs above a leaf with their CRL URLs: as the answer gave them, else from the distribution points. */
+export function chainAuthorities(
+  leaf: ParsedCertificate,
+  authorities: readonly ParsedCertificate[],
+  urls: ReadonlyMap<string, string>,
+): ChainAuthority[] {
+  return authorities.map((authority, index) => {
+    const subject = index === 0 ? leaf : (authorities[index - 1] ?? leaf);
+    const keyId = keyIdOf(authority.spki);
+    const derived = subject.crlUrls[0];
+    return { authority, keyId, subject, url: urls.get(keyId) ?? (derived && fullCrlUrl(derived)) };
+  });
+}
+
+/**
+ * Fetches and verifies the CRL of every CA in the chain. Throws `denied-revoked` where our certificate or its issuer
+ * is on one; under `require` also whatever `fetchCrl` throws, under `allow-stale` that becomes a notice.
+ */
+export async function collectCrls(
+  chain: readonly ChainAuthority[],
+  options: {
+    policy: CrlPolicy;
+    seen: ReadonlyMap<string, bigint>;
+    nowMs: number;
+    signal: AbortSignal;
+    notice: (line: string) => void;
+  },
+): Promise<VerifiedCrl[]> {
+  const results = await Promise.allSettled(
+    chain.map((one) => fetchCrl(one, options.seen.get(one.keyId), options.nowMs, options.signal)),
+  );
+  return results.flatMap((result) => {
+    if (result.status === 'fulfilled') return [result.value];
+    const error: unknown = result.reason;
+    if (!(error instanceof VouchError) || error.code === 'denied-revoked' || options.policy === 'require')
+      throw error;
+    options.notice(`${error.detail}; going on without it, as --crl allow-stale says`);
+    return [];
+  });
+}
+
+/**
+ * Checks a CRL of `authority` as it came: signature, form, number, freshness, and that its subject is not on it. Throws
+ * `integrity-crl`, `integrity-rewind`, `policy-not-fresh` or `denied-revoked`.
+ */
+function checkCrl(
+  der: Buffer,
+  { authority, subject }: ChainAuthority,
+  minimumNumber: bigint | undefined,
+  nowMs: number,
+): VerifiedCrl {
+  const crl = verifyCrl(readCrl(der), authority, minimumNumber);
+  assertNotListed(crl, subject);
+  assertFresh(crl, nowMs);
+  return crl;
+}
+
+/** Throws `denied-revoked`. */
+export function assertNotListed(crl: VerifiedCrl, subject: ParsedCertificate): void {
+  if (!crl.has(subject.serial)) return;
+  const what = subject.basicConstraints?.isCa ? 'the issuer of our certificate' : 'our certificate';
+  throw new VouchError(
+    'denied-revoked',
+    `${what} (serial ${subject.serial}) is revoked; enroll again with a new join file`,
+  );
+}
+
+/** Throws `policy-not-fresh`, naming the clock where that is what looks wrong. */
+export function assertFresh(crl: VerifiedCrl, nowMs: number): void {
+  if (isFresh(crl, nowMs, toleratedSkewMs)) return;
+  const when =
+    nowMs >= crl.nextUpdateMs
+      ? `ended at ${rfc3339(crl.nextUpdateMs)}`
+      : `is from ${rfc3339(crl.thisUpdateMs)}, which has not come yet`;
+  throw new VouchError(
+    'policy-not-fresh',
+    `the CRL of issuer ${crl.issuerKeyId} ${when} by this machine's clock (${rfc3339(nowMs)}): set the clock right, or have the operator publish a new one; --crl allow-stale goes on without`,
+  );
+}
+
+async function fetchCrl(
+  one: ChainAuthority,
+  minimumNumber: bigint | undefined,
+  nowMs: number,
+  signal: AbortSignal,
+): Promise<VerifiedCrl> {
+  if (one.url === undefined)
+    throw new VouchError(
+      'integrity-crl',
+      `nothing says where the CRL of issuer ${one.keyId} is; --crl allow-stale goes on without`,
+    );
+  const source = new CrlSource(one.url);
+  try {
+    const fetched = await source.fetch(signal);
+    if (fetched === 'unchanged')
+      throw new VouchError('unavailable-server', `${one.url} answers 304 where nothing was known`);
+    return checkCrl(fetched.der, one, minimumNumber, nowMs);
+  } finally {
+    source.close();
+  }
+}

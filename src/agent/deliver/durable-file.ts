@@ -1,0 +1,62 @@
+import { randomBytes } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { VouchError } from '../../core/errors.ts';
+
+/** Writes a new file and fsyncs it. The caller syncs the folder. Throws as `writeFailure` says. */
+export async function writeDurably(path: string, content: string | Buffer, mode: number): Promise<void> {
+  try {
+    const file = await open(path, 'wx', mode);
+    try {
+      // The mode again: open's is cut by the umask, and a key must not be wider nor a bundle narrower than said.
+      await file.chmod(mode);
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw writeFailure(error, path);
+  }
+}
+
+/** Puts `content` in place of `path` in one step: a reader sees the old file or the new one, whole, after a crash too. */
+export async function replaceFile(path: string, content: string | Buffer, mode: number): Promise<void> {
+  const fresh = `${path}.${randomBytes(6).toString('hex')}`;
+  try {
+    await writeDurably(fresh, content, mode);
+    await rename(fresh, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(fresh, { force: true });
+    throw writeFailure(error, path);
+  }
+}
+
+/** Makes the names in a folder durable. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** `unavailable-store` for a full disk, which may pass, and `config-state` for a folder that cannot be written. */
+export function writeFailure(error: unknown, path: string): unknown {
+  if (!(error instanceof Error) || !('code' in error) || error instanceof VouchError) return error;
+  if (error.code === 'ENOSPC' || error.code === 'EDQUOT' || error.code === 'EIO')
+    return new VouchError(
+      'unavailable-store',
+      `${path} cannot be written (${error.code}): make room and run this again; the same key is used, nothing is lost`,
+      { cause: error },
+    );
+  return new VouchError(
+    'config-state',
+    `${path} cannot be written (${String(error.code)}): may this user write there?`,
+    {
+      cause: error,
+    },
+  );
+}

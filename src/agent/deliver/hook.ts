@@ -1,0 +1,115 @@
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VouchError } from '../../core/errors.ts';
+import { pauseMs } from '../retry.ts';
+
+/** What `--on-change` asks for. */
+export type Hook =
+  | { type: 'none' }
+  | { type: 'signal'; signal: NodeJS.Signals }
+  | { type: 'exec'; command: string };
+
+/** What changed. */
+export type Change = 'certificate' | 'crl';
+
+/** Parses `signal:HUP` or `exec:CMD`. Throws `usage-invalid`. */
+export function parseHook(text: string | undefined): Hook {
+  if (text === undefined) return { type: 'none' };
+  if (text.startsWith('exec:') && text.length > 'exec:'.length)
+    return { type: 'exec', command: text.slice('exec:'.length) };
+  const name = /^signal:(?:SIG)?([A-Z0-9]+)$/.exec(text)?.[1];
+  const signal = Object.keys(constants.signals).find((known) => known === `SIG${name}`);
+  if (signal === undefined)
+    throw new VouchError('usage-invalid', '--on-change takes signal:NAME, as signal:HUP, or exec:COMMAND');
+  return { type: 'signal', signal: signal as NodeJS.Signals };
+}
+
+/** Attempts at one change before it waits for the next. */
+const maxAttempts = 5;
+/** A reload is dear for some: changes that come faster are taken together. */
+const minIntervalMs = 1000;
+const commandTimeoutMs = 30_000;
+
+/** What a hook works with. */
+export interface HookParts {
+  dir: string;
+  kill: (signal: NodeJS.Signals) => boolean;
+  notice: (line: string) => void;
+  signal: AbortSignal;
+  /** Shortest time between two runs; for tests. */
+  minIntervalMs?: number;
+}
+
+/** Runs the hook after changes, one at a time; what changes meanwhile is one more run. */
+export class HookRunner {
+  readonly #hook: Hook;
+  readonly #parts: HookParts;
+  readonly #pending = new Set<Change>();
+  #running = false;
+
+  constructor(hook: Hook, parts: HookParts) {
+    this.#hook = hook;
+    this.#parts = parts;
+  }
+
+  /** Takes note of a change; returns at once. */
+  changed(change: Change): void {
+    if (this.#hook.type === 'none') return;
+    this.#pending.add(change);
+    if (!this.#running) void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    this.#running = true;
+    const { notice, signal } = this.#parts;
+    try {
+      while (this.#pending.size > 0 && !signal.aborted) {
+        const change: Change = this.#pending.has('certificate') ? 'certificate' : 'crl';
+        this.#pending.clear();
+        await this.#attempt(change);
+        await sleep(this.#parts.minIntervalMs ?? minIntervalMs, undefined, { signal });
+      }
+    } catch (error) {
+      if (!signal.aborted) notice(`the --on-change hook stopped: ${String(error)}`);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #attempt(change: Change): Promise<void> {
+    const { notice, signal } = this.#parts;
+    for (let failures = 1; ; failures += 1) {
+      const problem = await this.#run(change);
+      if (problem === undefined || signal.aborted) return;
+      const last = failures >= maxAttempts;
+      notice(
+        `the --on-change hook failed: ${problem}; ${last ? 'given up until the next change' : 'trying again'}`,
+      );
+      if (last) return;
+      await sleep(pauseMs(failures, { baseMs: 1000, capMs: 10_000 }), undefined, { signal });
+    }
+  }
+
+  /** Why it failed, or undefined. */
+  async #run(change: Change): Promise<string | undefined> {
+    const hook = this.#hook;
+    if (hook.type === 'none') return undefined;
+    if (hook.type === 'signal')
+      return this.#parts.kill(hook.signal) ? undefined : `${hook.signal} could not be sent`;
+    const { promise, resolve } = Promise.withResolvers<string | undefined>();
+    const { spawn } = process.getBuiltinModule('node:child_process');
+    const child = spawn(hook.command, {
+      shell: true,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      timeout: commandTimeoutMs,
+      // A hook does not outlive the workload, nor keep us from ending with it.
+      signal: this.#parts.signal,
+      env: { ...process.env, VOUCH_DIR: this.#parts.dir, VOUCH_CHANGE: change },
+    });
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) =>
+      resolve(code === 0 ? undefined : signal === null ? `exit code ${code}` : `ended by ${signal}`),
+    );
+    return promise;
+  }
+}

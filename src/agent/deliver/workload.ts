@@ -1,0 +1,85 @@
+import type { ChildProcess } from 'node:child_process';
+import { constants } from 'node:os';
+import { isatty } from 'node:tty';
+
+/** What PID 1 passes on: everything that asks a program for something and that can be caught. */
+const forwarded = [
+  'SIGTERM',
+  'SIGINT',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGWINCH',
+  'SIGCONT',
+] as const;
+
+/** From a terminal these reach the workload by themselves: it is in the same process group. */
+const fromTerminal: readonly string[] = ['SIGINT', 'SIGQUIT', 'SIGWINCH', 'SIGCONT'];
+
+/** Signals that end a program which does not handle them. */
+const ending: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'];
+
+/** A running command. */
+export interface Workload {
+  kill(signal: NodeJS.Signals): boolean;
+  /** Its exit code, 128 + n where signal n ended it, 127 where it is not there, 126 where it cannot be run. */
+  exited: Promise<number>;
+}
+
+/** Starts the command with our stdio and environment, and `VOUCH_DIR`. */
+export function startWorkload(
+  command: readonly string[],
+  dir: string,
+  notice: (line: string) => void,
+): Workload {
+  const [file = '', ...args] = command;
+  // Not imported: enroll and renew, in the same bundle, would load it at their start.
+  const { spawn } = process.getBuiltinModule('node:child_process');
+  const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, VOUCH_DIR: dir } });
+  return { kill: (signal) => child.kill(signal), exited: exitOf(child, file, notice) };
+}
+
+/** Signals of this process: before there is a workload they end the start, from then on they are passed on. */
+export class SignalRelay {
+  readonly #listeners: [NodeJS.Signals, () => void][] = [];
+  #workload: Workload | undefined;
+
+  /** `ended` is told of a signal that comes before there is a workload. */
+  constructor(ended: (signal: NodeJS.Signals) => void) {
+    const terminal = isatty(0);
+    for (const signal of forwarded) {
+      const listener = (): void => {
+        if (this.#workload === undefined) {
+          if (ending.includes(signal)) ended(signal);
+        } else if (!terminal || !fromTerminal.includes(signal)) this.#workload.kill(signal);
+      };
+      process.on(signal, listener);
+      this.#listeners.push([signal, listener]);
+    }
+  }
+
+  passTo(workload: Workload): void {
+    this.#workload = workload;
+  }
+
+  /** Gives the signals back. */
+  close(): void {
+    for (const [signal, listener] of this.#listeners) process.off(signal, listener);
+  }
+}
+
+/** 128 + n, as shells have it. */
+export function signalExitCode(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal];
+}
+
+function exitOf(child: ChildProcess, file: string, notice: (line: string) => void): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  child.once('exit', (code, signal) => resolve(signal === null ? (code ?? 1) : signalExitCode(signal)));
+  child.once('error', (error: NodeJS.ErrnoException) => {
+    notice(`${file} cannot be started: ${error.code ?? error.message}`);
+    resolve(error.code === 'ENOENT' ? 127 : 126);
+  });
+  return promise;
+}

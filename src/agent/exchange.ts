@@ -1,0 +1,133 @@
+import type { IncomingMessage, RequestOptions } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../core/clock.ts';
+import { type ErrorCode, VouchError } from '../core/errors.ts';
+import { answerMaxBytes, problemSchema } from '../wire/enrollment.ts';
+import { connectionFailure } from './tls-failure.ts';
+
+const answerTimeoutMs = 15_000;
+
+// An ESM import of node:http runs its lazy getters, undici among them: 20 ms of an agent's start.
+const http = process.getBuiltinModule('node:http');
+
+/** One request over a connection that was verified before. */
+export interface ServerRequest {
+  method: 'GET' | 'POST';
+  path: string;
+  /** JSON; absent for GET. */
+  body?: unknown;
+}
+
+/**
+ * Sends one request over `socket`, which it closes, and returns the JSON of a 200. Throws what the server's problem
+ * says: `unavailable-…` for 5xx, 408 and 429, its own code for the rest; `unavailable-server` where the answer breaks
+ * off, `denied-server` where it is no JSON or longer than `answerMaxBytes`.
+ */
+export async function exchange(
+  socket: TLSSocket,
+  server: string,
+  request: ServerRequest,
+  parts: { clock: Clock; signal: AbortSignal },
+): Promise<unknown> {
+  const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
+  try {
+    const { response, body } = await send(socket, new URL(server).host, request, signal);
+    if (response.statusCode !== 200) throw problemOf(response, body, server, parts.clock);
+    return parseAnswer(body, server);
+  } catch (error) {
+    throw connectionFailure(error, server, parts.clock);
+  } finally {
+    socket.destroy();
+  }
+}
+
+function send(
+  socket: TLSSocket,
+  host: string,
+  { method, path, body }: ServerRequest,
+  signal: AbortSignal,
+): Promise<{ response: IncomingMessage; body: Buffer }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ response: IncomingMessage; body: Buffer }>();
+  const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+  const options: RequestOptions = {
+    method,
+    path,
+    signal,
+    createConnection: () => socket,
+    headers: {
+      host,
+      accept: 'application/json',
+      'user-agent': `vouch/${__VOUCH_VERSION__}`,
+      ...(payload === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': payload.length }),
+    },
+  };
+  const request = http.request(options, (response) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    response.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > answerMaxBytes)
+        request.destroy(
+          new VouchError('denied-server', `the answer of ${host} is longer than ${answerMaxBytes} bytes`),
+        );
+      else chunks.push(chunk);
+    });
+    response.on('error', reject);
+    response.on('end', () => resolve({ response, body: Buffer.concat(chunks) }));
+  });
+  request.on('error', reject);
+  request.end(payload);
+  return promise;
+}
+
+function parseAnswer(body: Buffer, server: string): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch (cause) {
+    throw new VouchError('denied-server', `the answer of ${server} is no JSON`, { cause });
+  }
+}
+
+function problemOf(response: IncomingMessage, body: Buffer, server: string, clock: Clock): VouchError {
+  const status = response.statusCode ?? 0;
+  const problem = problemSchema.safeParse(parseProblem(body));
+  const said = problem.success ? problem.data : {};
+  const detail = printable(said.detail ?? said.title ?? `${server} answers ${status}`);
+  if (status >= 500 || status === 429 || status === 408) {
+    const retryAfterSeconds = retryAfter(response.headers['retry-after'], clock.now());
+    const code = status === 429 ? 'unavailable-rate-limited' : 'unavailable-server';
+    return new VouchError(code, detail, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
+  }
+  return new VouchError(codeOf(said.code), detail);
+}
+
+function parseProblem(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The server's code where it is one of a refusal; anything else counts as a refusal, too. */
+function codeOf(code: string | undefined): ErrorCode {
+  return code !== undefined && /^(request|denied|policy)-[a-z-]{1,40}$/.test(code)
+    ? (code as ErrorCode)
+    : 'denied-evidence';
+}
+
+/** Seconds or an HTTP date (RFC 9110 §10.2.3), an hour at most. */
+function retryAfter(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined;
+  const seconds = /^\d{1,9}$/.test(header) ? Number(header) : (Date.parse(header) - nowMs) / 1000;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 3600) : undefined;
+}
+
+/** What others wrote, fit for a terminal. */
+function printable(text: string): string {
+  return text
+    .replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, ' ')
+    .slice(0, 1000);
+}

@@ -1,0 +1,76 @@
+import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
+import { type Delivered, readCrls, readDelivered } from '../client/delivered.ts';
+import { VouchError } from '../core/errors.ts';
+import { validatePath } from '../x509/path.ts';
+import type { ServerAddress } from './connection.ts';
+import { type ChainAuthority, chainAuthorities } from './crls.ts';
+import { requireState } from './renew.ts';
+import type { AgentState } from './state.ts';
+
+/** A delivered certificate that is valid now, with what the agent knows about it. */
+export interface Held {
+  state: AgentState;
+  delivered: Delivered;
+  chain: readonly ChainAuthority[];
+  /** The CRLs in crl.pem, by the key id of who signed. */
+  crls: ReadonlyMap<string, VerifiedCrl>;
+}
+
+/**
+ * Reads what stands in `dir` and checks it as if it came from elsewhere. Throws `config-state` where nothing does or
+ * where it is of another authority than `address`, `denied-certificate` where it has expired.
+ */
+export function readHeld(
+  dir: string,
+  nowMs: number,
+  address?: Pick<ServerAddress, 'pin' | 'trustDomain'>,
+): Held {
+  const state = requireState(dir);
+  if (address !== undefined && (address.pin !== state.pin || address.trustDomain !== state.trustDomain))
+    throw new VouchError(
+      'config-state',
+      `${dir} holds a certificate of another authority than the join file's`,
+    );
+  const delivered = readDelivered(dir);
+  const [, ...authorities] = validatePath({
+    chain: [delivered.leaf, ...delivered.issuers].map((certificate) => certificate.der),
+    roots: [state.root],
+    nowMs,
+    trustDomain: state.trustDomain,
+  });
+  const chain = chainAuthorities(delivered.leaf, authorities, state.crlUrls);
+  return { state, delivered, chain, crls: crlsOf(delivered.folder, chain) };
+}
+
+/** What is damaged or of somebody else is passed over: it is fetched again. */
+function crlsOf(folder: string, chain: readonly ChainAuthority[]): Map<string, VerifiedCrl> {
+  const crls = new Map<string, VerifiedCrl>();
+  for (const der of readCrlsOrNone(folder)) {
+    try {
+      const parsed = readCrl(der);
+      const one = chain.find(({ keyId }) => keyId === parsed.authorityKeyId);
+      if (one !== undefined) crls.set(one.keyId, verifyCrl(parsed, one.authority));
+    } catch {
+      continue;
+    }
+  }
+  return crls;
+}
+
+function readCrlsOrNone(folder: string): Buffer[] {
+  try {
+    return readCrls(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** When to renew: at a random moment of the window the server gave, or about half life where it gave none. */
+export function renewalDueMs({ state, delivered }: Held, random = Math.random): number {
+  const { leaf } = delivered;
+  const half = leaf.notBeforeMs + (leaf.notAfterMs - leaf.notBeforeMs) / 2;
+  const tenth = (leaf.notAfterMs - leaf.notBeforeMs) / 10;
+  const { earliestMs, latestMs } =
+    state.serial === leaf.serial ? state.renewal : { earliestMs: half - tenth, latestMs: half + tenth };
+  return earliestMs + random() * (latestMs - earliestMs);
+}

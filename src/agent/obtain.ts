@@ -1,0 +1,207 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { VerifiedCrl } from '../client/crl.ts';
+import { type Clock, rfc3339 } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import type { SpiffeId } from '../core/spiffe-id.ts';
+import type { CertificateAnswer } from '../wire/enrollment.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import { type VerifiedAnswer, verifyAnswer } from './answer.ts';
+import { ask, type Credential, evidenceOf } from './ask.ts';
+import { describeSkew, withSkew } from './clock-skew.ts';
+import { learnRoot, type ServerAddress } from './connection.ts';
+import { chainAuthorities, collectCrls, type CrlPolicy } from './crls.ts';
+import { replaceFile } from './deliver/durable-file.ts';
+import { deliverGeneration, makeDeliveryFolder } from './deliver/files.ts';
+import { dropPendingKey, type PendingKey, pendingKey } from './pending-key.ts';
+import { type Backoff, withRetries } from './retry.ts';
+import { type AgentState, formatState, readState, type Seen, stateFile } from './state.ts';
+
+/** One enrollment or renewal. */
+export interface Errand {
+  dir: string;
+  address: ServerAddress;
+  /** DER of the pinned root, or undefined to take it from a first connection. */
+  root: Buffer | undefined;
+  seen: Seen;
+  credential: Credential;
+  /** Kept in agent.json; hex SHA-256 of the join token used last. */
+  usedToken: string;
+  crlPolicy: CrlPolicy;
+  timeoutMs: number;
+  backoff: Backoff;
+}
+
+/** What an errand is run with. */
+export interface AgentParts {
+  clock: Clock;
+  signal: AbortSignal;
+  /** A line for whoever reads stderr. */
+  notice: (line: string) => void;
+  /** Keeps the delivery to itself where a CRL refresh runs beside it. */
+  exclusively: <T>(work: () => Promise<T>) => Promise<T>;
+}
+
+/** What enroll and renew print. */
+export interface Delivery {
+  dir: string;
+  spiffeId: SpiffeId;
+  serial: string;
+  /** RFC 3339. */
+  notBefore: string;
+  notAfter: string;
+  issuerKeyId: string;
+  logIndex: number;
+}
+
+/**
+ * Asks for a certificate, checks everything, and only then touches the delivered files. The key is on disk before it is
+ * sent and stays there until its certificate is delivered, so that running this again after any failure asks for the
+ * same one.
+ */
+export async function obtain(errand: Errand, parts: AgentParts): Promise<Delivery> {
+  await makeDeliveryFolder(errand.dir);
+  const purpose = createHash('sha256').update(evidenceOf(errand.credential)).digest('hex');
+  const deadlineMs = parts.clock.monotonicMs() + errand.timeoutMs;
+  const { answer, root, pending, skewMs } = await asked(
+    errand,
+    pendingKey(errand.dir, purpose),
+    parts,
+    deadlineMs,
+  );
+  const skew = describeSkew(skewMs);
+  if (skew !== undefined) parts.notice(`this machine's clock is ${skew} the server's`);
+  try {
+    const spiffeId = errand.credential.type === 'certificate' ? errand.credential.spiffeId : undefined;
+    const nowMs = parts.clock.now();
+    const { address, seen } = errand;
+    const verified = verifyAnswer(answer, { address, root, spki: pending.spki, seen, spiffeId, nowMs });
+    return await parts.exclusively(() => delivered(errand, verified, { root, pending, deadlineMs }, parts));
+  } catch (error) {
+    throw withSkew(error, skewMs);
+  }
+}
+
+/**
+ * Retries with the same key until the deadline; a key that can never be certified is dropped. The first connection
+ * carries nothing and goes on while the key is written; the second waits for both.
+ */
+async function asked(
+  errand: Errand,
+  keyWritten: Promise<PendingKey>,
+  parts: AgentParts,
+  deadlineMs: number,
+): Promise<{ answer: CertificateAnswer; root: Buffer; pending: PendingKey; skewMs: number }> {
+  let known = errand.root;
+  // Awaited in each attempt; should there be none, its failure is nobody's.
+  keyWritten.catch(() => undefined);
+  const attempt = async () => {
+    const { address, credential, seen } = errand;
+    const [pending, root] = await Promise.all([keyWritten, known ?? learnRoot(address, parts)]);
+    known = root;
+    return { root, pending, ...(await ask({ address, root, credential, pending, head: seen.head }, parts)) };
+  };
+  try {
+    return await withRetries(attempt, retrying(errand, parts, deadlineMs));
+  } catch (error) {
+    if (error instanceof VouchError && ['request-key', 'policy-key-blocked'].includes(error.code))
+      await dropPendingKey(errand.dir);
+    throw error;
+  }
+}
+
+/** CRLs, state, files, in that order: agent.json first, since what was seen stays seen whatever comes after. */
+async function delivered(
+  errand: Errand,
+  verified: VerifiedAnswer,
+  got: { root: Buffer; pending: PendingKey; deadlineMs: number },
+  parts: AgentParts,
+): Promise<Delivery> {
+  const { dir } = errand;
+  const { answer, leaf, authorities } = verified;
+  const urls = new Map(answer.crlUrls.map(({ keyId, url }) => [keyId, url]));
+  const chain = chainAuthorities(leaf, authorities, urls);
+  const known = newestNumbers(errand, verified);
+  const { notice, signal } = parts;
+  const collecting = { policy: errand.crlPolicy, seen: known, signal, notice };
+  const collect = () => collectCrls(chain, { ...collecting, nowMs: parts.clock.now() });
+  const crls =
+    errand.crlPolicy === 'require'
+      ? await withRetries(collect, retrying(errand, parts, got.deadlineMs))
+      : await collect();
+  const state = stateOf(errand, verified, got.root, withNumbers(known, crls), urls, parts.clock.now());
+  await replaceFile(join(dir, stateFile), formatState(state), 0o600);
+  await deliverGeneration(dir, {
+    chain: [leaf, ...authorities.slice(0, -1)].map((certificate) => certificate.der),
+    keyPem: got.pending.keyPem,
+    roots: verified.roots,
+    crls: crls.map((crl) => crl.der),
+    proof: answer.proof,
+    peers: answer.peers,
+  });
+  await dropPendingKey(dir);
+  return {
+    dir,
+    spiffeId: verified.spiffeId,
+    serial: leaf.serial,
+    notBefore: rfc3339(leaf.notBeforeMs),
+    notAfter: rfc3339(leaf.notAfterMs),
+    issuerKeyId: chain[0]?.keyId ?? keyIdOf(leaf.spki),
+    logIndex: answer.proof.index,
+  };
+}
+
+function retrying(errand: Errand, { clock, signal, notice }: AgentParts, deadlineMs: number) {
+  return {
+    backoff: errand.backoff,
+    deadlineMs,
+    monotonicMs: () => clock.monotonicMs(),
+    signal,
+    failed: (error: VouchError, pause: number) =>
+      notice(`${error.detail}; trying again in ${(pause / 1000).toFixed(1)} s`),
+  };
+}
+
+/** What a CRL refresh beside us may have seen since the errand began counts as well. */
+function newestNumbers(errand: Errand, verified: VerifiedAnswer): Map<string, bigint> {
+  const numbers = new Map(verified.seen.crlNumbers);
+  const state = readState(errand.dir);
+  if (state === undefined || state.pin !== errand.address.pin) return numbers;
+  for (const [keyId, number] of state.seen.crlNumbers)
+    if (number > (numbers.get(keyId) ?? 0n)) numbers.set(keyId, number);
+  return numbers;
+}
+
+/** The numbers seen, with those of `crls`. */
+export function withNumbers(
+  seen: ReadonlyMap<string, bigint>,
+  crls: readonly VerifiedCrl[],
+): Map<string, bigint> {
+  const numbers = new Map(seen);
+  for (const crl of crls) numbers.set(crl.issuerKeyId, crl.crlNumber);
+  return numbers;
+}
+
+function stateOf(
+  errand: Errand,
+  { answer, spiffeId, leaf, seen }: VerifiedAnswer,
+  root: Buffer,
+  crlNumbers: ReadonlyMap<string, bigint>,
+  crlUrls: ReadonlyMap<string, string>,
+  nowMs: number,
+): AgentState {
+  const { earliestSeconds, latestSeconds } = answer.renewal;
+  return {
+    ...errand.address,
+    root,
+    seen: { ...seen, crlNumbers },
+    spiffeId,
+    serial: leaf.serial,
+    renewal: {
+      earliestMs: nowMs + earliestSeconds * 1000,
+      latestMs: nowMs + Math.max(earliestSeconds, latestSeconds) * 1000,
+    },
+    crlUrls,
+    usedToken: errand.usedToken,
+  };
+}

@@ -1,0 +1,72 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Clock, rfc3339 } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { type Held, renewalDueMs } from './held.ts';
+import { backgroundBackoff, isTransient, pauseMs } from './retry.ts';
+
+/** Longest sleep at once: the wall clock is looked at again, which a suspended machine moves by hours. */
+const maxSleepMs = 15_000;
+/** Refusals do not pass by themselves: they are asked about again at this pace. */
+const refusedPauseMs = 60_000;
+
+/** What a renewer works with. */
+export interface RenewerParts {
+  clock: Clock;
+  signal: AbortSignal;
+  notice: (line: string) => void;
+  /** One attempt to renew, or to enroll again where a new join file is there; resolves to what is held then. */
+  attempt: () => Promise<Held>;
+  renewed: (held: Held) => void;
+  revoked: (detail: string) => void;
+}
+
+/**
+ * Renews at half life, for as long as the signal lets it. A server that is away is asked again with full jitter; what is
+ * held stays. Never rejects.
+ */
+export async function keepRenewed(first: Held, parts: RenewerParts): Promise<void> {
+  const { clock, signal, notice } = parts;
+  let held = first;
+  let dueMs = renewalDueMs(held);
+  let failures = 0;
+  let said = '';
+  let saidExpired = false;
+  while (!signal.aborted) {
+    await sleepUntil(dueMs, clock, signal);
+    if (signal.aborted) return;
+    try {
+      held = await parts.attempt();
+      if (failures > 0) notice('renewed: the server is back');
+      failures = 0;
+      said = '';
+      saidExpired = false;
+      dueMs = renewalDueMs(held);
+      parts.renewed(held);
+    } catch (error) {
+      if (signal.aborted) return;
+      failures += 1;
+      const detail = error instanceof Error ? error.message : String(error);
+      if (detail !== said)
+        notice(
+          `cannot renew: ${detail}; what is held is valid until ${rfc3339(held.delivered.leaf.notAfterMs)}`,
+        );
+      said = detail;
+      if (error instanceof VouchError && error.code === 'denied-revoked') parts.revoked(detail);
+      const after = isTransient(error)
+        ? pauseMs(failures, backgroundBackoff, error.retryAfterSeconds)
+        : refusedPauseMs * (0.5 + Math.random());
+      dueMs = clock.now() + after;
+    }
+    if (!saidExpired && clock.now() > held.delivered.leaf.notAfterMs) {
+      saidExpired = true;
+      notice(
+        'the certificate has expired: peers refuse it. A new join file in place of the old one is picked up',
+      );
+    }
+  }
+}
+
+async function sleepUntil(dueMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  for (let left = dueMs - clock.now(); left > 0 && !signal.aborted; left = dueMs - clock.now())
+    await sleep(Math.min(left, maxSleepMs), undefined, { signal }).catch(() => undefined);
+}
