@@ -1,0 +1,121 @@
+import type { Command } from 'commander';
+import { adminPaths } from '../wire/admin.ts';
+import { adminOf, globalsOf, withQuery } from './context.ts';
+import { answer, fields, table } from './output.ts';
+
+interface CertificateRow {
+  serial: string;
+  spiffeId: string;
+  state: string;
+  notBefore: string;
+  notAfter: string;
+  issuerKeyId: string;
+  entryId: string | null;
+  tokenId: string | null;
+  predecessor: string | null;
+  lineage: string;
+  logIndex: number;
+  revokedAt: string | null;
+  reason: string | null;
+}
+
+interface Explanation {
+  certificate: CertificateRow;
+  decision: Record<string, unknown>;
+  issuedAt: string;
+  entry: { entryId: string; selectors: string[]; suspendedAt: string | null } | null;
+  token: { tokenId: string; createdBy: string; createdAt: string } | null;
+  revocation: { revokedAt: string; reason: string; operator: string; logIndex: number } | null;
+}
+
+/** `vouch cert list | show` and `vouch explain`. */
+export function addCertificateVerbs(program: Command): void {
+  const cert = program.command('cert').description('certificates that were issued');
+  cert
+    .command('list')
+    .description('certificates, newest first')
+    .option('--id <spiffe-id>', 'of one identity')
+    .option('--token <token-id>', 'that came from one join token')
+    .option('--after <log-index>', 'go on after this one')
+    .option('--limit <n>', 'rows at the most', '100')
+    .action(async (options: Record<string, string | undefined>, command: Command) => {
+      const path = withQuery(adminPaths.certificates, options);
+      const result = await adminOf(command)<{ certificates: CertificateRow[]; next: string | null }>(
+        'GET',
+        path,
+      );
+      answer(globalsOf(command), result, certificateTable);
+    });
+  cert
+    .command('show')
+    .argument('<serial>')
+    .description('one certificate')
+    .action(async (serial: string, _options: object, command: Command) => {
+      const result = await adminOf(command)<CertificateRow>(
+        'GET',
+        adminPaths.certificate.replace(':serial', encodeURIComponent(serial)),
+      );
+      answer(globalsOf(command), result, certificateFields);
+    });
+  program
+    .command('explain')
+    .argument('<serial>')
+    .description('why a certificate exists: entry, evidence, operator; and what became of it')
+    .action(async (serial: string, _options: object, command: Command) => {
+      const result = await adminOf(command)<Explanation>(
+        'GET',
+        adminPaths.explain.replace(':serial', encodeURIComponent(serial)),
+      );
+      answer(globalsOf(command), result, explanationText);
+    });
+}
+
+function certificateTable({
+  certificates,
+  next,
+}: {
+  certificates: CertificateRow[];
+  next: string | null;
+}): string {
+  const rows = certificates.map((one) => [
+    one.serial,
+    one.spiffeId,
+    one.state,
+    one.notAfter,
+    one.reason ?? '',
+  ]);
+  const more = next === null ? '' : `\n(more: --after ${next})`;
+  return table(['SERIAL', 'IDENTITY', 'STATE', 'NOT AFTER', 'REASON'], rows) + more;
+}
+
+function certificateFields(one: CertificateRow): string {
+  return fields([
+    ['serial', one.serial],
+    ['identity', one.spiffeId],
+    ['state', one.reason ? `${one.state} (${one.reason}, ${one.revokedAt})` : one.state],
+    ['valid', `${one.notBefore} to ${one.notAfter}`],
+    ['issuer', one.issuerKeyId],
+    ['log index', String(one.logIndex)],
+    ['renewal of', one.predecessor ?? 'nothing: a first enrollment'],
+  ]);
+}
+
+function explanationText(why: Explanation): string {
+  const { certificate, decision, entry, token, revocation } = why;
+  const lines: [string, string][] = [
+    ['certificate', `${certificate.serial}, ${certificate.state}`],
+    ['identity', certificate.spiffeId],
+    ['issued', `${why.issuedAt}, by ${String(decision.kind)}`],
+    ['entry', entry ? `${entry.entryId} (${entry.selectors.join(', ')})` : 'none: the server itself'],
+  ];
+  if (token) lines.push(['join token', `${token.tokenId}, made by ${token.createdBy} at ${token.createdAt}`]);
+  if (certificate.predecessor) lines.push(['renewal of', certificate.predecessor]);
+  lines.push(['decision', JSON.stringify(decision)]);
+  lines.push(['log', `leaf ${certificate.logIndex}`]);
+  if (revocation)
+    lines.push([
+      'revoked',
+      `${revocation.revokedAt}, ${revocation.reason}, by ${revocation.operator}, leaf ${revocation.logIndex}`,
+    ]);
+  return fields(lines);
+}

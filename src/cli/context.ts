@@ -1,0 +1,53 @@
+import type { Command } from 'commander';
+import { type Config, loadConfig, statePaths } from '../config/config.ts';
+import { VouchError } from '../core/errors.ts';
+import { callAdmin } from './admin-client.ts';
+import type { Output } from './output.ts';
+
+interface GlobalOptions {
+  config: string;
+  json?: boolean;
+}
+
+/** `--config` and `--json`, wherever they stood. */
+export function globalsOf(command: Command): GlobalOptions & Output {
+  const merged = command.optsWithGlobals<GlobalOptions>();
+  const parents = command.parent?.optsWithGlobals<GlobalOptions>();
+  return { config: merged.config ?? parents?.config, json: Boolean(merged.json) || Boolean(parents?.json) };
+}
+
+/** The configuration that the verb was told to use. */
+export function configOf(command: Command): Config {
+  return loadConfig(globalsOf(command).config);
+}
+
+/** A function that calls the admin socket of the configured server. */
+export function adminOf(
+  command: Command,
+): <T>(method: 'GET' | 'POST', path: string, body?: object) => Promise<T> {
+  const socket = statePaths(configOf(command).state).adminSocket;
+  return (method, path, body) => callAdmin(socket, method, path, body);
+}
+
+/** Path with a query of the members that are given. */
+export function withQuery(path: string, query: Readonly<Record<string, string | undefined>>): string {
+  const given = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
+  return given.length === 0 ? path : `${path}?${new URLSearchParams(given).toString()}`;
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, before: string[]): string[] {
+  return [...before, value];
+}
+
+/** Asks before something that cannot be undone; without a terminal `--yes` is needed. */
+export async function confirm(question: string, yes: boolean): Promise<void> {
+  if (yes) return;
+  if (!process.stdin.isTTY)
+    throw new VouchError('usage-confirm', `${question} Without a terminal this needs --yes.`);
+  const { createInterface } = await import('node:readline/promises');
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const reply = await terminal.question(`${question} Type yes to go on: `);
+  terminal.close();
+  if (reply.trim() !== 'yes') throw new VouchError('usage-confirm', 'nothing was done');
+}

@@ -1,0 +1,71 @@
+import Table from 'cli-table3';
+import { asVouchError, type VouchError } from '../core/errors.ts';
+import { problemOf } from '../http/problem.ts';
+
+/** How a verb answers: tables and sentences for people, one JSON object for programs. */
+export interface Output {
+  json: boolean;
+}
+
+/** Prints the answer: the object itself with `--json`, otherwise what `people` makes of it. */
+export function answer<T extends object>(output: Output, result: T, people: (result: T) => string): void {
+  process.stdout.write(`${output.json ? JSON.stringify(result) : people(result)}\n`);
+}
+
+/** A table without borders, as wide as its content. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  if (rows.length === 0) return 'none';
+  const none = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+  };
+  const lines = {
+    left: '',
+    'left-mid': '',
+    mid: '',
+    'mid-mid': '',
+    right: '',
+    'right-mid': '',
+    middle: '  ',
+  };
+  const made = new Table({
+    head: [...head],
+    chars: { ...none, ...lines },
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0, compact: true },
+  });
+  for (const row of rows) made.push([...row]);
+  return made.toString().replaceAll(/ +$/gm, '');
+}
+
+/** `name: value` lines with the values aligned. */
+export function fields(pairs: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...pairs.map(([name]) => name.length));
+  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}
+
+/** Exit codes of the command line (DESIGN.md section 7). */
+export const exitCodes = { done: 0, failed: 1, usage: 2, tryAgain: 75, configuration: 78 } as const;
+
+/** Reports a failure on standard error, problem+json with `--json`, and returns the exit code. */
+export function fail(output: Output, thrown: unknown): number {
+  const error = asVouchError(thrown);
+  const cause = error.code === 'internal' && error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  process.stderr.write(
+    output.json ? `${JSON.stringify(problemOf(error, 'operator'))}\n` : `vouch: ${error.detail}${cause}\n`,
+  );
+  return exitCodeOf(error);
+}
+
+/** The exit code of a failure. */
+function exitCodeOf(error: VouchError): number {
+  if (error.code.startsWith('usage-')) return exitCodes.usage;
+  if (error.code.startsWith('config-')) return exitCodes.configuration;
+  if (error.code.startsWith('unavailable-')) return exitCodes.tryAgain;
+  return exitCodes.failed;
+}

@@ -1,0 +1,130 @@
+import path from 'node:path';
+import type { Command } from 'commander';
+import { loadConfig } from '../config/config.ts';
+import { migrateState } from '../state.ts';
+import { adminPaths } from '../wire/admin.ts';
+import { openLog } from '../telemetry/log.ts';
+import { restoreState } from '../restore.ts';
+import { adminOf, collect, configOf, confirm, globalsOf } from './context.ts';
+import { diagnose, type Finding } from './doctor.ts';
+import { answer, exitCodes, fields, table } from './output.ts';
+
+/** `vouch backup | restore | migrate | doctor | check-config`. */
+export function addStateVerbs(program: Command): void {
+  program
+    .command('backup')
+    .argument('<file>')
+    .description('copy the whole state into one file, while the server runs')
+    .action(async (file: string, _options: object, command: Command) => {
+      const result = await adminOf(command)<{ file: string; treeSize: number }>('POST', adminPaths.backup, {
+        file: path.resolve(file),
+      });
+      answer(
+        globalsOf(command),
+        result,
+        () =>
+          `${result.file}: the log up to ${result.treeSize} leaves; the keys are in the tokens, back those up too`,
+      );
+    });
+  program
+    .command('restore')
+    .argument('<file>')
+    .description('put a backup back; the server must be stopped, what stood there is kept beside it')
+    .option('--state <dir>', "state directory (default: the configuration's)")
+    .option('--accept-rewind', 'go back behind what was signed since: opens a new log, needs the root')
+    .option('--root-hsm-file <file>', "with --accept-rewind: the root's token")
+    .option(
+      '--crl <file>',
+      'with --accept-rewind: a published CRL, DER, to take revocations from (repeatable)',
+      collect,
+      [],
+    )
+    .option('--yes', 'do not ask')
+    .action(async (file: string, flags: RestoreFlags, command: Command) => restore(file, flags, command));
+  program
+    .command('migrate')
+    .description('bring the database to the schema of this version; makes a backup first')
+    .action(async (_options: object, command: Command) => {
+      const result = await migrateState(configOf(command).state);
+      answer(globalsOf(command), result, () =>
+        result.applied.length === 0
+          ? `already at schema ${result.toVersion}`
+          : `applied ${result.applied.join(', ')}; backup: ${result.backup}`,
+      );
+    });
+  program
+    .command('check-config')
+    .description('read the configuration and say everything that is wrong with it')
+    .action((_options: object, command: Command) => {
+      const { config: file, ...output } = globalsOf(command);
+      const config = loadConfig(file);
+      answer(output, { file, valid: true, config }, () =>
+        fields([
+          ['configuration', `${file} is valid`],
+          ['trust domain', config.trustDomain],
+          ['state', config.state],
+        ]),
+      );
+    });
+  program
+    .command('doctor')
+    .description(
+      'look for what will hurt: clocks, PIN files, expiring authorities, URLs that peers cannot reach',
+    )
+    .option('--accept-clock', 'say that the wall clock is right after it jumped; logged')
+    .action(async (options: { acceptClock?: boolean }, command: Command) => doctor(options, command));
+}
+
+interface RestoreFlags {
+  state?: string;
+  acceptRewind?: boolean;
+  rootHsmFile?: string;
+  crl: string[];
+  yes?: boolean;
+}
+
+async function restore(file: string, flags: RestoreFlags, command: Command): Promise<void> {
+  const output = globalsOf(command);
+  const acceptRewind = flags.acceptRewind === true;
+  const state = flags.state ?? configOf(command).state;
+  if (acceptRewind)
+    await confirm(`This takes ${state} back to ${file} and opens a new log.`, flags.yes === true);
+  const result = await restoreState(
+    { file, state, acceptRewind, rootHsmFile: flags.rootHsmFile, crlFiles: flags.crl },
+    openLog('warn'),
+  );
+  answer(output, result, () =>
+    fields([
+      ['restored', `${result.state}, ${result.treeSize} leaves of ${result.logOrigin}`],
+      ['before', result.previousState ?? 'nothing stood there'],
+      ['imported', `${result.importedRevocations} revocation(s) from published CRLs`],
+      ...result.warnings.map((warning): [string, string] => ['missing', warning]),
+    ]),
+  );
+}
+
+async function doctor(options: { acceptClock?: boolean }, command: Command): Promise<void> {
+  const output = globalsOf(command);
+  if (options.acceptClock === true) {
+    const result = await adminOf(command)<{ accepted: string; doubt: string | null }>(
+      'POST',
+      adminPaths.clockAccept,
+      {},
+    );
+    return answer(output, result, () =>
+      result.doubt === null ? 'the clock was not in doubt' : `accepted ${result.accepted}; issuance goes on`,
+    );
+  }
+  const findings = await diagnose(configOf(command), (method, route) => adminOf(command)(method, route));
+  answer(output, { findings }, ({ findings: all }) =>
+    all.length === 0 ? 'Nothing to mend.' : findingsTable(all),
+  );
+  if (findings.some((finding) => finding.severity === 'error')) process.exitCode = exitCodes.failed;
+}
+
+function findingsTable(findings: readonly Finding[]): string {
+  return table(
+    ['', 'WHAT', 'WHAT TO DO'],
+    findings.map((finding) => [finding.severity, finding.what, finding.remedy]),
+  );
+}

@@ -1,0 +1,151 @@
+import { closeSync, constants, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import type { Command } from 'commander';
+import { parseDuration } from '../config/duration.ts';
+import { VouchError } from '../core/errors.ts';
+import { adminPaths } from '../wire/admin.ts';
+import { adminOf, collect, globalsOf, withQuery } from './context.ts';
+import { answer, fields, table } from './output.ts';
+
+interface CreateOptions {
+  id: string;
+  dns: string[];
+  ip: string[];
+  allowedClient: string[];
+  cidr: string[];
+  ttl: string;
+  uses: string;
+  lifetime?: string;
+  out: string;
+}
+
+interface Created {
+  tokenId: string;
+  spiffeId: string;
+  dnsNames: string[];
+  expiresAt: string;
+}
+
+interface TokenRow {
+  tokenId: string;
+  entryId: string;
+  usesAllowed: number;
+  usesTaken: number;
+  expiresAt: string;
+  revokedAt: string | null;
+}
+
+/** `vouch token create | list | revoke`. */
+export function addTokenVerbs(program: Command): void {
+  const token = program
+    .command('token')
+    .description('join tokens: how a workload proves who it is at its first start');
+  token
+    .command('create')
+    .description('make a join file for one identity; the token stands nowhere else')
+    .requiredOption('--id <spiffe-id>', 'identity, such as spiffe://example.org/orders')
+    .option('--dns <name>', 'DNS name in the certificate (repeatable)', collect, [])
+    .option('--ip <address>', 'IP address in the certificate (repeatable)', collect, [])
+    .option(
+      '--allowed-client <spiffe-id>',
+      'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
+      collect,
+      [],
+    )
+    .option('--cidr <range>', 'addresses that may use the token (repeatable; none: any)', collect, [])
+    .option('--ttl <duration>', 'how long it may be used', '10m')
+    .option('--uses <n>', 'how many workloads may use it', '1')
+    .option('--lifetime <duration>', "lifetime of its certificates (default: the profile's 1h)")
+    .requiredOption('--out <file>', 'where to write the join file, mode 0600; - for standard output')
+    .action(async (options: CreateOptions, command: Command) => create(options, command));
+  token
+    .command('list')
+    .description('join tokens, without their secrets')
+    .option('--after <token-id>', 'go on after this one')
+    .option('--limit <n>', 'rows at the most', '100')
+    .action(async (options: { after?: string; limit: string }, command: Command) => {
+      const result = await adminOf(command)<{ tokens: TokenRow[]; next: string | null }>(
+        'GET',
+        withQuery(adminPaths.tokens, options),
+      );
+      answer(globalsOf(command), result, ({ tokens }) =>
+        table(
+          ['TOKEN', 'ENTRY', 'USED', 'EXPIRES', 'REVOKED'],
+          tokens.map((one) => [
+            one.tokenId,
+            one.entryId,
+            `${one.usesTaken}/${one.usesAllowed}`,
+            one.expiresAt,
+            one.revokedAt ?? '',
+          ]),
+        ),
+      );
+    });
+  token
+    .command('revoke')
+    .argument('<token-id>')
+    .description('end a join token; what it issued stays valid (for that: vouch revoke --token)')
+    .action(async (tokenId: string, _options: object, command: Command) => {
+      const result = await adminOf(command)<{ tokenId: string }>('POST', adminPaths.tokenRevoke, { tokenId });
+      answer(globalsOf(command), result, () => `${tokenId} is revoked`);
+    });
+}
+
+/** The join file is opened before the token is made, so that no token is lost to a path that cannot be written. */
+async function create(options: CreateOptions, command: Command): Promise<void> {
+  const partial = `${options.out}.${process.pid}.partial`;
+  const file = options.out === '-' ? undefined : openNew(partial);
+  let created: Created & { joinFile: string };
+  try {
+    created = await adminOf(command)<Created & { joinFile: string }>('POST', adminPaths.tokens, {
+      spiffeId: options.id,
+      dnsNames: options.dns,
+      ipAddresses: options.ip,
+      allowedClients: options.allowedClient,
+      cidrs: options.cidr,
+      ttlSeconds: parseDuration(options.ttl),
+      uses: wholeNumber(options.uses, '--uses'),
+      ...(options.lifetime === undefined ? {} : { lifetimeSeconds: parseDuration(options.lifetime) }),
+    });
+  } catch (error) {
+    if (file !== undefined) {
+      closeSync(file);
+      unlinkSync(partial);
+    }
+    throw error;
+  }
+  const { joinFile, ...result } = created;
+  if (file === undefined) {
+    process.stdout.write(`${joinFile}\n`);
+    return;
+  }
+  writeSync(file, `${joinFile}\n`);
+  fsyncSync(file);
+  closeSync(file);
+  renameSync(partial, options.out);
+  answer(globalsOf(command), result, () =>
+    fields([
+      ['join file', options.out],
+      ['identity', result.spiffeId],
+      ['token', result.tokenId],
+      ['expires', result.expiresAt],
+    ]),
+  );
+}
+
+function openNew(path: string): number {
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } catch (error) {
+    throw new VouchError(
+      'usage-invalid',
+      `cannot write ${path}: does its folder exist, and may you write there?`,
+      { cause: error },
+    );
+  }
+}
+
+function wholeNumber(text: string, what: string): number {
+  if (!/^\d{1,6}$/.test(text))
+    throw new VouchError('usage-invalid', `${what} takes a whole number: ${JSON.stringify(text)}`);
+  return Number(text);
+}

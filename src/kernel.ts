@@ -1,0 +1,211 @@
+import { randomBytes } from 'node:crypto';
+import { type Bundle, bundleOf, rootPin } from './authority/bundle.ts';
+import type { ServerIdentity } from './authority/server-identity.ts';
+import { type Config, statePaths } from './config/config.ts';
+import type { Clock } from './core/clock.ts';
+import { VouchError } from './core/errors.ts';
+import type { Serial } from './core/serial.ts';
+import { ClockGuard } from './issuance/clock-guard.ts';
+import { Issuance } from './issuance/issue.ts';
+import { type Issuer, issuerOf } from './issuance/issuer.ts';
+import { openFileTiles } from './log/file-tiles.ts';
+import type { LogKey } from './log/note.ts';
+import { Sequencer } from './sequencer/sequencer.ts';
+import { openStatement, type Statement } from './log/statement.ts';
+import { TileTree } from './log/tiles.ts';
+import { fullCrlUrl } from './core/publication.ts';
+import type { ResumeState, Signer } from './signer/port.ts';
+import { openSigner } from './signer/supervisor.ts';
+import type { Store, StoreReader } from './store/port.ts';
+import { lockState } from './store/sqlite/lock.ts';
+import { openSqliteStore } from './store/sqlite/store.ts';
+import { errorFields, type Log } from './telemetry/log.ts';
+
+/** Everything between the store and the signer: what `vouch init` and `vouch server` both stand on. */
+export interface Kernel {
+  store: Store;
+  tree: TileTree;
+  signer: Signer;
+  /** The signer signs for the first time; rejects with what only an operator can mend. */
+  ready: Promise<unknown>;
+  sequencer: Sequencer;
+  clockGuard: ClockGuard;
+  issuance: Issuance;
+  issuer: Issuer;
+  rootDer: Buffer;
+  /** `sha256:` and the hash of the root's SubjectPublicKeyInfo. */
+  rootPin: string;
+  statement: Statement;
+  logKey: LogKey;
+  bundle: Bundle;
+  /** DER, issuer first, root last: what follows a leaf in every answer. */
+  authorities: readonly Buffer[];
+  /** The full CRL of every CA in the chain. */
+  crlUrls: readonly { keyId: string; url: string }[];
+  /** Ends all of it, last opened first. */
+  close(): Promise<void>;
+}
+
+/** What the kernel is built from. */
+export interface KernelParts {
+  config: Config;
+  /** File of the configuration, for the signer, which reads its own part. */
+  configFile: string;
+  clock: Clock;
+  log: Log;
+  /** `vouch init`, or a restore that opens a new log: the signer begins a new tree, floor and guard. */
+  genesis: boolean;
+}
+
+/**
+ * Locks and opens the state, starts the signer and hands it the tree. Throws `config-…` where the state is missing,
+ * foreign or in use (I10); a signer that does not come up is no failure here, its state says so.
+ */
+export async function openKernel(parts: KernelParts): Promise<Kernel> {
+  const { config, clock, log } = parts;
+  const paths = statePaths(config.state);
+  await using opened = new AsyncDisposableStack();
+  opened.adopt(lockState(paths.lock), (held) => held.release());
+  const store = opened.adopt(openSqliteStore(paths.database), (held) => held.close());
+  const identity = store.identity();
+  if (identity.trustDomain !== config.trustDomain)
+    throw new VouchError(
+      'config-state',
+      `this state belongs to the trust domain ${identity.trustDomain}, the configuration names ${config.trustDomain}`,
+    );
+  const authorities = readAuthorities(store);
+  const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
+    store.leafHashes(from, to),
+  );
+  const clockGuard = new ClockGuard(clock, store.clockMarkMs());
+  const adopting: { checkpoint?: (note: string) => void } = {};
+  const signer = opened.adopt(
+    openSigner({
+      signer: signerOf(config, parts.configFile),
+      resume: () => resumeState(store, tree, parts.genesis),
+      clock,
+      log: (level, message, fields) => log[level](fields ?? {}, message),
+      genesis: parts.genesis,
+      onResumed: (checkpoint) => adopting.checkpoint?.(checkpoint.note),
+      limits: { deadlineMs: config.signer.deadline * 1000 },
+    }),
+    (held) => held.close(),
+  );
+  const sequencer = new Sequencer({
+    ...{ store, signer, tree, logKey: authorities.logKey },
+    onHalt: (reason) => log.error(errorFields(reason), 'signing is stopped until an operator acts'),
+  });
+  adopting.checkpoint = (note) => sequencer.adoptCheckpoint(note);
+  const settings = {
+    trustDomain: config.trustDomain,
+    publicationUrl: publicationBase(config),
+    shardCount: identity.shardCount,
+    serialPrefix: identity.serialPrefix,
+    random: randomBytes,
+  };
+  const closing = opened.move();
+  return {
+    ...authorities,
+    store,
+    tree,
+    signer,
+    ready: signer.ready(),
+    sequencer,
+    clockGuard,
+    issuance: new Issuance({ sequencer, clockGuard, issuer: authorities.issuer, settings }),
+    crlUrls: [authorities.issuer.keyId, authorities.rootKeyId].map((keyId) => ({
+      keyId,
+      url: fullCrlUrl(settings.publicationUrl, keyId),
+    })),
+    close: async () => {
+      await using _rest = closing;
+      await sequencer.close();
+      tree.flush();
+    },
+  };
+}
+
+/** What the server's own certificate is made from. */
+export function serverIdentityParts(
+  config: Config,
+  kernel: Kernel,
+  clock: Clock,
+): ConstructorParameters<typeof ServerIdentity>[0] {
+  const { serverCertificate: certificate, serverKey: key } = statePaths(config.state);
+  const { issuance, authorities, rootDer, store, issuer } = kernel;
+  const isRevoked = (serial: Serial): boolean =>
+    store.certificate(issuer.keyId, serial)?.revoked !== undefined;
+  const urls = [config.enrollment.url, config.publication.url];
+  return {
+    issuance,
+    authorities,
+    rootDer,
+    isRevoked,
+    clock,
+    urls,
+    trustDomain: config.trustDomain,
+    files: { certificate, key },
+  };
+}
+
+/** The publication URL without a trailing slash, so that paths can be put behind it. */
+export function publicationBase(config: Config): string {
+  return config.publication.url.replace(/\/+$/, '');
+}
+
+function readAuthorities(store: StoreReader) {
+  const records = store.authorities();
+  const root = records.find((record) => record.kind === 'root');
+  const active = records.find((record) => record.kind === 'issuer' && record.state === 'active');
+  const jws = store.statement();
+  if (!root || !active || jws === undefined)
+    throw new VouchError(
+      'integrity-state',
+      'the state has no root, no active issuer or no statement; restore it with `vouch restore`',
+    );
+  const statement = openStatement(jws, issuerOf(root.certificateDer).publicKey);
+  const [logKey] = statement.logKeys;
+  if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
+  return {
+    issuer: issuerOf(active.certificateDer),
+    rootDer: root.certificateDer,
+    rootKeyId: root.keyId,
+    rootPin: rootPin(root.certificateDer),
+    statement,
+    logKey,
+    bundle: bundleOf([root.certificateDer], jws, statement.sequence),
+    authorities: [active.certificateDer, root.certificateDer],
+  };
+}
+
+/** A signer that runs by itself, or one of this program's own to start. */
+function signerOf(config: Config, configFile: string): Parameters<typeof openSigner>[0]['signer'] {
+  if (config.signer.socket !== undefined) return { connect: config.signer.socket };
+  const entry = process.argv[1] ?? '';
+  return { spawn: { entry, args: ['signer', '--config', configFile], environment: config.hsm.environment } };
+}
+
+const resumeChunk = 1024;
+
+/** The last stored checkpoint, the peaks at its size, and every leaf committed since. */
+function resumeState(store: StoreReader, tree: TileTree, genesis: boolean): ResumeState {
+  const note = genesis ? undefined : store.checkpointNote();
+  const size = note === undefined ? 0 : checkpointSize(note);
+  return { checkpoint: note, peaks: tree.peaks(size), leaves: leavesFrom(store, size) };
+}
+
+async function* leavesFrom(store: StoreReader, size: number): AsyncGenerator<readonly Buffer[]> {
+  for (let from = size; from < store.treeSize(); ) {
+    const leaves = store.leaves(from, Math.min(store.treeSize(), from + resumeChunk));
+    from += leaves.length;
+    yield leaves;
+  }
+}
+
+/** Second line of the note (C2SP tlog-checkpoint); the signer verifies the whole of it. */
+function checkpointSize(note: string): number {
+  const size = Number(note.split('\n')[1]);
+  if (!Number.isSafeInteger(size) || size < 0)
+    throw new VouchError('integrity-log', 'the stored checkpoint is malformed');
+  return size;
+}

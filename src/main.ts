@@ -1,0 +1,42 @@
+/**
+ * argv → program. Each part is a bundle of its own, so that `vouch enroll` in a container loads neither the server nor
+ * a native addon, and the signer loads nothing but itself.
+ */
+type Program = (argv: string[]) => Promise<number>;
+
+const agentVerbs = new Set(['enroll', 'renew', 'exec', 'bundle', 'agent']);
+/** package.json `engines`; what is older is out of support, or lacks what the addons need. */
+const oldestNode = [22, 19] as const;
+
+async function programFor(verb: string): Promise<Program> {
+  if (agentVerbs.has(verb)) return (await load<typeof import('./agent.ts')>('./vouch-agent.js')).runAgentVerb;
+  if (verb === 'signer') return (await load<typeof import('./signer.ts')>('./vouch-signer.js')).runSignerVerb;
+  return (await load<typeof import('./cli/main.ts')>('./vouch-full.js')).runOperatorVerb;
+}
+
+async function load<T>(bundle: string): Promise<T> {
+  return (await import(new URL(bundle, import.meta.url).href)) as T;
+}
+
+function isTooOld(): boolean {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  return major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1]);
+}
+
+async function main(argv: string[]): Promise<number> {
+  if (isTooOld()) {
+    process.stderr.write(
+      `vouch: needs Node ${oldestNode.join('.')} or newer, this is ${process.versions.node}\n`,
+    );
+    return 78;
+  }
+  if (argv[0] === '--version' || argv[0] === '-V') {
+    process.stdout.write(`${__VOUCH_VERSION__}\n`);
+    return 0;
+  }
+  return (await programFor(argv[0] ?? ''))(argv);
+}
+
+// `vouch … | head` is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.exitCode = await main(process.argv.slice(2));

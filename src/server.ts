@@ -1,0 +1,252 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
+import { ServerIdentity } from './authority/server-identity.ts';
+import { type Config, statePaths } from './config/config.ts';
+import { type Clock, systemClock } from './core/clock.ts';
+import { asVouchError } from './core/errors.ts';
+import { Challenges } from './enrollment/challenge.ts';
+import { Enrollment } from './enrollment/enroll.ts';
+import { Tokens } from './enrollment/tokens.ts';
+import { adminApi } from './http/admin-api.ts';
+import { Admission, FailureLimits } from './http/admission.ts';
+import { enrollmentApi } from './http/enrollment-api.ts';
+import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } from './http/listeners.ts';
+import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
+import { operationsApi } from './http/operations.ts';
+import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/readiness.ts';
+import { Publication } from './http/publication.ts';
+import { every, type Task } from './jobs/every.ts';
+import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
+import { OperatorVerbs } from './operator/verbs.ts';
+import { statusView } from './operator/status.ts';
+import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
+import { Revocation } from './revocation/revoke.ts';
+import { warnOfCoreDumps } from './signer/core-dumps.ts';
+import { backupState } from './state.ts';
+import { errorFields, type Log, openLog } from './telemetry/log.ts';
+import { Metrics } from './telemetry/metrics.ts';
+
+/** How long a stopping server waits for requests in progress. */
+const drainMs = 8_000;
+/** How long a starting server waits for its signer. */
+const signerWaitMs = 15_000;
+const second = 1_000;
+
+/** What the first line on standard output says. */
+export interface Ready {
+  event: 'ready';
+  enrollmentUrl: string;
+  publicationUrl: string;
+  operationsUrl: string;
+  adminSocket: string;
+  pid: number;
+  signerPid: number | null;
+}
+
+/** A running server. */
+export interface Server {
+  ready: Ready;
+  /** Stops taking requests, ends what is in progress, stores what is signed. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts everything in the order in which it is needed: state and signer, CRLs on the publication listener, the admin
+ * socket, enrollment. Throws `config-…` for what an operator must mend first.
+ */
+export async function startServer(
+  config: Config,
+  configFile: string,
+  clock: Clock = systemClock,
+): Promise<Server> {
+  const log = openLog(config.log.level);
+  warnOfCoreDumps((level, message, fields) => log[level](fields ?? {}, message));
+  const metrics = new Metrics();
+  await using starting = new AsyncDisposableStack();
+  const kernel = starting.adopt(
+    await openKernel({ config, configFile, clock, log, genesis: false }),
+    (opened) => opened.close(),
+  );
+  await signerUp(kernel, log);
+  const base: Base = { config, kernel, clock, log, metrics };
+  const publication = new Publication((path) => tileAt(kernel, path), clock);
+  publishAuthorities(publication, kernel, clock);
+  const publisher = starting.adopt(crlPublisher(base, publication), (opened) => opened.close());
+  publisher.start();
+  // All of them drain at once, so that a slow one costs its time only.
+  const listeners: Listener[] = [];
+  starting.defer(async () => void (await Promise.all(listeners.map((listener) => listener.close(drainMs)))));
+  const listen = async (opening: Promise<Listener>): Promise<Listener> => {
+    const listener = await opening;
+    listeners.push(listener);
+    return listener;
+  };
+  const publicListener = await listen(
+    listenHttp(publication.handler(log, metrics), config.publication.listen),
+  );
+  const adminSocket = statePaths(config.state).adminSocket;
+  await listen(listenUnix(adminApi(operatorVerbs(base, publisher), log, metrics), adminSocket));
+  const lastWrite: LastWrite = { problem: undefined };
+  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher }, lastWrite, clock);
+  const operations = await listen(
+    listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
+  );
+  const admission = new Admission(config.enrollment.inFlightMax);
+  const identity = new ServerIdentity(serverIdentityParts(config, kernel, clock));
+  const shown = await identity.current();
+  const enrollmentListener = await listen(
+    listenTls(enrollment(base, admission), config.enrollment.listen, shown),
+  );
+  observe(base, publisher, admission);
+
+  const stopping = new AbortController();
+  const jobs = jobsOf(base, { publication, publisher, lastWrite, identity, enrollmentListener });
+  const running = Promise.all(jobs.map((job) => job(stopping.signal)));
+  publishCheckpoint(publication, kernel, clock);
+  const opened = starting.move();
+  return {
+    ready: {
+      event: 'ready',
+      enrollmentUrl: withPort(config.enrollment.url, config.enrollment.listen.port, enrollmentListener.port),
+      publicationUrl: withPort(config.publication.url, config.publication.listen.port, publicListener.port),
+      operationsUrl: `http://${config.operations.listen.host}:${operations.port}`,
+      adminSocket,
+      pid: process.pid,
+      signerPid: kernel.signer.status().pid ?? null,
+    },
+    close: async () => {
+      stopping.abort();
+      await running;
+      await opened.disposeAsync();
+    },
+  };
+}
+
+/** What runs beside the requests. */
+function jobsOf(
+  { kernel, clock, log }: Base,
+  parts: {
+    publication: Publication;
+    publisher: CrlPublisher;
+    lastWrite: LastWrite;
+    identity: ServerIdentity;
+    enrollmentListener: Listener;
+  },
+): Task[] {
+  const failed = (error: unknown): void => log.error(errorFields(error), 'a job failed; it will run again');
+  const renewIdentity = async (): Promise<void> => {
+    // Each attempt is a leaf: none while the signer is away.
+    if (!kernel.sequencer.signerAnswers()) return;
+    replaceIdentity(parts.enrollmentListener, await parts.identity.renewedWhenDue());
+  };
+  return [
+    every(second, () => keepClockMark(kernel, parts.lastWrite), failed),
+    every(second, () => publishCheckpoint(parts.publication, kernel, clock), failed),
+    every(10 * second, () => parts.publisher.publishDue(), failed),
+    every(10 * second, renewIdentity, failed),
+  ];
+}
+
+/** What every part of the server is made from. */
+interface Base {
+  config: Config;
+  kernel: Kernel;
+  clock: Clock;
+  log: Log;
+  metrics: Metrics;
+}
+
+function crlPublisher({ config, kernel, clock, log, metrics }: Base, publication: Publication): CrlPublisher {
+  const base = publicationBase(config);
+  return new CrlPublisher({
+    ...kernel,
+    clock,
+    publicationUrl: base,
+    shardCount: kernel.store.identity().shardCount,
+    timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
+    publish: (crl) => publication.put(crl.url.slice(base.length), crlDocument(crl)),
+    alarm: (scope, problems) => {
+      metrics.alarms.inc({ kind: 'crl' });
+      log.error({ scope, problems }, 'a CRL was not published; the previous one stays served');
+    },
+  });
+}
+
+function operatorVerbs({ config, kernel, metrics }: Base, publisher: CrlPublisher): OperatorVerbs {
+  const { sequencer, store, statement, bundle } = kernel;
+  const facts = {
+    enrollmentUrl: config.enrollment.url,
+    trustDomain: config.trustDomain,
+    pin: kernel.rootPin,
+    floor: () => ({
+      statement: statement.sequence,
+      bundle: bundle.sequence,
+      treeSize: sequencer.checkpoint()?.treeSize ?? 0,
+    }),
+  };
+  return new OperatorVerbs({
+    ...kernel,
+    publisher,
+    metrics,
+    tokens: new Tokens({ ...kernel, facts }),
+    revocation: new Revocation({ ...kernel, publisher, shardCount: store.identity().shardCount }),
+    backup: (file) => backupState(store, config.state, file),
+    status: () => statusView({ ...kernel, trustDomain: config.trustDomain, publisher }),
+  });
+}
+
+function enrollment({ config, kernel, clock, log, metrics }: Base, admission: Admission) {
+  const challenges = new Challenges();
+  const limits = new FailureLimits(config.enrollment.failuresPerMinute);
+  const attestors = [joinTokenAttestor(kernel.store)];
+  return enrollmentApi({
+    ...kernel,
+    ...{ clock, log, metrics, admission, limits, challenges },
+    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock }),
+    bundle: () => kernel.bundle,
+  });
+}
+
+function observe({ kernel, metrics }: Base, publisher: CrlPublisher, admission: Admission): void {
+  metrics.observe({
+    signerUsable: () => (kernel.signer.status().state === 'usable' ? 1 : 0),
+    signerRestarts: () => kernel.signer.status().restarts,
+    treeSize: () => kernel.tree.size,
+    crls: () => publisher.current(),
+    inFlight: () => admission.inFlight,
+    clockInDoubt: () => (kernel.clockGuard.doubt() === undefined ? 0 : 1),
+  });
+}
+
+/**
+ * Waits for the signer, but not for ever: while the token is away CRLs, bundle and log are served all the same. Throws
+ * what only an operator can mend: a refused PIN, a rewound state.
+ */
+async function signerUp({ ready }: Kernel, log: Log): Promise<void> {
+  const timeout = new AbortController();
+  const late = sleep(signerWaitMs, 'late', { signal: timeout.signal, ref: false });
+  late.catch(() => undefined);
+  const first = await Promise.race([ready, late]);
+  timeout.abort();
+  if (first === 'late') log.warn({}, 'the signer is not up yet; serving what is signed already');
+}
+
+async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite): Promise<void> {
+  const mark = clockGuard.nextMarkMs();
+  if (mark === undefined) return;
+  try {
+    await store.setClockMark(mark);
+    lastWrite.problem = undefined;
+  } catch (error) {
+    lastWrite.problem = asVouchError(error).detail;
+    throw error;
+  }
+}
+
+/** A URL as configured; with `--dev` and port 0 the port that was found. */
+function withPort(url: string, configured: number, listening: number | undefined): string {
+  if (configured !== 0 || listening === undefined) return url;
+  const parsed = new URL(url);
+  parsed.port = String(listening);
+  return parsed.origin;
+}

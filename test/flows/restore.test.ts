@@ -1,0 +1,116 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { bootAuthority } from '../support/daemon.ts';
+
+interface Certificates {
+  certificates: { serial: string; state: string }[];
+}
+
+test('a backup that is behind goes back only with the root, and then nobody is revived', async () => {
+  const authority = await bootAuthority();
+  const verb = (...args: string[]) => authority.vouch(...args);
+  const known = await authority.join('known', '--uses', '3');
+  const knownDir = authority.path('known');
+  expect((await verb('enroll', '--join-file', known.path, '--out', knownDir)).code).toBe(0);
+  const backup = authority.path('backup');
+  expect((await verb('backup', backup)).json()).toMatchObject({ file: backup });
+  expect((await verb('backup', backup)).problem.code, 'an existing file is never replaced').toBe(
+    'config-state',
+  );
+
+  const lostDir = authority.path('lost');
+  expect((await verb('enroll', '--join-file', known.path, '--out', lostDir)).code).toBe(0);
+  const lost = (await verb('cert', 'list')).json<Certificates>().certificates[0]?.serial ?? '';
+  expect((await verb('revoke', '--serial', lost, '--reason', 'superseded')).json()).toMatchObject({
+    published: true,
+  });
+
+  const running = await verb('restore', backup);
+  expect(running.problem.code, 'not while a server runs').toBe('config-in-use');
+  await authority.server.end();
+
+  const behind = await verb('restore', backup);
+  expect(behind.code).toBe(1);
+  expect(behind.problem).toMatchObject({
+    code: 'integrity-rewind',
+    detail: expect.stringContaining('--accept-rewind'),
+  });
+  expect(
+    readdirSync(authority.folder).filter((name) => name.startsWith('s.')),
+    'nothing half done stays',
+  ).toEqual([]);
+  const unsure = await verb(
+    'restore',
+    backup,
+    '--accept-rewind',
+    '--root-hsm-file',
+    join(authority.folder, 'root.json'),
+  );
+  expect(unsure.code, 'it asks, and without a terminal needs --yes').toBe(2);
+  expect((await verb('restore', backup, '--accept-rewind', '--yes')).problem.detail).toContain(
+    '--root-hsm-file',
+  );
+
+  const back = (
+    await verb(
+      'restore',
+      backup,
+      '--accept-rewind',
+      '--yes',
+      '--root-hsm-file',
+      join(authority.folder, 'root.json'),
+    )
+  ).json<{
+    logOrigin: string;
+    importedRevocations: number;
+    previousState: string;
+    warnings: string[];
+  }>();
+  expect(back).toMatchObject({
+    rewound: true,
+    importedRevocations: 1,
+    logOrigin: `${authority.trustDomain}/vouch-log-2`,
+  });
+  expect(existsSync(join(back.previousState, 'vouch.db')), 'what stood there is kept').toBe(true);
+  expect(back.warnings.join()).toContain('cannot renew');
+
+  await authority.start();
+  expect((await verb('renew', '--dir', knownDir)).code, 'who is known follows the new log').toBe(0);
+  expect((await verb('renew', '--dir', lostDir)).problem.code, 'who is not known cannot renew').toMatch(
+    /denied-/,
+  );
+  const crls = (await verb('crl', 'show')).json<{ crls: { scope: string; url: string }[] }>().crls;
+  const full = await fetch(crls.find((crl) => crl.scope === 'full')?.url ?? '');
+  expect(
+    Buffer.from(await full.arrayBuffer()).includes(Buffer.from(lost, 'hex')),
+    'the lost certificate stays revoked',
+  ).toBe(true);
+  expect((await verb('log', 'verify', '--state', authority.state)).json()).toMatchObject({ problems: [] });
+}, 60_000);
+
+test('a backup of the present goes back without the root', async () => {
+  const authority = await bootAuthority();
+  const backup = authority.path('backup');
+  await authority.server.end();
+  await authority.start();
+  expect((await authority.vouch('backup', backup)).code).toBe(0);
+  await authority.server.end();
+  const back = await authority.vouch('restore', backup);
+  expect(back.json()).toMatchObject({ rewound: false, importedRevocations: 0 });
+  await authority.start();
+  expect((await authority.vouch('status')).json()).toMatchObject({ state: 'ready' });
+}, 60_000);
+
+test('a damaged backup is refused before anything is touched', async () => {
+  const authority = await bootAuthority();
+  await authority.server.end();
+  const ran = await authority.vouch('restore', join(authority.folder, 'online.json'));
+  expect(ran.code).not.toBe(0);
+  expect((await authority.vouch('restore', '/nowhere')).problem).toMatchObject({
+    code: 'config-state',
+    detail: expect.stringContaining('/nowhere'),
+  });
+  await authority.start();
+  expect((await authority.vouch('status')).json()).toMatchObject({ state: 'ready' });
+}, 60_000);
