@@ -1,0 +1,167 @@
+import { X509Certificate } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { parseCrl } from '../../src/x509/crl.ts';
+import { type Authority, initAuthority, type Workload } from '../support/daemon.ts';
+import { eventually, type Json } from '../support/running.ts';
+import { ShiftedClock } from '../support/shifted-clock.ts';
+
+/** An authority whose server has a clock of its own. */
+class ClockedAuthority {
+  readonly authority: Authority;
+  readonly clock: ShiftedClock;
+
+  private constructor(authority: Authority) {
+    this.authority = authority;
+    this.clock = new ShiftedClock(authority.path('time'));
+  }
+
+  /** `signerToo`: the signer's clock moves as well, as where both run on one machine. */
+  static async make(signerToo = false): Promise<ClockedAuthority> {
+    const clocked = new ClockedAuthority(await initAuthority());
+    if (signerToo)
+      clocked.authority.configure(({ hsm }) => {
+        hsm.environment = { ...hsm.environment, ...clocked.clock.env };
+      });
+    return clocked;
+  }
+
+  async start(): Promise<void> {
+    await this.authority.start({ env: this.clock.env });
+  }
+
+  /** Sets the clock, and waits until the server has seen it. */
+  async step(offset: string): Promise<void> {
+    // The mark is persisted each second; what was reached before the step must be in it.
+    await new Promise((done) => setTimeout(done, 1200));
+    this.clock.set(offset);
+    await eventually(async () =>
+      (await this.checks()).some(({ name, problem }) => name === 'clock' && problem !== undefined),
+    );
+  }
+
+  async checks(): Promise<{ name: string; problem?: string }[]> {
+    const response = await fetch(`${this.authority.server.ready.operationsUrl}/readyz`);
+    return ((await response.json()) as { checks: { name: string; problem?: string }[] }).checks;
+  }
+
+  async crl(workload: Workload) {
+    const url = `${this.authority.server.ready.publicationUrl}/crl/${workload.delivery.issuerKeyId}.crl`;
+    return parseCrl(Buffer.from(await (await fetch(url)).arrayBuffer()));
+  }
+}
+
+describe.concurrent.each([
+  ['an hour back', '-1h', /the wall clock is 3[56]\d\d s behind the time already reached/],
+  ['ten days ahead', '+10d', /the wall clock jumped 864\d\d\d s ahead/],
+])('a clock %s', (_name, offset, words) => {
+  it('stops issuance, and nothing else, until it is right again', async () => {
+    const clocked = await ClockedAuthority.make();
+    const { authority } = clocked;
+    await clocked.start();
+    const [orders, billing] = await Promise.all([authority.enroll('orders'), authority.enroll('billing')]);
+    const late = await authority.join('late');
+    const before = await clocked.crl(orders);
+    await clocked.step(offset);
+
+    const out = authority.path('late');
+    const enrolling = await authority.vouch(
+      'enroll',
+      '--join-file',
+      late.path,
+      '--out',
+      out,
+      '--timeout',
+      '1',
+    );
+    expect(enrolling.code).toBe(75);
+    expect(enrolling.problem.detail).toMatch(words);
+    expect(enrolling.problem.detail).toContain('vouch doctor --accept-clock');
+    expect(authority.server.log()).toContainEqual(
+      expect.objectContaining({ route: '/v1/enroll', code: 'policy-clock' }),
+    );
+
+    const renewing = await authority.vouch('renew', '--dir', orders.dir, '--timeout', '1');
+    expect(renewing.code).toBe(75);
+    expect(renewing.problem.detail).toMatch(words);
+
+    const creating = await authority.vouch(
+      'token',
+      'create',
+      '--id',
+      authority.id('x'),
+      '--out',
+      authority.path('x'),
+    );
+    expect(creating.code).toBe(1);
+    expect(creating.problem.code).toBe('policy-clock');
+
+    const [doctor, status] = await Promise.all([authority.vouch('doctor'), authority.vouch('status')]);
+    expect(doctor.code).toBe(1);
+    expect(JSON.parse(doctor.stdout)).toMatchObject({
+      findings: [
+        {
+          severity: 'error',
+          what: expect.stringMatching(words) as unknown,
+          remedy: expect.stringContaining('--accept-clock') as unknown,
+        },
+      ],
+    });
+    expect(status.json()).toMatchObject({ state: 'degraded' });
+    const metrics = await (await fetch(`${authority.server.ready.operationsUrl}/metrics`)).text();
+    expect(metrics).toMatch(/^vouch_clock_in_doubt 1$/m);
+
+    // Revocations are taken and published; no peer is shown a CRL of the wrong time.
+    const revoking = await authority.vouch('revoke', '--serial', billing.serial, '--reason', 'keyCompromise');
+    const answer = revoking.json<{ published: boolean; revoked: { revokedAt: string }[] }>();
+    expect(answer).toMatchObject({ published: true, revoked: [{ serial: billing.serial }] });
+    expect(Date.parse(answer.revoked[0]?.revokedAt ?? '')).toBeGreaterThan(Date.now() - 60_000);
+    const crl = await clocked.crl(orders);
+    expect(crl.has(billing.delivery.serial as never)).toBe(true);
+    expect(crl.crlNumber).toBeGreaterThan(before.crlNumber ?? 0n);
+    expect(crl.thisUpdateSeconds).toBeGreaterThan(before.thisUpdateSeconds);
+    expect(crl.thisUpdateSeconds * 1000).toBeLessThanOrEqual(Date.now());
+    expect(crl.nextUpdateSeconds).toBeGreaterThanOrEqual(before.nextUpdateSeconds);
+
+    // The same join file, once the clock is right: nothing was used up.
+    clocked.clock.set('+0');
+    const enrolled = await authority.vouch('enroll', '--join-file', late.path, '--out', out);
+    expect(enrolled.json()).toMatchObject({ spiffeId: authority.id('late') });
+    const certificate = new X509Certificate(orders.read('svid.pem'));
+    expect(Math.abs(certificate.validFromDate.getTime() - Date.now())).toBeLessThan(10 * 60_000);
+    expect((await authority.vouch('log', 'verify', '--state', authority.state)).json()).toMatchObject({
+      problems: [],
+    });
+  }, 60_000);
+});
+
+it.concurrent('stays in doubt over a restart, since the mark is on disk; `vouch doctor --accept-clock` resolves it, and is logged', async () => {
+  const clocked = await ClockedAuthority.make(true);
+  const { authority } = clocked;
+  await clocked.start();
+  const orders = await authority.enroll('orders');
+  const late = await authority.join('late');
+  await clocked.step('-1h');
+  await authority.server.end();
+  await clocked.start();
+  expect((await authority.vouch('status')).json()).toMatchObject({ state: 'degraded' });
+  expect((await authority.vouch('renew', '--dir', orders.dir, '--timeout', '1')).code).toBe(75);
+
+  const accepted = (await authority.vouch('doctor', '--accept-clock')).json<{
+    accepted: string;
+    doubt: string;
+  }>();
+  expect(accepted.doubt).toContain('behind');
+  expect(Math.abs(Date.parse(accepted.accepted) - (Date.now() - 3_600_000))).toBeLessThan(30_000);
+  expect((await authority.vouch('status')).json()).toMatchObject({ problems: [] });
+  const enrolled = await authority.vouch('enroll', '--join-file', late.path, '--out', authority.path('late'));
+  expect(Date.parse(enrolled.json<{ notAfter: string }>().notAfter)).toBeLessThan(Date.now() + 120_000);
+
+  const { records } = (await authority.vouch('audit')).json<{ records: Json[] }>();
+  expect(records).toContainEqual(
+    expect.objectContaining({
+      type: 'operator',
+      verb: 'clock-accepted',
+      operator: `uid:${process.getuid?.()}`,
+    }),
+  );
+}, 60_000);

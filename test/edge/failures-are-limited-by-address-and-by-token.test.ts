@@ -1,0 +1,127 @@
+import { X509Certificate } from 'node:crypto';
+import { beforeEach, expect, it } from 'vitest';
+import { newJoinToken } from '../../src/attestation/node/join-token/token.ts';
+import { type Authority, bootAuthority } from '../support/daemon.ts';
+import { type Answer, dial, enrollBody, post, problemIn, renewBody, send } from './client.ts';
+
+const limit = 5;
+let authority: Authority;
+let url: string;
+
+beforeEach(async () => {
+  authority = await bootAuthority({
+    configure: ({ enrollment }) => {
+      enrollment.failuresPerMinute = limit;
+    },
+  });
+  url = authority.server.ready.enrollmentUrl;
+});
+
+const body = (token: string) => ({
+  evidence: { type: 'join_token', data: token },
+  csr: 'AAAA',
+  binding: { signature: 'AAAA' },
+});
+
+/** An attempt with a token that nobody made. */
+function fail(localAddress: string, token = newJoinToken()): Promise<Answer> {
+  return post(url, '/v1/enroll', body(token), { localAddress });
+}
+
+async function honest(joinFile: string, localAddress: string): Promise<Answer> {
+  const socket = await dial(url, { localAddress });
+  return send(socket, {
+    body: JSON.stringify(enrollBody(socket, joinFile)),
+    headers: { 'content-type': 'application/json' },
+  });
+}
+
+function expectLimited(answer: Answer): void {
+  expect(problemIn(answer)).toMatchObject({
+    status: 429,
+    code: 'unavailable-rate-limited',
+    detail: expect.stringContaining('wait') as unknown,
+  });
+  const seconds = Number(answer.headers['retry-after']);
+  expect(Number.isInteger(seconds)).toBe(true);
+  expect(seconds).toBeGreaterThanOrEqual(1);
+  expect(seconds).toBeLessThanOrEqual(60);
+}
+
+it(`after ${limit} failures an address is told to wait, and no other one is`, async () => {
+  const { path } = await authority.join('orders', '--uses', '3');
+  for (let attempt = 0; attempt < limit; attempt += 1) expect((await fail('127.0.0.2')).status).toBe(401);
+  expectLimited(await fail('127.0.0.2'));
+  expectLimited(await honest(path, '127.0.0.2'));
+  expect((await fail('127.0.0.3')).status).toBe(401);
+  expect((await honest(path, '127.0.0.3')).status).toBe(200);
+  const metrics = await (await fetch(`${authority.server.ready.operationsUrl}/metrics`)).text();
+  expect(metrics).toMatch(/^vouch_refusals_total\{code="unavailable-rate-limited"\} 2$/m);
+});
+
+it('what is no request counts as well, and so does a renewal without a certificate', async () => {
+  for (let attempt = 0; attempt < limit; attempt += 1)
+    expect(
+      (await post(url, attempt % 2 === 0 ? '/v1/enroll' : '/v1/renew', {}, { localAddress: '127.0.0.2' }))
+        .status,
+    ).toBeLessThan(402);
+  expectLimited(await fail('127.0.0.2'));
+  expectLimited(await post(url, '/v1/renew', {}, { localAddress: '127.0.0.2' }));
+});
+
+it('one token is limited wherever it is tried from', async () => {
+  const token = newJoinToken();
+  for (let attempt = 0; attempt < limit; attempt += 1)
+    expect((await fail(`127.0.0.${10 + attempt}`, token)).status).toBe(401);
+  expectLimited(await fail('127.0.0.99', token));
+  expect((await fail('127.0.0.99')).status).toBe(401);
+});
+
+it('success costs nothing', async () => {
+  const { path } = await authority.join('orders', '--uses', '20');
+  for (let attempt = 0; attempt < 2 * limit; attempt += 1)
+    expect((await honest(path, '127.0.0.2')).status).toBe(200);
+});
+
+it('a noisy neighbour behind one address keeps nobody from renewing', async () => {
+  const orders = await authority.enroll('orders');
+  const shown = { cert: orders.read('svid.pem'), key: orders.read('svid.key') };
+  const renew = async () => {
+    const socket = await dial(url, { ...shown, localAddress: '127.0.0.2' });
+    const renewal = JSON.stringify(renewBody(socket, new X509Certificate(shown.cert)));
+    return send(socket, {
+      path: '/v1/renew',
+      body: renewal,
+      headers: { 'content-type': 'application/json' },
+    });
+  };
+  for (let attempt = 0; attempt <= limit; attempt += 1) await fail('127.0.0.2');
+  expectLimited(await fail('127.0.0.2'));
+  expect((await renew()).status).toBe(200);
+
+  // Its own failures are its own.
+  for (let attempt = 0; attempt < limit; attempt += 1)
+    expect(
+      (await post(url, '/v1/renew', {}, { ...shown, localAddress: `127.0.0.${20 + attempt}` })).status,
+    ).toBe(400);
+  expectLimited(await renew());
+});
+
+it('the agent waits as it is told to, and says so', async () => {
+  const { path } = await authority.join('orders');
+  for (let attempt = 0; attempt <= limit; attempt += 1) await fail('127.0.0.1');
+  const ran = await authority.vouch(
+    'enroll',
+    '--join-file',
+    path,
+    '--out',
+    authority.path('out'),
+    '--timeout',
+    '2',
+  );
+  expect(ran.code).toBe(75);
+  expect(ran.problem).toMatchObject({
+    code: 'unavailable-rate-limited',
+    detail: expect.stringMatching(/too many failed attempts.*gave up after one attempt/) as unknown,
+  });
+});

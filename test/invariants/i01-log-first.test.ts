@@ -1,0 +1,256 @@
+// I1 log first: no issuer key signs a certificate or CRL whose leaf is not in the durable log.
+import { hash, randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { crlBody, type LeafType, leafTypes } from '../../src/log/leaf.ts';
+import type { Purpose } from '../../src/signer/port.ts';
+import type { RequestedItem } from '../../src/signer/protocol.ts';
+import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
+import type { Mutation, Store } from '../../src/store/port.ts';
+import { openSqliteStore } from '../../src/store/sqlite/store.ts';
+import { parseCertificate } from '../../src/x509/certificate.ts';
+import {
+  freshKey,
+  publicationUrl,
+  registered,
+  requestFor,
+  type SoftwareAuthority,
+  softwareAuthority,
+} from '../support/software-authority.ts';
+import { HostileServer, type SignerTarget } from './support/hostile-server.ts';
+import { becomes, codeOf, codesOf } from './support/refusal.ts';
+import { softHsmSigner, softwareSigner } from './support/signer-targets.ts';
+
+describe.each([
+  ['the signer in process', softwareSigner],
+  ['the signer process with SoftHSM', softHsmSigner],
+] as const)('a server that was taken asks %s', (_name, open) => {
+  let attacker: HostileServer;
+  beforeAll(async () => {
+    const target: SignerTarget = await open();
+    attacker = new HostileServer(target);
+    await attacker.begin();
+  });
+  afterAll(() => attacker.target.close());
+
+  test('what is logged as it is signed is signed: the attacks below differ from this in one thing each', async () => {
+    const tbs = attacker.certificateTbs();
+    expect(await attacker.verdict(attacker.certificate(tbs), tbs)).toBe('signed');
+    expect(await attacker.verdict(attacker.goodCrl())).toBe('signed');
+    expect(await attacker.verdict(attacker.goodCrl({ scope: '3' }))).toBe('signed');
+  });
+
+  test('[guard] a certificate beside the leaf of another is not signed', async () => {
+    const logged = attacker.certificateTbs();
+    const hidden = attacker.certificateTbs({ uris: [`spiffe://${attacker.target.trustDomain}/admin`] });
+    const item = { ...attacker.certificate(logged), tbs: hidden };
+    expect(await attacker.verdict(item, hidden)).toBe('policy-lint');
+  });
+
+  test('[guard] one byte of difference to the leaf is enough', async () => {
+    const logged = attacker.certificateTbs();
+    const hidden = Buffer.from(logged);
+    hidden.write('b', hidden.indexOf('orders.test.example'), 'latin1');
+    const item = { ...attacker.certificate(logged), tbs: hidden };
+    expect(await attacker.verdict(item, hidden)).toBe('policy-lint');
+  });
+
+  test('[guard] a CRL whose hash is not the one in its leaf is not signed', async () => {
+    const crlNumber = attacker.nextCrlNumber();
+    const hidden = attacker.crlTbs({ crlNumber });
+    const body = crlBody({ scope: 'full', crlNumber, tbsSha256: hash('sha256', randomBytes(4), 'buffer') });
+    const item = { purpose: 'crl', leaf: attacker.leaf({ type: 'crl', body }), tbs: hidden } as const;
+    expect(await attacker.verdict(item)).toBe('policy-lint');
+  });
+
+  test('[guard] signing again takes only what the signer itself has hashed into its tree', async () => {
+    const { target } = attacker;
+    const tbs = attacker.certificateTbs();
+    const item = attacker.certificate(tbs);
+    const ask = (claim: { index: number; treeSize: number; path: Buffer[] }) =>
+      codeOf(() => target.ask({ op: 'signLogged', request: { ...item, ...claim } }));
+    const treeSize = attacker.leaves.length;
+    const mine = [...attacker.leaves.slice(0, -1), item.leaf];
+    const grown = [...attacker.leaves, item.leaf];
+    const claims = [
+      { index: treeSize - 1, treeSize, path: [] },
+      { index: treeSize, treeSize, path: [] },
+      // A true path in a tree of the attacker's own.
+      { index: mine.length - 1, treeSize: mine.length, path: attacker.pathTo(mine.length - 1, mine) },
+      { index: grown.length - 1, treeSize: grown.length, path: attacker.pathTo(grown.length - 1, grown) },
+      // A true path of another leaf.
+      { index: 1, treeSize, path: attacker.pathTo(1) },
+      { index: 0, treeSize: 1, path: [] },
+      { index: 0, treeSize: 0, path: [] },
+      { index: Number.MAX_SAFE_INTEGER, treeSize: Number.MAX_SAFE_INTEGER, path: [] },
+    ];
+    for (const claim of claims)
+      expect(await ask(claim), JSON.stringify({ ...claim, path: claim.path.length })).toMatch(
+        /^(?:integrity-log|unavailable-signer)$/,
+      );
+  });
+
+  test('signing again gives the logged TBS, not another one that comes beside the leaf', async () => {
+    const logged = attacker.certificateTbs();
+    const item = attacker.certificate(logged);
+    await attacker.append(item);
+    const index = attacker.leaves.length - 1;
+    const claim = { index, treeSize: attacker.leaves.length, path: attacker.pathTo(index) };
+    const again = await attacker.target.ask({ op: 'signLogged', request: { ...item, ...claim } });
+    expect(attacker.verdictOn(again, logged)).toBe('signed');
+  });
+
+  test('[guard] nor is another TBS signed beside a leaf that is logged', async () => {
+    const item = attacker.certificate(attacker.certificateTbs());
+    await attacker.append(item);
+    const index = attacker.leaves.length - 1;
+    const claim = { index, treeSize: attacker.leaves.length, path: attacker.pathTo(index) };
+    const request = { ...item, tbs: attacker.certificateTbs(), ...claim };
+    expect(await codeOf(() => attacker.target.ask({ op: 'signLogged', request }))).toBe('policy-lint');
+  });
+
+  test('no purpose signs a leaf of another type', async () => {
+    const tbs = attacker.certificateTbs();
+    const crl = attacker.goodCrl();
+    const purposes: (Purpose | undefined)[] = [
+      'record',
+      'certificate',
+      'server-certificate',
+      'crl',
+      undefined,
+    ];
+    const fitting: Record<string, LeafType[]> = {
+      record: ['revocation', 'release', 'token', 'entry', 'authority', 'operator'],
+    };
+    for (const purpose of purposes)
+      for (const type of Object.keys(leafTypes) as LeafType[]) {
+        if (purpose === type) continue;
+        const leaf = attacker.leaf({ type, body: type === 'crl' ? Buffer.from(crl.leaf) : tbs });
+        const item: RequestedItem = { purpose, leaf, tbs: purpose === 'crl' ? crl.tbs : tbs };
+        const expected = fitting[purpose ?? '']?.includes(type)
+          ? /^recorded$/
+          : /^(?:policy|request|integrity)-/;
+        expect(await attacker.verdict(item, tbs), `${purpose} of ${type}`).toMatch(expected);
+      }
+  });
+
+  test('there is no request that signs bytes: every other operation and every cut one is refused', async () => {
+    const known = new Set([1, 2, 3, 4, 5, 6, 7, 8]);
+    const { decodeRequest } = await import('../../src/signer/protocol.ts');
+    for (let kind = 0; kind < 256; kind += 1) {
+      if (known.has(kind)) continue;
+      expect(await codeOf(() => decodeRequest(kind, hash('sha256', 'digest', 'buffer')))).toBe(
+        'request-unknown-type',
+      );
+    }
+    for (const kind of [1, 2, 3, 5, 6])
+      expect(await codeOf(() => decodeRequest(kind, randomBytes(7)))).toBe('request-malformed');
+  });
+});
+
+describe('the server', () => {
+  let authority: SoftwareAuthority;
+  const opened = async () => {
+    authority = await softwareAuthority();
+    onTestFinished(() => authority.close());
+  };
+
+  test('hands the signer nothing that another process cannot read from the committed log', async () => {
+    await opened();
+    const good = await Promise.all(Array.from({ length: 12 }, (_, n) => registered(authority, `w${n}`)));
+    let seen = 0;
+    authority.signer.beforeAppend = async ({ firstIndex, items }) => {
+      const reader = openSqliteStore(path.join(authority.folder, 'vouch.db'), { readonly: true });
+      const durable = reader.leaves(firstIndex, firstIndex + items.length);
+      await reader.close();
+      expect(durable.map((leaf) => leaf.toString('hex'))).toEqual(
+        items.map((item) => item.leaf.toString('hex')),
+      );
+      seen += items.length;
+    };
+    await Promise.all(good.map(({ entry, tokenId }) => authority.issuance.issue(requestFor(entry, tokenId))));
+    const publisher = openPublisher(authority);
+    expect(await becomes(() => publisher.current().length === 17)).toBe(true);
+    await publisher.close();
+    expect(seen).toBe(12 + 17);
+  });
+
+  test('asks for no signature where the commit failed, and grows no tree', async () => {
+    await opened();
+    const { entry, tokenId } = await registered(authority);
+    const size = authority.tree.size;
+    const { signedLeaves } = authority.signer;
+    let asked = 0;
+    authority.signer.beforeAppend = () => {
+      asked += 1;
+    };
+    failing(authority.store, 'commitBatch');
+    expect(await codeOf(() => authority.issuance.issue(requestFor(entry, tokenId)))).not.toBe('allowed');
+    expect({ asked, signed: signedLeaves.length, size: authority.tree.size }).toEqual({
+      asked: 0,
+      signed: 0,
+      size,
+    });
+  });
+
+  test('asks for no signature of what the transaction refused, whatever else is in the batch', async () => {
+    await opened();
+    const used = await registered(authority, 'used');
+    await authority.issuance.issue(requestFor(used.entry, used.tokenId));
+    const fresh = await registered(authority, 'fresh');
+    const before = authority.signer.signedLeaves.length;
+    const codes = await codesOf([
+      () => authority.issuance.issue(requestFor(used.entry, used.tokenId)),
+      () => authority.issuance.issue(requestFor(fresh.entry, fresh.tokenId)),
+      () => authority.issuance.issue(requestFor({ ...fresh.entry, version: 9 }, fresh.tokenId, freshKey())),
+    ]);
+    expect(codes[0]).toBe('policy-key-conflict');
+    expect(codes.filter((code) => code === 'allowed')).toHaveLength(1);
+    expect(authority.signer.signedLeaves.length - before).toBe(1);
+    const newest = authority.store.leaves(authority.store.treeSize() - 1, authority.store.treeSize())[0];
+    expect(newest?.equals(authority.signer.signedLeaves.at(-1) ?? Buffer.alloc(0))).toBe(true);
+  });
+
+  test('completes what a crash left unsigned without a second leaf', async () => {
+    await opened();
+    const { entry, tokenId } = await registered(authority);
+    const key = freshKey();
+    authority.signer.state = 'degraded';
+    expect(await codeOf(() => authority.issuance.issue(requestFor(entry, tokenId, key)))).toBe(
+      'unavailable-signer',
+    );
+    const size = authority.store.treeSize();
+    const [logged] = authority.store.leaves(size - 1, size);
+    authority.signer.state = 'usable';
+    authority.sequencer.adoptCheckpoint(authority.signer.resume(authority.store.leaves(size - 1, size)));
+    const issued = await authority.issuance.issue(requestFor(entry, tokenId, key));
+    expect(authority.store.treeSize()).toBe(size);
+    expect(logged?.includes(parseCertificate(issued.der).tbs)).toBe(true);
+  });
+
+  test('every signature in the store has its leaf, byte for byte', async () => {
+    await opened();
+    for (const name of ['a', 'b', 'c']) {
+      const { entry, tokenId } = await registered(authority, name);
+      await authority.issuance.issue(requestFor(entry, tokenId));
+    }
+    await authority.sequencer.close();
+    const certificates = authority.store.certificatesByLeaf(0, 100);
+    expect(certificates.map((one) => one.signature !== undefined)).toEqual([true, true, true]);
+    for (const { leafIndex, tbs } of certificates)
+      expect(authority.store.leaves(leafIndex, leafIndex + 1)[0]?.includes(tbs)).toBe(true);
+  });
+});
+
+function openPublisher(authority: SoftwareAuthority): CrlPublisher {
+  const timing = { ...defaultCrlTiming, batchMs: 0 };
+  const sinks = { publish: () => undefined, alarm: () => undefined };
+  const publisher = new CrlPublisher({ ...authority, publicationUrl, shardCount: 16, timing, ...sinks });
+  publisher.start();
+  return publisher;
+}
+
+/** The next commits fail as a full disk makes them fail. */
+function failing(store: Store, operation: 'commitBatch'): void {
+  store[operation] = (_mutations: readonly Mutation[]) => Promise.reject(new Error('SQLITE_FULL'));
+}
