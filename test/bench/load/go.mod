@@ -1,0 +1,3 @@
+module vouch.test/load
+
+go 1.19
