@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
-import { ServerIdentity } from './authority/server-identity.ts';
+import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
 import { asVouchError } from './core/errors.ts';
@@ -87,13 +87,13 @@ export async function startServer(
   const adminSocket = statePaths(config.state).adminSocket;
   await listen(listenUnix(adminApi(operatorVerbs(base, publisher), log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
-  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher }, lastWrite, clock);
+  const identity = new ServerIdentity(serverIdentityParts(config, kernel, clock));
+  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite, clock);
   const operations = await listen(
     listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
   );
   const admission = new Admission(config.enrollment.inFlightMax);
-  const identity = new ServerIdentity(serverIdentityParts(config, kernel, clock));
-  const shown = await identity.current();
+  const shown = await firstIdentity(identity, kernel, log);
   const enrollmentListener = await listen(
     listenTls(enrollment(base, admission), config.enrollment.listen, shown),
   );
@@ -137,14 +137,36 @@ function jobsOf(
   const renewIdentity = async (): Promise<void> => {
     // Each attempt is a leaf: none while the signer is away.
     if (!kernel.sequencer.signerAnswers()) return;
-    replaceIdentity(parts.enrollmentListener, await parts.identity.renewedWhenDue());
+    const renewed = await parts.identity.renewedWhenDue();
+    if (renewed) replaceIdentity(parts.enrollmentListener, renewed);
   };
   return [
     every(second, () => keepClockMark(kernel, parts.lastWrite), failed),
     every(second, () => publishCheckpoint(parts.publication, kernel, clock), failed),
     every(10 * second, () => parts.publisher.publishDue(), failed),
-    every(10 * second, renewIdentity, failed),
+    every(second, renewIdentity, failed),
   ];
+}
+
+/**
+ * What the enrollment listener shows at first. Without any it is open all the same and refuses each handshake, so that
+ * CRLs are served and the operator is heard; it shows one as soon as one can be issued.
+ */
+async function firstIdentity(
+  identity: ServerIdentity,
+  { sequencer }: Kernel,
+  log: Log,
+): Promise<ShownIdentity | undefined> {
+  const stored = identity.stored();
+  if (!sequencer.signerAnswers()) return stored;
+  try {
+    return (await identity.renewedWhenDue()) ?? stored;
+  } catch (error) {
+    const { code } = asVouchError(error);
+    if (code !== 'policy-clock' && !code.startsWith('unavailable-')) throw error;
+    log.error(errorFields(error), "the server's own certificate could not be renewed; it is tried again");
+    return stored;
+  }
 }
 
 /** What every part of the server is made from. */
@@ -219,16 +241,21 @@ function observe({ kernel, metrics }: Base, publisher: CrlPublisher, admission: 
 }
 
 /**
- * Waits for the signer, but not for ever: while the token is away CRLs, bundle and log are served all the same. Throws
- * what only an operator can mend: a refused PIN, a rewound state.
+ * Waits for the signer, but not for ever: while the token is away CRLs, bundle and log are served all the same, and the
+ * signer is tried again. Throws what only an operator can mend: a refused PIN, a rewound state.
  */
 async function signerUp({ ready }: Kernel, log: Log): Promise<void> {
   const timeout = new AbortController();
-  const late = sleep(signerWaitMs, 'late', { signal: timeout.signal, ref: false });
+  const late = sleep(signerWaitMs, undefined, { signal: timeout.signal, ref: false });
   late.catch(() => undefined);
-  const first = await Promise.race([ready, late]);
-  timeout.abort();
-  if (first === 'late') log.warn({}, 'the signer is not up yet; serving what is signed already');
+  const isUp = await Promise.race([ready.then(() => true), late.then(() => false)])
+    .catch((error: unknown) => {
+      if (asVouchError(error).code !== 'config-hsm') throw error;
+      log.error(errorFields(error), 'the token cannot be used');
+      return false;
+    })
+    .finally(() => timeout.abort());
+  if (!isUp) log.warn({}, 'the signer is not up yet; serving what is signed already');
 }
 
 async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite): Promise<void> {

@@ -16,6 +16,7 @@ export interface ServerCertificate {
   keyPem: string;
   serial: Serial;
   notBeforeMs: number;
+  notAfterMs: number;
   /** When to get the next one. */
   renewAtMs: number;
 }
@@ -63,6 +64,7 @@ function readServerCertificate(
     keyPem,
     serial: leaf.serial,
     notBeforeMs: leaf.notBeforeMs,
+    notAfterMs: leaf.notAfterMs,
     renewAtMs: (leaf.notBeforeMs + leaf.notAfterMs) / 2,
   };
 }
@@ -100,7 +102,14 @@ export async function issueServerCertificate(parts: {
   replaceFile(parts.files.key, keyPem);
   replaceFile(parts.files.certificate, certificatePem);
   const { notBeforeMs, notAfterMs, serial } = issued.record;
-  return { certificatePem, keyPem, serial, notBeforeMs, renewAtMs: (notBeforeMs + notAfterMs) / 2 };
+  return {
+    certificatePem,
+    keyPem,
+    serial,
+    notBeforeMs,
+    notAfterMs,
+    renewAtMs: (notBeforeMs + notAfterMs) / 2,
+  };
 }
 
 function publicKeyOf(key: KeyObject): Buffer {

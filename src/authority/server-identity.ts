@@ -39,26 +39,26 @@ export class ServerIdentity {
     this.#parts = parts;
   }
 
-  /** The stored certificate, or a new one where it is missing, expired, revoked or for other names. */
-  async current(): Promise<ShownIdentity> {
+  /** The stored certificate; undefined where it is missing, expired or for other names. */
+  stored(): ShownIdentity | undefined {
     const { files, issuance, clock } = this.#parts;
-    const stored = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, clock.now());
-    this.#now ??= stored;
-    try {
-      return await this.renewedWhenDue();
-    } catch (error) {
-      // While nothing can be signed the old one is shown as long as it lasts.
-      if (stored) return this.#shown(stored);
-      throw error;
-    }
+    this.#now = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, clock.now());
+    return this.#now && this.#shown(this.#now);
   }
 
-  /** The same until half of its life has passed or it is revoked, then a new one; rejects where there can be none now. */
-  async renewedWhenDue(): Promise<ShownIdentity> {
-    const now = this.#now;
-    if (now && !this.#isDue(now)) return this.#shown(now);
+  /** A new one where there is none, half of its life has passed or it is revoked. Rejects where there can be none now. */
+  async renewedWhenDue(): Promise<ShownIdentity | undefined> {
+    if (this.#now && !this.#isDue(this.#now)) return undefined;
     this.#now = await issueServerCertificate({ ...this.#parts, names: this.#names() });
     return this.#shown(this.#now);
+  }
+
+  /** Why the enrollment listener can show nothing that an agent takes; undefined where it can. */
+  problem(): string | undefined {
+    if (!this.#now) return 'the server has no TLS certificate of its own yet';
+    return this.#parts.clock.now() > this.#now.notAfterMs
+      ? "the server's own TLS certificate has expired"
+      : undefined;
   }
 
   /** Also one that begins later: it was made while the clock was ahead, and no peer takes it. */

@@ -43,13 +43,13 @@ export function listenHttp(handler: http.RequestListener, address: ListenAddress
 }
 
 /**
- * TLS 1.3 only, client certificates asked for and checked by each route that needs one (I7), no session tickets, so
+ * TLS 1.3 only; without an identity every handshake is refused until `replaceIdentity`. Client certificates asked for and checked by each route that needs one (I7), no session tickets, so
  * that a resumed session cannot get around a revocation.
  */
 export async function listenTls(
   handler: http.RequestListener,
   address: ListenAddress,
-  identity: TlsIdentity,
+  identity: TlsIdentity | undefined,
 ): Promise<Listener> {
   const server = https.createServer(
     { ...manners, ...tlsOptions(identity), handshakeTimeout: handshakeTimeoutMs },
@@ -87,11 +87,9 @@ export async function listenUnix(handler: http.RequestListener, path: string): P
   }
 }
 
-function tlsOptions(identity: TlsIdentity): https.ServerOptions {
+function tlsOptions(identity: TlsIdentity | undefined): https.ServerOptions {
   return {
-    cert: identity.certificatePem,
-    key: identity.keyPem,
-    ca: identity.rootsPem,
+    ...(identity && { cert: identity.certificatePem, key: identity.keyPem, ca: identity.rootsPem }),
     minVersion: 'TLSv1.3',
     requestCert: true,
     // First enrollments have no certificate; the routes that need one ask `authorized` and the store.

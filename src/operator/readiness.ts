@@ -1,3 +1,4 @@
+import type { ServerIdentity } from '../authority/server-identity.ts';
 import type { Clock } from '../core/clock.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { CrlPublisher } from '../revocation/publisher.ts';
@@ -25,6 +26,7 @@ export function readinessOf(
     sequencer: Sequencer;
     clockGuard: ClockGuard;
     publisher: CrlPublisher;
+    identity: ServerIdentity;
   },
   lastWrite: LastWrite,
   clock: Clock,
@@ -48,6 +50,7 @@ export function readinessOf(
     },
     { name: 'log', problem: parts.sequencer.haltedBy()?.message },
     { name: 'clock', problem: parts.clockGuard.doubt() },
+    { name: 'certificate', problem: parts.identity.problem() },
     { name: 'crl', problem: stale ? `the CRL ${stale.scope} is past its nextUpdate` : undefined },
   ];
 }

@@ -35,6 +35,7 @@ export class SignerService {
   readonly #parts: ServiceParts;
   readonly #issuers: ReadonlyMap<string, PolicyIssuer>;
   readonly #logKey: LogKey;
+  readonly #started: { wallMs: number; monotonicMs: number };
   #greeted = false;
   /** Being taken up: leaves are fed, nothing is signed. */
   #resuming: SignerTree | undefined;
@@ -42,6 +43,7 @@ export class SignerService {
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
+    this.#started = { wallMs: parts.clock.now(), monotonicMs: parts.clock.monotonicMs() };
     const { issuers, logKey, logOrigin } = parts.authority;
     this.#issuers = new Map(issuers.map((issuer) => [issuer.keyId, policyIssuer(issuer)]));
     const { algorithm, publicKeySpki } = logKey;
@@ -201,7 +203,8 @@ export class SignerService {
     const { authority, clock, floor } = this.#parts;
     const { trustDomain, limits } = authority;
     const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers: floor.crlNumbers };
-    const decision = decide(item, { ...context, nowMs: clock.now(), occasion });
+    const nowMs = item.purpose === 'crl' ? this.#latestMs() : clock.now();
+    const decision = decide(item, { ...context, nowMs, occasion });
     if (decision.outcome === 'sign' && decision.crl) {
       floor.crlNumbers.raise(decision.issuer.keyId, decision.crl);
       floor.changed();
@@ -240,5 +243,14 @@ export class SignerService {
   #usableTree(): SignerTree {
     if (this.#tree) return this.#tree;
     throw new VouchError('unavailable-signer', 'the signer has no tree yet', { retryAfterSeconds: 1 });
+  }
+
+  /**
+   * The latest that it may be now, for CRLs: a wall clock that was set back must not hold up a revocation (I12), whose
+   * CRL the server dates by the time that has passed.
+   */
+  #latestMs(): number {
+    const { clock } = this.#parts;
+    return Math.max(clock.now(), this.#started.wallMs + clock.monotonicMs() - this.#started.monotonicMs);
   }
 }

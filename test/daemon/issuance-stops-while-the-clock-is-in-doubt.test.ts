@@ -165,3 +165,13 @@ it.concurrent('stays in doubt over a restart, since the mark is on disk; `vouch 
     }),
   );
 }, 60_000);
+
+it('a clock an hour back on the whole machine, the signer too, holds up no revocation', async () => {
+  const clocked = await ClockedAuthority.make(true);
+  const { authority } = clocked;
+  await clocked.start();
+  const orders = await authority.enroll('orders');
+  await clocked.step('-1h');
+  const revoked = await authority.vouch('revoke', '--serial', orders.serial, '--reason', 'keyCompromise');
+  expect(revoked.json()).toMatchObject({ published: true, revoked: [{ serial: orders.serial }] });
+}, 60_000);

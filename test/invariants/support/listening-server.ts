@@ -66,7 +66,11 @@ export async function listeningServer(
       key: path.join(authority.folder, 'svid.key'),
     },
   });
-  const listener: Listener = await listenTls(api, { host: '127.0.0.1', port: 0 }, await identity.current());
+  const listener: Listener = await listenTls(
+    api,
+    { host: '127.0.0.1', port: 0 },
+    await identity.renewedWhenDue(),
+  );
   return {
     authority,
     port: listener.port ?? 0,
