@@ -23,9 +23,12 @@ import {
   requestMaxBytes,
 } from '../wire/enrollment.ts';
 import type { Admission, Attempter, FailureLimits } from './admission.ts';
-import { parseBody, refuseTooLarge } from './parse.ts';
+import { bodyWithin, parseBody, refuseTooLarge } from './parse.ts';
 import { notFound, onlyMethods, problems, requestContext, requestIdOf } from './request-context.ts';
 import { channelOf, clientCertificateOf } from './tls-channel.ts';
+
+/** A few kilobytes need no longer; the place in the enrollment listener that they hold is taken before they come. */
+const bodyWithinMs = 3_000;
 
 /** What the enrollment listener serves from. */
 export interface EnrollmentApiParts {
@@ -67,6 +70,7 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
   // Nobody who enrolls compresses, and what is not inflated is no bomb.
   const json = [
     refuseTooLarge(requestMaxBytes),
+    bodyWithin(bodyWithinMs),
     express.json({ limit: requestMaxBytes, strict: true, inflate: false }),
   ];
 
