@@ -46,13 +46,21 @@ function exchange(
       );
       response.on('error', reject);
     });
-    request.on('timeout', () => request.destroy(new Error('timed out')));
+    request.on('timeout', () => request.destroy(late(socketPath)));
     request.on('error', (error: NodeJS.ErrnoException) => reject(unreachable(socketPath, error)));
     request.end(body);
   });
 }
 
+function late(socketPath: string): VouchError {
+  return new VouchError(
+    'unavailable-server',
+    `the server at ${socketPath} did not answer within ${timeoutMs / 1000} s; it may still be at it: see its log`,
+  );
+}
+
 function unreachable(socketPath: string, error: NodeJS.ErrnoException): VouchError {
+  if (error instanceof VouchError) return error;
   if (error.code === 'EACCES')
     return new VouchError(
       'denied-operator',

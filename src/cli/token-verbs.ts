@@ -121,7 +121,13 @@ async function create(options: CreateOptions, command: Command): Promise<void> {
   writeSync(file, `${joinFile}\n`);
   fsyncSync(file);
   closeSync(file);
-  renameSync(partial, options.out);
+  try {
+    renameSync(partial, options.out);
+  } catch (error) {
+    unlinkSync(partial);
+    const lost = `cannot write ${options.out}; the token ${result.tokenId} is lost: revoke it, and make another`;
+    throw new VouchError('usage-invalid', lost, { cause: error });
+  }
   answer(globalsOf(command), result, () =>
     fields([
       ['join file', options.out],
