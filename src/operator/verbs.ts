@@ -10,7 +10,12 @@ import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublisher } from '../revocation/publisher.ts';
-import type { Revocation, RevocationResult, RevocationTarget } from '../revocation/revoke.ts';
+import {
+  publishedWithinMs,
+  type Revocation,
+  type RevocationResult,
+  type RevocationTarget,
+} from '../revocation/revoke.ts';
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RevocationTargetJson } from '../wire/admin.ts';
@@ -159,7 +164,9 @@ export class OperatorVerbs {
   /** Re-signs every CRL now, as the schedule would. */
   async publishCrls(operator: string): Promise<object> {
     await this.#operatorRecord('crl-publish', operator);
-    this.#parts.publisher.publishAll();
+    const { publisher } = this.#parts;
+    publisher.publishAll();
+    await publisher.idle(publishedWithinMs);
     return this.crls();
   }
 

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
@@ -130,6 +131,14 @@ export class CrlPublisher {
       clearTimeout(timer);
       this.#waiting.delete(waiter);
     });
+  }
+
+  /** Resolves when nothing is left to publish, or after `timeoutMs`. */
+  async idle(timeoutMs: number): Promise<void> {
+    const late = new AbortController();
+    const timeout = sleep(timeoutMs, undefined, { signal: late.signal }).catch(() => undefined);
+    await Promise.race([this.#loop, timeout]);
+    late.abort();
   }
 
   /** What is served now. */

@@ -29,7 +29,7 @@ export interface RevocationResult {
 }
 
 /** How long an operator waits for publication before the answer says `recorded, not published`. */
-const publishedWithinMs = 5_000;
+export const publishedWithinMs = 5_000;
 /** A renewal that committed before we looked adds one round; more than this is a defect, not a race. */
 const roundsMax = 16;
 /** Records on their way into the log at once: one after another would each wait for a commit of its own. */
