@@ -73,8 +73,8 @@ it('a directory with something in it, one that cannot be made, and one token for
 });
 
 it.each([
-  [['--trust-domain', 'Test.Example'], 1, /trust domain/],
-  [['--trust-domain', 'spiffe://x'], 1, /trust domain/],
+  [['--trust-domain', 'Test.Example'], 2, /trust domain/],
+  [['--trust-domain', 'spiffe://x'], 2, /trust domain/],
   [['--trust-domain', '10.0.0.1', '--name-constraints'], 2, /needs a trust domain that is a DNS name/],
   [['--rollback-mark', 'nowhere'], 2, /takes token or file:PATH/],
 ])('%s is refused', async (flags, code, words) => {
