@@ -345,12 +345,12 @@ async function endPrevious() {
 
 try {
   await main();
-  if (json) console.log(JSON.stringify(figures));
   console.error('\nAll of it was verified.');
+  if (json) console.log(JSON.stringify(figures));
 } catch (error) {
   console.error(`\nquickstart: ${error.message}`);
   process.exitCode = 1;
-} finally {
-  for (const service of running) service.child.kill('SIGKILL');
+  // Not killed: who is asked to stop takes its own children along.
+  await Promise.all([...running].map(stop));
 }
 if (keep && process.exitCode !== 1) process.exit(0);
