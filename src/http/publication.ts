@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Clock } from '../core/clock.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { type Problem, problemOf } from './problem.ts';
+import { givenContext } from './request-context.ts';
 
 /** Bytes as they are served, with what HTTP needs to say of them. */
 export interface Document {
@@ -37,8 +40,9 @@ export class Publication {
     this.#clock = clock;
   }
 
-  /** Replaces what is served at a path, at once and whole. */
+  /** Replaces what is served at a path, at once and whole; equal bytes stay what they are, with their date. */
   put(path: string, document: Document): void {
+    if (this.#documents.get(path)?.bytes.equals(document.bytes)) return;
     const etag = `"${createHash('sha256').update(document.bytes).digest('base64url')}"`;
     this.#documents.set(path, { ...document, etag });
   }
@@ -47,28 +51,21 @@ export class Publication {
   handler(log: Log, metrics: Metrics): RequestListener {
     return (request, response) => {
       const started = performance.now();
+      const context = givenContext(request);
+      const route = routeOf(request.url ?? '');
+      const fields = { listener: 'publication', ...context, method: request.method, route };
       response.on('finish', () => {
+        const status = response.statusCode;
         const seconds = (performance.now() - started) / 1000;
-        const route = routeOf(request.url ?? '');
-        metrics.requests.observe(
-          { listener: 'publication', route, status: String(response.statusCode) },
-          seconds,
-        );
-        log.debug(
-          { listener: 'publication', method: request.method, route, status: response.statusCode },
-          'answered',
-        );
+        metrics.requests.observe({ listener: 'publication', route, status: String(status) }, seconds);
+        log.debug({ ...fields, status }, 'answered');
       });
       try {
         this.#serve(request, response);
       } catch (error) {
-        // A tile that cannot be read is one answer, not the end of the process.
-        log.error(
-          { listener: 'publication', route: routeOf(request.url ?? ''), ...errorFields(error) },
-          'failed',
-        );
-        if (response.headersSent) request.socket.destroy();
-        else plain(response, 500, 'this cannot be served now\n');
+        const problem = problemOf(asVouchError(error), 'peer', context.requestId);
+        if (problem.status >= 500) log.error({ ...fields, ...errorFields(error) }, 'failed');
+        refuse(response, problem);
       }
     };
   }
@@ -77,11 +74,11 @@ export class Publication {
     response.setHeader('X-Content-Type-Options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('Allow', 'GET, HEAD');
-      return plain(response, 405, 'only GET and HEAD are served here\n');
+      throw new VouchError('request-method', 'only GET and HEAD are served here');
     }
     const path = (request.url ?? '').split('?', 1)[0] ?? '';
     const document = this.#documents.get(path) ?? this.#tile(path);
-    if (!document) return plain(response, 404, 'there is nothing at this path\n');
+    if (!document) throw new VouchError('request-not-found', 'there is nothing at this path');
     this.#head(response, document);
     if (notModified(request, document)) {
       response.writeHead(304).end();
@@ -135,12 +132,18 @@ function notModified(request: IncomingMessage, document: Served): boolean {
   return document.lastModifiedMs > 0 && Math.floor(document.lastModifiedMs / 1000) * 1000 <= since;
 }
 
-function plain(response: ServerResponse, status: number, text: string): void {
-  response.writeHead(status, {
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Content-Length': Buffer.byteLength(text),
+/** A tile that cannot be read is one answer, not the end of the process. */
+function refuse(response: ServerResponse, problem: Problem): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const body = JSON.stringify(problem);
+  response.writeHead(problem.status, {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': Buffer.byteLength(body),
   });
-  response.end(text);
+  response.end(body);
 }
 
 /** The first path segment, so that metrics stay bounded whatever is asked for. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
@@ -15,12 +16,21 @@ export function requestIdOf(response: Response): string {
   return typeof id === 'string' ? id : 'none';
 }
 
+/** The request id and the trace id (W3C Trace Context) that a peer sent, each only where it is well-formed. */
+export function givenContext({ headers }: IncomingMessage): { requestId?: string; traceId?: string } {
+  const requestId = String(headers['x-request-id'] ?? '');
+  const traceparent = String(headers.traceparent ?? '');
+  return {
+    ...(requestIdGrammar.test(requestId) && { requestId }),
+    ...(traceparentGrammar.test(traceparent) && { traceId: traceparent.slice(3, 35) }),
+  };
+}
+
 /** Gives each request an id (the peer's where it is well-formed), times it, and logs it when it is answered. */
 export function requestContext(listener: string, log: Log, metrics: Metrics): RequestHandler {
   return (request, response, next) => {
     const started = performance.now();
-    const given = request.get('x-request-id') ?? '';
-    const requestId = requestIdGrammar.test(given) ? given : randomUUID();
+    const { requestId = randomUUID(), ...trace } = givenContext(request);
     response.locals.requestId = requestId;
     response.setHeader('x-request-id', requestId);
     response.on('finish', () => {
@@ -30,7 +40,7 @@ export function requestContext(listener: string, log: Log, metrics: Metrics): Re
       const fields = {
         listener,
         requestId,
-        ...traceOf(request),
+        ...trace,
         method: request.method,
         route,
         status: response.statusCode,
@@ -91,9 +101,4 @@ function routeOf(request: Request): string {
   if (typeof route === 'object' && route !== null && 'path' in route && typeof route.path === 'string')
     return route.path;
   return 'none';
-}
-
-function traceOf(request: Request): { traceId?: string } {
-  const traceparent = request.get('traceparent') ?? '';
-  return traceparentGrammar.test(traceparent) ? { traceId: traceparent.slice(3, 35) } : {};
 }

@@ -1,6 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import http, { type IncomingHttpHeaders } from 'node:http';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/core/clock.ts';
+import { listenHttp } from '../../src/http/listeners.ts';
+import { Publication } from '../../src/http/publication.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 
@@ -200,9 +204,42 @@ it.each([
   '/BUNDLE.JSON',
   `/${'a'.repeat(8000)}`,
 ])('there is nothing at %j', async (path) => {
-  const { status, body } = await ask(path);
+  const { status, headers, body } = await ask(path);
   expect(status).toBe(404);
-  expect(body.toString()).toBe('there is nothing at this path\n');
+  expect(headers['content-type']).toBe('application/problem+json');
+  expect(JSON.parse(body.toString())).toEqual({
+    type: 'urn:vouch:problem:request-not-found',
+    title: 'There is no such thing here',
+    status: 404,
+    code: 'request-not-found',
+    detail: 'there is nothing at this path',
+  });
+});
+
+it('a checkpoint that is the same as before keeps its date; the next one has another', async () => {
+  const publication = new Publication(() => undefined, systemClock);
+  const put = (note: string, lastModifiedMs: number): void =>
+    publication.put('/log/checkpoint', {
+      bytes: Buffer.from(note),
+      contentType: 'text/plain',
+      lastModifiedMs,
+      staleUntilSeconds: undefined,
+      immutable: false,
+    });
+  const quiet = () => undefined;
+  const log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+  const listener = await listenHttp(publication.handler(log, new Metrics()), { host: '127.0.0.1', port: 0 });
+  const date = async (): Promise<string | null> =>
+    (await fetch(`http://127.0.0.1:${listener.port}/log/checkpoint`)).headers.get('last-modified');
+  try {
+    put('one', 1_000);
+    put('one', 2_000);
+    expect(await date()).toBe('Thu, 01 Jan 1970 00:00:01 GMT');
+    put('two', 3_000);
+    expect(await date()).toBe('Thu, 01 Jan 1970 00:00:03 GMT');
+  } finally {
+    await listener.close(0);
+  }
 });
 
 it('a query changes nothing, an absolute form is no way around', async () => {
