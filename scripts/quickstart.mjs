@@ -343,6 +343,13 @@ async function endPrevious() {
     await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
+/** Not killed: who is asked to stop takes its own children along. */
+async function stopAll() {
+  await Promise.all([...running].map(stop));
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.once(signal, () => void stopAll().finally(() => process.exit(1)));
 try {
   await main();
   console.error('\nAll of it was verified.');
@@ -350,7 +357,6 @@ try {
 } catch (error) {
   console.error(`\nquickstart: ${error.message}`);
   process.exitCode = 1;
-  // Not killed: who is asked to stop takes its own children along.
-  await Promise.all([...running].map(stop));
+  await stopAll();
 }
 if (keep && process.exitCode !== 1) process.exit(0);
