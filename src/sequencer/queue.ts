@@ -8,8 +8,20 @@ export function isEnding({ kind }: Mutation): boolean {
   return endings.has(kind);
 }
 
+/** What waits: its mutation's leaf and, for a CRL, its TBS go to the signer. */
+interface Waits {
+  submission: { mutation: Mutation; tbs?: Buffer };
+}
+
+/** What one batch may hold. */
+export interface BatchLimits {
+  mutations: number;
+  /** Of leaves and TBS; a single larger mutation is a batch of its own. */
+  bytes: number;
+}
+
 /** What waits for a commit, in two lanes: what ends something comes before all else and waits for no signer. */
-export class Queue<Item extends { submission: { mutation: Mutation } }> {
+export class Queue<Item extends Waits> {
   readonly #others: Item[] = [];
   readonly #endings: Item[] = [];
   #endingCame: () => void = () => undefined;
@@ -27,10 +39,21 @@ export class Queue<Item extends { submission: { mutation: Mutation } }> {
     this.#endingCame();
   }
 
-  /** The next ones, at most `most`; where there is no room at the signer, only what ends something. */
-  take(most: number, hasRoom: boolean): Item[] {
-    const batch = this.#endings.splice(0, most);
-    return hasRoom ? [...batch, ...this.#others.splice(0, most - batch.length)] : batch;
+  /** The next ones within the limits; where there is no room at the signer, only what ends something. */
+  take(limits: BatchLimits, hasRoom: boolean): Item[] {
+    const batch: Item[] = [];
+    let bytes = 0;
+    for (const lane of hasRoom ? [this.#endings, this.#others] : [this.#endings]) {
+      let count = 0;
+      for (const item of lane) {
+        bytes += bytesOf(item);
+        if (batch.length === limits.mutations || (batch.length > 0 && bytes > limits.bytes)) break;
+        batch.push(item);
+        count += 1;
+      }
+      lane.splice(0, count);
+    }
+    return batch;
   }
 
   /** Everything but what ends something. */
@@ -49,4 +72,8 @@ export class Queue<Item extends { submission: { mutation: Mutation } }> {
     this.#endingCame = resolve;
     await promise;
   }
+}
+
+function bytesOf({ submission: { mutation, tbs } }: Waits): number {
+  return mutation.leaf.bytes.length + (tbs?.length ?? 0);
 }

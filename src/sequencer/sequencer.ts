@@ -6,14 +6,14 @@ import type { Checkpoint } from '../log/checkpoint.ts';
 import { inclusionPath, rangeHasher } from '../log/merkle.ts';
 import { type LogKey, openCheckpoint } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
-import { isEnding, Queue } from './queue.ts';
+import { type BatchLimits, isEnding, Queue } from './queue.ts';
 import type { AlreadyThere, InclusionProof, Sequenced, Submission } from './submission.ts';
 import { SignatureKeeper } from './signature-keeper.ts';
 
 /** Limits of the group commit. */
 export interface SequencerLimits {
-  /** Mutations in one transaction. */
-  batchMax: number;
+  /** What one transaction, and the one message to the signer that follows it, may hold. */
+  batch: BatchLimits;
   /** Batches at the signer while the next one is committed. */
   batchesAtSigner: number;
   /** Mutations that may wait; past it `unavailable-overloaded`. */
@@ -23,7 +23,8 @@ export interface SequencerLimits {
 }
 
 const defaultSequencerLimits: SequencerLimits = {
-  batchMax: 64,
+  // Half of what a message to the signer may hold (signer/frames.ts): a full CRL and its shards come at one moment.
+  batch: { mutations: 64, bytes: 32 * 1024 * 1024 },
   batchesAtSigner: 2,
   queueMax: 4096,
   storeSignedAfterMs: 100,
@@ -106,6 +107,7 @@ export class Sequencer {
   adoptCheckpoint(note: string): Checkpoint {
     const checkpoint = this.#verifiedCheckpoint(note);
     this.#noteSigned([], checkpoint.note);
+    this.#awaySince = undefined;
     return checkpoint;
   }
 
@@ -218,7 +220,7 @@ export class Sequencer {
     await aTurn();
     while (this.#queue.size > 0) {
       await this.#untilItsTurn();
-      const batch = this.#queue.take(this.#limits.batchMax, this.#hasRoom());
+      const batch = this.#queue.take(this.#limits.batch, this.#hasRoom());
       const committed = batch.length > 0 ? await this.#commit(batch) : [];
       if (committed.length > 0) this.#handToSigner(committed);
     }

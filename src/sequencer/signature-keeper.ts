@@ -1,8 +1,11 @@
 import type { SignedSoFar, Store, StoredSignature } from '../store/port.ts';
 
+/** A store that fails is a full disk more often than not. */
+const retryAfterMs = 1_000;
+
 /**
  * Signatures and the newest checkpoint on their way into the store: with the next batch, after `withinMs` at the
- * latest, and at the end. Losing them loses nothing but work: a TBS without a stored signature counts as issued.
+ * latest, and at the end; a second after a try that failed. Losing them loses nothing but work: a TBS without a stored signature counts as issued.
  */
 export class SignatureKeeper {
   readonly #store: Pick<Store, 'storeSigned'>;
@@ -12,6 +15,7 @@ export class SignatureKeeper {
     checkpointNote: undefined,
   };
   #timer: NodeJS.Timeout | undefined;
+  #closed = false;
   /** Writes under way that carry what was held. */
   readonly #writes = new Set<Promise<void>>();
 
@@ -23,10 +27,7 @@ export class SignatureKeeper {
   keep(signatures: readonly StoredSignature[], checkpointNote: string | undefined): void {
     this.#held.signatures.push(...signatures);
     this.#held.checkpointNote = checkpointNote ?? this.#held.checkpointNote;
-    this.#timer ??= setTimeout(() => {
-      this.#timer = undefined;
-      void this.flush();
-    }, this.#withinMs);
+    this.#storeWithin(this.#withinMs);
   }
 
   /** Runs a write that carries what is held; where it fails, that is held again. */
@@ -57,8 +58,17 @@ export class SignatureKeeper {
 
   /** No timer runs any more; what is held is stored. */
   async close(): Promise<void> {
+    this.#closed = true;
     clearTimeout(this.#timer);
     await this.flush();
+  }
+
+  #storeWithin(ms: number): void {
+    if (this.#closed) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.flush();
+    }, ms);
   }
 
   #putBack(signed: SignedSoFar): void {
@@ -66,5 +76,6 @@ export class SignatureKeeper {
       signatures: [...signed.signatures, ...this.#held.signatures],
       checkpointNote: this.#held.checkpointNote ?? signed.checkpointNote,
     };
+    this.#storeWithin(retryAfterMs);
   }
 }
