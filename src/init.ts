@@ -325,7 +325,7 @@ async function firstCheckpoint(configFile: string, log: Log): Promise<number> {
   const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
   try {
     await kernel.ready;
-    await new ServerIdentity(serverIdentityParts(config, kernel, systemClock)).renewedWhenDue();
+    await new ServerIdentity(serverIdentityParts(config, kernel)).renewedWhenDue();
     return kernel.store.treeSize();
   } finally {
     await kernel.close();

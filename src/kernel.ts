@@ -5,6 +5,7 @@ import { type Config, statePaths } from './config/config.ts';
 import type { Clock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import type { Serial } from './core/serial.ts';
+import { bootId } from './issuance/boot-id.ts';
 import { ClockGuard } from './issuance/clock-guard.ts';
 import { Issuance } from './issuance/issue.ts';
 import { type Issuer, issuerOf } from './issuance/issuer.ts';
@@ -77,7 +78,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
     store.leafHashes(from, to),
   );
-  const clockGuard = new ClockGuard(clock, store.clockMarkMs());
+  const clockGuard = new ClockGuard(clock, store.clockMark(), bootId());
   const adopting: { checkpoint?: (note: string) => void } = {};
   const signer = opened.adopt(
     openSigner({
@@ -129,10 +130,9 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
 export function serverIdentityParts(
   config: Config,
   kernel: Kernel,
-  clock: Clock,
 ): ConstructorParameters<typeof ServerIdentity>[0] {
   const { serverCertificate: certificate, serverKey: key } = statePaths(config.state);
-  const { issuance, authorities, rootDer, store, issuer } = kernel;
+  const { issuance, authorities, rootDer, store, issuer, clockGuard } = kernel;
   const isRevoked = (serial: Serial): boolean =>
     store.certificate(issuer.keyId, serial)?.revoked !== undefined;
   const urls = [config.enrollment.url, config.publication.url];
@@ -141,7 +141,7 @@ export function serverIdentityParts(
     authorities,
     rootDer,
     isRevoked,
-    clock,
+    timeMs: () => clockGuard.steadyTimeMs(),
     urls,
     trustDomain: config.trustDomain,
     files: { certificate, key },

@@ -87,7 +87,7 @@ export async function startServer(
   const adminSocket = statePaths(config.state).adminSocket;
   await listen(listenUnix(adminApi(operatorVerbs(base, publisher), log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
-  const identity = new ServerIdentity(serverIdentityParts(config, kernel, clock));
+  const identity = new ServerIdentity(serverIdentityParts(config, kernel));
   const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite, clock);
   const operations = await listen(
     listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
@@ -259,7 +259,7 @@ async function signerUp({ ready }: Kernel, log: Log): Promise<void> {
 }
 
 async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite): Promise<void> {
-  const mark = clockGuard.nextMarkMs();
+  const mark = clockGuard.nextMark();
   if (mark === undefined) return;
   try {
     await store.setClockMark(mark);

@@ -24,6 +24,8 @@ CREATE TABLE state_identity (
 CREATE TABLE marks (
   singleton INTEGER PRIMARY KEY CHECK (singleton = 1),
   clock_ms INTEGER NOT NULL,
+  clock_monotonic_ms REAL NOT NULL,
+  clock_boot_id TEXT NOT NULL,
   checkpoint_note TEXT
 ) STRICT;
 

@@ -1,4 +1,3 @@
-import type { Clock } from '../core/clock.ts';
 import type { Serial } from '../core/serial.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { Issuance } from '../issuance/issue.ts';
@@ -20,7 +19,8 @@ interface Parts {
   files: { certificate: string; key: string };
   /** True for a certificate of ours that an operator ended. */
   isRevoked: (serial: Serial) => boolean;
-  clock: Clock;
+  /** Unix milliseconds to go by, also while the clock is in doubt (I12): what it makes of a certificate is no news then. */
+  timeMs: () => number;
 }
 
 /** What a TLS listener shows, and the only root that its clients may chain to. */
@@ -41,8 +41,8 @@ export class ServerIdentity {
 
   /** The stored certificate; undefined where it is missing, expired or for other names. */
   stored(): ShownIdentity | undefined {
-    const { files, issuance, clock } = this.#parts;
-    this.#now = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, clock.now());
+    const { files, issuance, timeMs } = this.#parts;
+    this.#now = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, timeMs());
     return this.#now && this.#shown(this.#now);
   }
 
@@ -56,14 +56,14 @@ export class ServerIdentity {
   /** Why the enrollment listener can show nothing that an agent takes; undefined where it can. */
   problem(): string | undefined {
     if (!this.#now) return 'the server has no TLS certificate of its own yet';
-    return this.#parts.clock.now() > this.#now.notAfterMs
+    return this.#parts.timeMs() > this.#now.notAfterMs
       ? "the server's own TLS certificate has expired"
       : undefined;
   }
 
   /** Also one that begins later: it was made while the clock was ahead, and no peer takes it. */
   #isDue({ serial, notBeforeMs, renewAtMs }: ServerCertificate): boolean {
-    const nowMs = this.#parts.clock.now();
+    const nowMs = this.#parts.timeMs();
     return nowMs > renewAtMs || nowMs < notBeforeMs || this.#parts.isRevoked(serial);
   }
 

@@ -2,14 +2,15 @@
 export interface Clock {
   /** Wall clock, Unix milliseconds. */
   now(): number;
-  /** Milliseconds since an arbitrary point, never going back. */
+  /** Milliseconds since an arbitrary point of this boot, the same for every process, never going back. */
   monotonicMs(): number;
 }
 
 /** The machine's clocks. The only place that reads `Date.now`. */
 export const systemClock: Clock = {
   now: () => Date.now(),
-  monotonicMs: () => performance.now(),
+  // Not `performance.now()`, which begins anew with each process.
+  monotonicMs: () => Number(process.hrtime.bigint() / 1000n) / 1000,
 };
 
 /** RFC 3339 in UTC with whole seconds, as every JSON answer prints times. */

@@ -180,9 +180,9 @@ export class OperatorVerbs {
     const { clockGuard, store } = this.#parts;
     const doubt = clockGuard.doubt();
     await this.#operatorRecord('clock-accepted', operator);
-    const markMs = clockGuard.accept();
-    await store.setClockMark(markMs);
-    return { accepted: rfc3339(markMs), doubt: doubt ?? null };
+    const mark = clockGuard.accept();
+    await store.setClockMark(mark);
+    return { accepted: rfc3339(mark.wallMs), doubt: doubt ?? null };
   }
 
   /** The log's records of operators' deeds, newest last. */

@@ -217,10 +217,19 @@ export interface StoreReader {
   crls(): CrlRecord[];
   /** 0 where there is none yet. */
   lastCrlNumber(issuerKeyId: string): bigint;
-  clockMarkMs(): number;
+  clockMark(): ClockMark;
   /** Certificates after `leafIndex` order, for verification of a whole state. */
   certificatesByLeaf(fromLeafIndex: number, limit: number): CertificateRecord[];
   allRevocations(): RevocationRecord[];
+}
+
+/** The last moment at which the clock was believed (I12). */
+export interface ClockMark {
+  /** Unix milliseconds. */
+  wallMs: number;
+  /** What the monotonic clock of that boot said then. */
+  monotonicMs: number;
+  bootId: string;
 }
 
 /** Writes: each a whole operation in one transaction of the adapter. */
@@ -234,7 +243,7 @@ export interface Store extends StoreReader {
   storeSigned(signed: SignedSoFar): Promise<void>;
   /** Marks revocations that stood on a scheduled CRL past their notAfter as free to leave. */
   releaseExpired(issuerKeyId: string, serials: readonly Serial[]): Promise<void>;
-  setClockMark(ms: number): Promise<void>;
+  setClockMark(mark: ClockMark): Promise<void>;
   /** False after a failed fsync: nothing can be written until the process is started again. */
   writable(): boolean;
   /** Consistent copy of the database in one file, while in use. */

@@ -68,7 +68,7 @@ async function mayIssue(): Promise<string> {
 
 /** The mark as the server's job keeps it. */
 async function keepMark(guard = authority.clockGuard): Promise<void> {
-  const mark = guard.nextMarkMs();
+  const mark = guard.nextMark();
   if (mark !== undefined) await authority.store.setClockMark(mark);
 }
 
@@ -174,35 +174,45 @@ describe('the mark', () => {
     authority.clock.pass(hourMs);
     await keepMark();
     for (const behindMs of [5_001, hourMs - 1]) {
-      const clock = new FakeClock(authority.store.clockMarkMs() - behindMs);
-      expect(new ClockGuard(clock, authority.store.clockMarkMs()).doubt()).toContain('behind');
+      const mark = authority.store.clockMark();
+      const clock = new FakeClock(mark.wallMs - behindMs);
+      expect(new ClockGuard(clock, mark, 'another boot').doubt()).toContain('behind');
     }
+  });
+
+  test('[guard] is what a restart goes by: a clock that was set ahead stays in doubt', async () => {
+    authority.clock.pass(hourMs);
+    await keepMark();
+    authority.clock.step(9 * dayMs);
+    const restarted = new ClockGuard(authority.clock, authority.store.clockMark(), 'boot');
+    expect(restarted.doubt()).toContain('ahead');
+    expect(restarted.nextMark()).toBeUndefined();
   });
 
   test('[guard] does not move while the clock is in doubt, so that a jump ahead does not become the truth', async () => {
     authority.clock.pass(hourMs);
     await keepMark();
-    const mark = authority.store.clockMarkMs();
+    const mark = authority.store.clockMark().wallMs;
     authority.clock.step(10 * dayMs);
     for (let second = 0; second < 100; second += 1) {
       authority.clock.pass(1000);
       await keepMark();
     }
-    expect(authority.store.clockMarkMs()).toBe(mark);
+    expect(authority.store.clockMark().wallMs).toBe(mark);
     authority.clock.step(-10 * dayMs);
     expect(await mayIssue()).toBe('allowed');
     await keepMark();
-    expect(authority.store.clockMarkMs()).toBe(mark + 100_000);
+    expect(authority.store.clockMark().wallMs).toBe(mark + 100_000);
   });
 
   test('[guard] never goes back by itself', async () => {
     authority.clock.pass(hourMs);
     await keepMark();
-    const mark = authority.store.clockMarkMs();
+    const mark = authority.store.clockMark().wallMs;
     for (const ms of [-1, -4_000, -hourMs]) {
       authority.clock.step(ms);
       await keepMark();
-      expect(authority.store.clockMarkMs()).toBe(mark);
+      expect(authority.store.clockMark().wallMs).toBe(mark);
     }
     expect(authority.clockGuard.doubt()).toContain('behind');
   });
@@ -220,7 +230,7 @@ describe('a revocation', () => {
     const { serial } = await issue();
     authority.clock.pass(60_000);
     await keepMark();
-    const mark = authority.store.clockMarkMs();
+    const mark = authority.store.clockMark().wallMs;
     const before = full();
     authority.clock.step(ms);
     const result = await revocation.revoke({ by: 'serial', serial, only: false }, 'keyCompromise', 'uid:0');
@@ -320,7 +330,7 @@ describe('the operator', () => {
       authority.clock.step(ms);
       const answer = await verbs().acceptClock('uid:1234');
       expect(answer).toMatchObject({ accepted: expect.any(String) as unknown });
-      expect(authority.store.clockMarkMs()).toBe(authority.clock.now());
+      expect(authority.store.clockMark().wallMs).toBe(authority.clock.now());
       const size = authority.store.treeSize();
       const leaves = authority.store.leaves(0, size).map(decodeLeaf);
       const deeds = leaves

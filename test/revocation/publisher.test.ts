@@ -227,7 +227,7 @@ test('while the clock is in doubt nothing leaves a CRL, revocations are taken, a
 
 test('a clock that is set back holds up no publication', async () => {
   const { issued } = await issue();
-  authority.clockGuard.nextMarkMs();
+  authority.clockGuard.nextMark();
   authority.clock.step(-3600_000);
   expect(authority.clockGuard.doubt()).toContain('behind');
   const { serial } = issued.record;

@@ -53,11 +53,12 @@ export function storeConformance(adapter: string, open: () => Promise<StoreHarne
 function stateConformance(current: Current): void {
   it('keeps its identity and its clock mark', async () => {
     expect(current.store.identity()).toEqual(identity);
-    expect(current.store.clockMarkMs()).toBe(startMs);
-    await current.store.setClockMark(startMs + 5);
+    expect(current.store.clockMark().wallMs).toBe(startMs);
+    const mark = { wallMs: startMs + 5, monotonicMs: 1234.567, bootId: 'this boot' };
+    await current.store.setClockMark(mark);
     const store = await current.harness.reopen();
     expect(store.identity()).toEqual(identity);
-    expect(store.clockMarkMs()).toBe(startMs + 5);
+    expect(store.clockMark()).toEqual(mark);
   });
 
   it('is empty at first', () => {
@@ -75,7 +76,9 @@ function stateConformance(current: Current): void {
   it('refuses writes after it was closed, and closes twice', async () => {
     await current.store.close();
     await current.store.close();
-    await expect(current.store.setClockMark(1)).rejects.toMatchObject({ code: 'unavailable-stopping' });
+    await expect(current.store.setClockMark({ wallMs: 1, monotonicMs: 1, bootId: '' })).rejects.toMatchObject(
+      { code: 'unavailable-stopping' },
+    );
     await expect(current.store.commitBatch([operatorMutation()], nothingSigned)).rejects.toMatchObject({
       code: 'unavailable-stopping',
     });

@@ -66,7 +66,7 @@ export async function softwareAuthority(): Promise<SoftwareAuthority> {
     store.leafHashes(from, to),
   );
   const sequencer = new Sequencer({ store, signer, tree, logKey });
-  const clockGuard = new ClockGuard(clock, clock.now());
+  const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
   const issuer = issuerOf(issuerDer);
   for (const [kind, der] of [
     ['root', rootDer],

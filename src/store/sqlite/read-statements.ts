@@ -1,5 +1,6 @@
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
+import type { ClockMark } from '../port.ts';
 import type { Connection } from './connection.ts';
 import type {
   AuthorityRow,
@@ -148,7 +149,9 @@ function prepareLog(db: Connection) {
       )
       .pluck(),
     checkpointNote: db.prepare<[], string | null>('SELECT checkpoint_note FROM marks').pluck(),
-    clockMark: db.prepare<[], number>('SELECT clock_ms FROM marks').pluck(),
+    clockMark: db.prepare<[], ClockMark>(
+      'SELECT clock_ms AS wallMs, clock_monotonic_ms AS monotonicMs, clock_boot_id AS bootId FROM marks',
+    ),
   };
 }
 

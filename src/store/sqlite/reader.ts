@@ -3,6 +3,7 @@ import type { RegistrationEntry } from '../../core/registration.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
 import type {
+  ClockMark,
   AuthorityRecord,
   CertificateRecord,
   CertificateStanding,
@@ -156,8 +157,8 @@ export class SqliteReader implements StoreReader {
     return BigInt(first(this.reads.lastCrlNumber, issuerKeyId) ?? 0);
   }
 
-  clockMarkMs(): number {
-    return first(this.reads.clockMark) ?? 0;
+  clockMark(): ClockMark {
+    return first(this.reads.clockMark) ?? { wallMs: 0, monotonicMs: 0, bootId: '' };
   }
 
   certificatesByLeaf(fromLeafIndex: number, limit: number): CertificateRecord[] {

@@ -2,7 +2,7 @@ import { closeSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { assert, VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
-import type { Mutation, MutationOutcome, SignedSoFar, StateIdentity, Store } from '../port.ts';
+import type { ClockMark, Mutation, MutationOutcome, SignedSoFar, StateIdentity, Store } from '../port.ts';
 import { copyDatabase, syncPath } from './backup.ts';
 import { BatchWriter } from './batch.ts';
 import { Committer } from './committer.ts';
@@ -103,8 +103,8 @@ export class SqliteStore extends SqliteReader implements Store {
     if (serials.length > 0) this.#commit(({ revocations }) => revocations.release(issuerKeyId, serials));
   }
 
-  async setClockMark(ms: number): Promise<void> {
-    this.#commit(({ clockMark }) => clockMark.run(ms));
+  async setClockMark({ wallMs, monotonicMs, bootId }: ClockMark): Promise<void> {
+    this.#commit(({ clockMark }) => clockMark.run(wallMs, monotonicMs, bootId));
   }
 
   async backup(file: string): Promise<void> {
@@ -135,7 +135,9 @@ function prepareWrites(db: Connection, reads: ReadStatements) {
     committer: new Committer(db),
     batch: new BatchWriter(db, reads),
     revocations: new RevocationWriter(db, reads),
-    clockMark: db.prepare<[number]>('UPDATE marks SET clock_ms = ?'),
+    clockMark: db.prepare<[number, number, string]>(
+      'UPDATE marks SET clock_ms = ?, clock_monotonic_ms = ?, clock_boot_id = ?',
+    ),
   };
 }
 
@@ -169,5 +171,7 @@ function insertIdentity(db: Connection, identity: StateIdentity): void {
     identity.shardCount,
     identity.createdAtMs,
   );
-  db.prepare('INSERT INTO marks (singleton, clock_ms) VALUES (1, ?)').run(identity.createdAtMs);
+  db.prepare(
+    "INSERT INTO marks (singleton, clock_ms, clock_monotonic_ms, clock_boot_id) VALUES (1, ?, 0, '')",
+  ).run(identity.createdAtMs);
 }

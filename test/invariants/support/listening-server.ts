@@ -56,6 +56,7 @@ export async function listeningServer(
     metrics: new Metrics(),
   });
   const identity = new ServerIdentity({
+    timeMs: () => authority.clock.now(),
     ...authority,
     authorities,
     trustDomain,

@@ -133,7 +133,9 @@ describe('a store opened for reading', () => {
     await expect(reader.commitBatch([operatorMutation()], nothingSigned)).rejects.toThrow(
       /opened for reading/,
     );
-    await expect(reader.setClockMark(1)).rejects.toThrow(/opened for reading/);
+    await expect(reader.setClockMark({ wallMs: 1, monotonicMs: 1, bootId: '' })).rejects.toThrow(
+      /opened for reading/,
+    );
     await reader.close();
     expect(store.treeSize()).toBe(2);
     await store.close();
