@@ -123,13 +123,16 @@ export class Publication {
   }
 }
 
-/** RFC 9110 §13.1: If-None-Match decides; If-Modified-Since only without it. */
+/**
+ * RFC 9110 §13.1: If-None-Match decides; If-Modified-Since only without it, and only by the very date that we gave. A
+ * CRL's thisUpdate lies up to a minute before its publication, so that "not since" another date could hide a revocation.
+ */
 function notModified(request: IncomingMessage, document: Served): boolean {
   const match = request.headers['if-none-match']?.slice(0, conditionMaxChars);
   if (match !== undefined)
     return match.split(',').some((tag) => ['*', document.etag, `W/${document.etag}`].includes(tag.trim()));
   const since = Date.parse(request.headers['if-modified-since'] ?? '');
-  return document.lastModifiedMs > 0 && Math.floor(document.lastModifiedMs / 1000) * 1000 <= since;
+  return document.lastModifiedMs > 0 && Math.floor(document.lastModifiedMs / 1000) * 1000 === since;
 }
 
 /** A tile that cannot be read is one answer, not the end of the process. */
