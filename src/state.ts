@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { statePaths } from './config/config.ts';
 import { VouchError } from './core/errors.ts';
@@ -17,6 +17,19 @@ export async function readingState<T>(state: string, work: (store: StoreReader) 
   } finally {
     await store.close();
   }
+}
+
+/**
+ * Throws `config-secret-readable` where group or others may enter a state directory (I8): the server's TLS key, the
+ * decisions and the tokens' hashes lie in it.
+ */
+export function refuseOpenState(state: string): void {
+  const mode = statSync(state, { throwIfNoEntry: false })?.mode ?? 0;
+  if (__VOUCH_WITHOUT__ !== 'I8' && (mode & 0o077) !== 0)
+    throw new VouchError(
+      'config-secret-readable',
+      `others can enter the state directory ${state} (mode 0${(mode & 0o777).toString(8)}); run: chmod 700 ${state}`,
+    );
 }
 
 /** Everything below a folder, then the folder, is on disk when it returns. Not for a state in use: see `syncPath`. */

@@ -20,13 +20,18 @@ const listen = z.pipe(
   ),
   z.object({ host: z.string(), port: z.int().check(z.lte(65_535, 'must be a port of at most 65535')) }),
 );
-const duration = (most: string) =>
+const duration = (most: string, least = '1s') =>
   z.pipe(
     z.pipe(
       z.string().check(z.regex(durationGrammar, 'must be a duration such as 90s, 10m, 24h or 7d')),
       z.transform(parseDuration),
     ),
-    z.int().check(z.gte(1, 'must be 1s at least'), z.lte(parseDuration(most), `must be ${most} at most`)),
+    z
+      .int()
+      .check(
+        z.gte(parseDuration(least), `must be ${least} at least`),
+        z.lte(parseDuration(most), `must be ${most} at most`),
+      ),
   );
 const trustDomain = z.pipe(
   z.string(),
@@ -39,6 +44,20 @@ const trustDomain = z.pipe(
     }
   }),
 );
+/** `https:` URLs are origins; `http:` ones may have a path. */
+const bareUrl = (protocol: 'http:' | 'https:', message: string) =>
+  z.string().check(
+    z.refine(
+      (text) => {
+        const url = URL.parse(text);
+        const isBare = url && !url.username && !url.password && !url.search && !url.hash;
+        return (
+          Boolean(isBare) && url?.protocol === protocol && (protocol === 'http:' || url.pathname === '/')
+        );
+      },
+      { error: message },
+    ),
+  );
 const absolutePath = z.string().check(z.startsWith('/', 'must be an absolute path'));
 const between = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
@@ -72,7 +91,7 @@ const configSchema = z.strictObject({
   enrollment: z.strictObject({
     listen: z.prefault(listen, '127.0.0.1:8443'),
     /** What agents dial; its host is a name of the server's certificate. */
-    url: z.url({ protocol: /^https$/, error: 'must be an https URL' }),
+    url: bareUrl('https:', 'must be https://HOST or https://HOST:PORT, nothing more'),
     /** Requests in progress at once; past it 503. */
     inFlightMax: z._default(between(8, 65_536), 512),
     /** Failed attempts of one address or token in a minute; past it 429. */
@@ -80,14 +99,20 @@ const configSchema = z.strictObject({
   }),
   publication: z.strictObject({
     listen: z.prefault(listen, '127.0.0.1:8180'),
-    /** Base of CRL, CA and log URLs, in every certificate. Plain http: what is served is signed. */
-    url: z.url({ protocol: /^https?$/, error: 'must be an http URL' }),
+    /**
+     * Base of CRL, CA and log URLs, in every certificate; it may have a path. Plain http: what is served is signed, and
+     * who fetches a CRL over TLS would need one to do so (RFC 5280 §8).
+     */
+    url: bareUrl('http:', 'must be an http URL without user, query or fragment'),
   }),
   operations: z.prefault(z.strictObject({ listen: z.prefault(listen, '127.0.0.1:9180') }), {}),
   crl: z.prefault(
     z.strictObject({
-      /** nextUpdate − thisUpdate; rebuilt on each revocation and at a third of it. The signer signs 10 days at most. */
-      validity: z.prefault(duration('10d'), '24h'),
+      /**
+       * nextUpdate − thisUpdate; rebuilt on each revocation and at a third of it. The signer signs 10 days at most; under
+       * an hour, CRLs would end while a signer is being mended.
+       */
+      validity: z.prefault(duration('10d', '1h'), '24h'),
     }),
     {},
   ),

@@ -24,6 +24,8 @@ export interface Channel {
   /** The TLS 1.3 exporter of this connection (RFC 9266), 32 bytes. */
   exporter: () => Buffer;
   requestId: string;
+  /** Told what the evidence says of who asks, for the log: a refusal that comes later can be attributed then. */
+  learned: (who: { tokenId?: string }) => void;
 }
 
 /** A certificate with the entry that gave its names, for what is delivered beside it. */
@@ -70,6 +72,7 @@ export class Enrollment {
       // A clock in doubt is no reason to call a token expired.
       nowMs: this.#issuance.timeMs(),
     });
+    if (attested.tokenId !== undefined) channel.learned({ tokenId: attested.tokenId });
     const csr = parseCsr(request.csr);
     const publicKey = verifyCsr(csr);
     this.#verifyBinding(publicKey, request.binding, evidenceBytes(evidence), channel);
@@ -143,7 +146,16 @@ export class Enrollment {
     return { issued, entry };
   }
 
-  #once(key: string, start: () => Promise<Enrolled>): Promise<Enrolled> {
+  /** Also for who joined an attempt under way: what was revoked before it was signed is handed to nobody (I6). */
+  async #once(key: string, start: () => Promise<Enrolled>): Promise<Enrolled> {
+    const enrolled = await this.#shared(key, start);
+    const { issuerKeyId, serial } = enrolled.issued.record;
+    if (this.#store.certificate(issuerKeyId, serial)?.revoked)
+      throw new VouchError('denied-revoked', 'this certificate was revoked while it was being issued');
+    return enrolled;
+  }
+
+  #shared(key: string, start: () => Promise<Enrolled>): Promise<Enrolled> {
     const underWay = this.#inFlight.get(key);
     if (underWay) return underWay;
     const attempt = start().finally(() => this.#inFlight.delete(key));

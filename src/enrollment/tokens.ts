@@ -97,7 +97,7 @@ export class Tokens {
       cidrs: [...request.cidrs],
       expiresAtMs,
     });
-    await sequencer.record({ kind: 'token', leaf, token, secretSha256: joinTokenHash(secret), entry });
+    // Before the record: what cannot be written down must not be made.
     const joinFile = formatJoinFile({
       server: facts.enrollmentUrl,
       trustDomain: facts.trustDomain,
@@ -105,6 +105,7 @@ export class Tokens {
       token: secret,
       floor: facts.floor(),
     });
+    await sequencer.record({ kind: 'token', leaf, token, secretSha256: joinTokenHash(secret), entry });
     return {
       tokenId,
       spiffeId: entry.spiffeId,

@@ -6,7 +6,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import * as wire from '../wire/admin.ts';
 import { parseBody } from './parse.ts';
 import { peerCredentials } from './peer-credentials.ts';
-import { notFound, problems, requestContext } from './request-context.ts';
+import { noteAsking, notFound, problems, requestContext } from './request-context.ts';
 
 /** The admin socket's routes; the caller's uid is the operator in log and audit. */
 export function adminApi(verbs: OperatorVerbs, log: Log, metrics: Metrics): Express {
@@ -19,7 +19,9 @@ export function adminApi(verbs: OperatorVerbs, log: Log, metrics: Metrics): Expr
     .set('query parser', 'simple');
   app.use(requestContext('admin', log, metrics));
   app.use((request, response, next) => {
-    response.locals.operator = `uid:${peerCredentials(request.socket).uid}`;
+    const operator = `uid:${peerCredentials(request.socket).uid}`;
+    response.locals.operator = operator;
+    noteAsking(response, { operator });
     next();
   });
   app.use(express.json({ limit: wire.adminMaxBytes, strict: true }));

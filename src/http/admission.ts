@@ -1,6 +1,6 @@
-import type { RequestHandler } from 'express';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { VouchError } from '../core/errors.ts';
+import { addressGroup } from './address-group.ts';
 
 /**
  * Bounds what is in progress. Renewals may use all of it, first enrollments three quarters: who already runs is
@@ -18,20 +18,22 @@ export class Admission {
     return this.#inFlight;
   }
 
-  /** Middleware for one kind of request: 503 with a jittered Retry-After where there is no room. */
-  admit(kind: 'enrollment' | 'renewal'): RequestHandler {
+  /**
+   * Runs one attempt; `unavailable-overloaded` with a jittered Retry-After where there is no room. Only work takes room:
+   * neither the wait for what a peer has yet to send nor for what it has yet to read.
+   */
+  async within<T>(kind: 'enrollment' | 'renewal', work: () => Promise<T>): Promise<T> {
     const most = kind === 'renewal' ? this.#most : Math.floor(this.#most * 0.75);
-    return (_request, response, next) => {
-      if (this.#inFlight >= most)
-        throw new VouchError('unavailable-overloaded', 'too many requests are in progress; try again', {
-          retryAfterSeconds: 1 + Math.random() * 4,
-        });
-      this.#inFlight += 1;
-      response.once('close', () => {
-        this.#inFlight -= 1;
+    if (this.#inFlight >= most)
+      throw new VouchError('unavailable-overloaded', 'too many requests are in progress; try again', {
+        retryAfterSeconds: 1 + Math.random() * 4,
       });
-      next();
-    };
+    this.#inFlight += 1;
+    try {
+      return await work();
+    } finally {
+      this.#inFlight -= 1;
+    }
   }
 }
 
@@ -55,13 +57,13 @@ export class FailureLimits {
 
   /** Throws `unavailable-rate-limited` where one of the two has failed too often. */
   async refuseExhausted({ address, identity }: Attempter): Promise<void> {
-    if (address !== undefined) await refuse(this.#byAddress, address);
+    if (address !== undefined) await refuse(this.#byAddress, addressGroup(address));
     if (identity !== undefined) await refuse(this.#byIdentity, identity);
   }
 
   /** Counts one failure. */
   async failed({ address, identity }: Attempter): Promise<void> {
-    if (address !== undefined) await count(this.#byAddress, address);
+    if (address !== undefined) await count(this.#byAddress, addressGroup(address));
     if (identity !== undefined) await count(this.#byIdentity, identity);
   }
 }

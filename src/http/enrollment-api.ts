@@ -1,5 +1,11 @@
 import { hash } from 'node:crypto';
-import express, { type Express, type Request, type RequestHandler } from 'express';
+import express, {
+  type ErrorRequestHandler,
+  type Express,
+  type Request,
+  type RequestHandler,
+  type Response,
+} from 'express';
 import type { Bundle } from '../authority/bundle.ts';
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
@@ -23,12 +29,9 @@ import {
   requestMaxBytes,
 } from '../wire/enrollment.ts';
 import type { Admission, Attempter, FailureLimits } from './admission.ts';
-import { bodyWithin, parseBody, refuseTooLarge } from './parse.ts';
-import { notFound, onlyMethods, problems, requestContext, requestIdOf } from './request-context.ts';
+import { parseBody, refuseTooLarge } from './parse.ts';
+import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 import { channelOf, clientCertificateOf } from './tls-channel.ts';
-
-/** A few kilobytes need no longer; the place in the enrollment listener that they hold is taken before they come. */
-const bodyWithinMs = 3_000;
 
 /** What the enrollment listener serves from. */
 export interface EnrollmentApiParts {
@@ -51,8 +54,8 @@ export interface EnrollmentApiParts {
 }
 
 /**
- * The enrollment listener's routes. Middleware in this order: context, for renewals the client's certificate, admission,
- * limits, body, the route, errors.
+ * The enrollment listener's routes. Middleware in this order: context, who answers for a failure (for renewals the
+ * client's certificate), body, the route, counting of failures, errors.
  */
 export function enrollmentApi(parts: EnrollmentApiParts): Express {
   const app = express();
@@ -70,7 +73,6 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
   // Nobody who enrolls compresses, and what is not inflated is no bomb.
   const json = [
     refuseTooLarge(requestMaxBytes),
-    bodyWithin(bodyWithinMs),
     express.json({ limit: requestMaxBytes, strict: true, inflate: false }),
   ];
 
@@ -82,42 +84,54 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     const { nonce, expiresAtMs } = parts.challenges.issue(parts.clock.now());
     response.json({ nonce: nonce.toString('base64'), expiresAt: rfc3339(expiresAtMs) });
   });
-  const { admission } = parts;
-  app.post(
-    enrollmentPaths.enroll,
-    admission.admit('enrollment'),
-    limitAddress(parts),
-    ...json,
-    enrollRoute(parts),
-  );
-  app.post(enrollmentPaths.renew, renewalGate(parts), admission.admit('renewal'), ...json, renewRoute(parts));
+  app.post(enrollmentPaths.enroll, fromAddress, ...json, enrollRoute(parts));
+  app.post(enrollmentPaths.renew, fromAddress, renewalGate(parts), ...json, renewRoute(parts));
   app.all(enrollmentPaths.bundle, onlyMethods('GET, HEAD'));
   app.all([enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew], onlyMethods('POST'));
   app.use(notFound);
+  app.use(countFailures(parts.limits));
   app.use(problems(parts.log, parts.metrics));
   return app;
 }
 
-function limitAddress({ limits }: EnrollmentApiParts): RequestHandler {
-  return async (request, response, next) => {
-    await limits.refuseExhausted({ address: channelOf(request, requestIdOf(response)).peerAddress });
-    next();
+/** Who answers for it where a request fails. */
+const attempters = new WeakMap<Response, Attempter>();
+
+/** Until more is known, the address. */
+const fromAddress: RequestHandler = (request, response, next) => {
+  attempters.set(response, { address: channelOf(request, response).peerAddress });
+  next();
+};
+
+/**
+ * Counts what is the peer's own failure; who has failed too often is told to wait instead of why. Whoever succeeds is
+ * served meanwhile, so that a noisy neighbour behind one address keeps nobody out. What is costly to refuse has a limit
+ * of its own, by identity, before it is begun.
+ */
+function countFailures(limits: FailureLimits): ErrorRequestHandler {
+  return async (thrown: unknown, _request, response, next) => {
+    const attempter = attempters.get(response);
+    if (attempter && isPeersFailure(failureOf(thrown))) {
+      await limits.refuseExhausted(attempter);
+      await limits.failed(attempter);
+    }
+    next(thrown);
   };
 }
 
-/**
- * Before a renewal is given any room: who shows no certificate that counts is limited by address; who does, by its own
- * identity alone, so that a noisy neighbour behind the same address keeps nobody from renewing.
- */
+/** Not what is ours, nor what passes by itself. */
+function isPeersFailure({ code }: VouchError): boolean {
+  if (code === 'policy-clock' || code === 'policy-entry-changed' || code === 'policy-not-fresh') return false;
+  return /^(?:request|denied|policy)-/.test(code);
+}
+
+/** Who shows a certificate that counts answers for its failures by identity alone. */
 function renewalGate(parts: EnrollmentApiParts): RequestHandler {
   return async (request, response, next) => {
-    const { peerAddress: address } = channelOf(request, requestIdOf(response));
-    const standing = await clientStanding(parts, request).catch(async (error: unknown) => {
-      await parts.limits.refuseExhausted({ address });
-      await countFailure(parts, { address }, error);
-      throw error;
-    });
-    await parts.limits.refuseExhausted({ identity: standing.spiffeId });
+    const { spiffeId } = await clientStanding(parts, request);
+    noteAsking(response, { spiffeId });
+    attempters.set(response, { identity: spiffeId });
+    await parts.limits.refuseExhausted({ identity: spiffeId });
     next();
   };
 }
@@ -130,61 +144,41 @@ async function clientStanding(parts: EnrollmentApiParts, request: Request): Prom
 
 function enrollRoute(parts: EnrollmentApiParts): RequestHandler {
   return async (request, response) => {
-    const channel = channelOf(request, requestIdOf(response));
-    const { peerAddress: address } = channel;
-    const body = await counted(parts, { address }, async () => parseBody(enrollRequestSchema, request.body));
+    const channel = channelOf(request, response);
+    const body = parseBody(enrollRequestSchema, request.body);
     haltIfRewound(body, parts);
     const identity = hash('sha256', body.evidence.data, 'hex');
+    attempters.set(response, { address: channel.peerAddress, identity });
     await parts.limits.refuseExhausted({ identity });
-    const enrolled = await counted(parts, { address, identity }, () =>
-      timed(parts, 'enrollment', () => parts.enrollment.enroll(body, channel)),
-    );
-    response.json(answer(parts, enrolled, body));
+    const enroll = () => parts.enrollment.enroll(body, channel);
+    response.json(answer(parts, await admitted(parts, 'enrollment', enroll), body));
   };
 }
 
 function renewRoute(parts: EnrollmentApiParts): RequestHandler {
   return async (request, response) => {
-    const channel = channelOf(request, requestIdOf(response));
+    const channel = channelOf(request, response);
     // Asked again: the body may have been long in coming.
     const predecessor = await clientStanding(parts, request);
     const { der } = clientCertificateOf(request);
     if (!der) throw new VouchError('denied-certificate', 'this needs a client certificate');
-    const enrolled = await counted(parts, { identity: predecessor.spiffeId }, async () => {
-      const body = parseBody(renewRequestSchema, request.body);
-      haltIfRewound(body, parts);
-      const renew = () => parts.enrollment.renew(body, predecessor, der, channel);
-      return { body, ...(await timed(parts, 'renewal', renew)) };
-    });
-    response.json(answer(parts, enrolled, enrolled.body));
+    const body = parseBody(renewRequestSchema, request.body);
+    haltIfRewound(body, parts);
+    const renew = () => parts.enrollment.renew(body, predecessor, der, channel);
+    response.json(answer(parts, await admitted(parts, 'renewal', renew), body));
   };
 }
 
-/** Runs an attempt and counts it against address and identity where it is the peer's failure. */
-async function counted<T>(parts: EnrollmentApiParts, who: Attempter, attempt: () => Promise<T>): Promise<T> {
-  try {
-    return await attempt();
-  } catch (error) {
-    await countFailure(parts, who, error);
-    throw error;
-  }
-}
-
-/** Only what is the peer's own failure counts against it. */
-async function countFailure(parts: EnrollmentApiParts, who: Attempter, error: unknown): Promise<void> {
-  const code = error instanceof VouchError ? error.code : 'internal';
-  if (code.startsWith('denied-') || code.startsWith('request-')) await parts.limits.failed(who);
-}
-
-async function timed(
-  parts: EnrollmentApiParts,
-  road: string,
+/** An attempt where there is room for it, timed. */
+async function admitted(
+  { admission, metrics }: EnrollmentApiParts,
+  road: 'enrollment' | 'renewal',
   issue: () => Promise<Enrolled>,
 ): Promise<Enrolled> {
   const started = performance.now();
-  const enrolled = await issue();
-  parts.metrics.issued.inc({ road });
-  parts.metrics.issueSeconds.observe((performance.now() - started) / 1000);
+  const enrolled = await admission.within(road, issue);
+  metrics.issued.inc({ road });
+  metrics.issueSeconds.observe((performance.now() - started) / 1000);
   return enrolled;
 }
 

@@ -5,6 +5,7 @@ import https from 'node:https';
 import net from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
 import { VouchError } from '../core/errors.ts';
+import { boundConnections } from './connection-bounds.ts';
 
 /** Time-outs and bounds of every HTTP listener, against slow and greedy peers. */
 const manners = {
@@ -16,7 +17,8 @@ const manners = {
   connectionsCheckingInterval: 1_000,
 } as const;
 const handshakeTimeoutMs = 5_000;
-const connectionsMax = 20_000;
+/** Past it a peer that sends nothing is cut; one that reads nothing of its answer past twice that, as Node counts. */
+const silenceMs = 10_000;
 /** `sun_path` holds 108 bytes with its NUL (unix(7)). */
 const socketPathMaxBytes = 107;
 
@@ -39,12 +41,13 @@ export interface TlsIdentity {
 
 /** Plain HTTP on an address. */
 export function listenHttp(handler: http.RequestListener, address: ListenAddress): Promise<Listener> {
-  return listen(bounded(http.createServer(manners, handler)), { host: address.host, port: address.port });
+  return listen(bounded(http.createServer(manners, handler)), address);
 }
 
 /**
- * TLS 1.3 only; without an identity every handshake is refused until `replaceIdentity`. Client certificates asked for and checked by each route that needs one (I7), no session tickets, so
- * that a resumed session cannot get around a revocation.
+ * TLS 1.3 only; without an identity every handshake is refused until `replaceIdentity`. Client certificates are asked
+ * for, and checked by each route that needs one (I7); no session tickets, so that a resumed session cannot get around a
+ * revocation.
  */
 export async function listenTls(
   handler: http.RequestListener,
@@ -56,7 +59,7 @@ export async function listenTls(
     handler,
   );
   server.on('tlsClientError', (_error, socket) => socket.destroy());
-  return listen(bounded(server), { host: address.host, port: address.port });
+  return listen(bounded(server), address);
 }
 
 /** Shows a new certificate from the next connection on. */
@@ -77,9 +80,8 @@ export async function listenUnix(handler: http.RequestListener, path: string): P
   }
   const before = process.umask(0o177);
   try {
-    const listener = await listen(bounded(http.createServer({ ...manners, requestTimeout: 0 }, handler)), {
-      path,
-    });
+    const server = http.createServer({ ...manners, requestTimeout: 0 }, handler);
+    const listener = await listen(server, { path });
     chmodSync(path, 0o600);
     return listener;
   } finally {
@@ -100,8 +102,10 @@ function tlsOptions(identity: TlsIdentity | undefined): https.ServerOptions {
   };
 }
 
+/** Against strangers: what any of them may hold, and for how long. */
 function bounded<S extends http.Server | https.Server>(server: S): S {
-  server.maxConnections = connectionsMax;
+  boundConnections(server);
+  server.timeout = silenceMs;
   server.on('clientError', (_error, socket) => socket.destroy());
   return server;
 }

@@ -16,7 +16,7 @@ export function parseBody<S extends z.ZodMiniType>(schema: S, body: unknown): z.
 
 /**
  * Middleware: 413 by the announced length, at once. The body parser would read the whole of it before it answers; for
- * what comes in chunks it still does, within the time that `bodyWithin` leaves it.
+ * what comes in chunks it still does, within the request's time-out.
  */
 export function refuseTooLarge(maxBytes: number): RequestHandler {
   return (request, _response, next) => {
@@ -25,17 +25,6 @@ export function refuseTooLarge(maxBytes: number): RequestHandler {
         'request-too-large',
         `the body is larger than the ${maxBytes} bytes this path takes`,
       );
-    next();
-  };
-}
-
-/** Middleware: cuts a peer whose body is not whole after `ms`, so that a trickle holds no place that others wait for. */
-export function bodyWithin(ms: number): RequestHandler {
-  return (request, response, next) => {
-    const timer = setTimeout(() => {
-      if (!request.complete) request.destroy();
-    }, ms);
-    response.once('close', () => clearTimeout(timer));
     next();
   };
 }

@@ -73,8 +73,8 @@ export type Audience = 'peer' | 'operator';
 /** The problem that a failure shows. */
 export function problemOf(error: VouchError, audience: Audience, requestId?: string): Problem {
   const { status, title } = presentations[error.code];
-  const hidden = audience === 'peer' && error.code.startsWith('integrity-');
-  const detail = hidden ? 'the server found its own state inconsistent; its operator must act' : error.detail;
+  const hidden = audience === 'peer' && /^(?:integrity|config)-/.test(error.code);
+  const detail = hidden ? 'the server cannot do its work; its operator must act' : error.detail;
   return {
     type: `urn:vouch:problem:${error.code}`,
     title,

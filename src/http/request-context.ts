@@ -4,11 +4,30 @@ import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'exp
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { unmapped } from './address-group.ts';
 import { type Audience, problemOf } from './problem.ts';
 
 const requestIdGrammar = /^[A-Za-z0-9._-]{1,64}$/;
-/** W3C Trace Context §3.2: version, trace id, parent id, flags. */
-const traceparentGrammar = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+/** W3C Trace Context §3.2: version, trace id, parent id, flags; a later version may append to them. */
+const traceFields = '(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}';
+const traceparentGrammar = new RegExp(`^(?:00-${traceFields}|(?!00|ff)[0-9a-f]{2}-${traceFields}(?:-.*)?)$`);
+
+/** What is known of who asks; it stands beside the request's answer in the log. */
+export interface Asking {
+  peerAddress?: string;
+  /** `uid:N`, on the admin socket. */
+  operator?: string;
+  /** Not the token: its id. */
+  tokenId?: string;
+  spiffeId?: string;
+}
+
+const asking = new WeakMap<Response, Asking>();
+
+/** Adds what was learned of who asks. */
+export function noteAsking(response: Response, learned: Asking): void {
+  asking.set(response, { ...asking.get(response), ...learned });
+}
 
 /** The id that joins a request's log lines, its answer and its decision record. */
 export function requestIdOf(response: Response): string {
@@ -33,6 +52,8 @@ export function requestContext(listener: string, log: Log, metrics: Metrics): Re
     const { requestId = randomUUID(), ...trace } = givenContext(request);
     response.locals.requestId = requestId;
     response.setHeader('x-request-id', requestId);
+    const { remoteAddress } = request.socket;
+    if (remoteAddress !== undefined) noteAsking(response, { peerAddress: unmapped(remoteAddress) });
     response.on('finish', () => {
       const seconds = (performance.now() - started) / 1000;
       const route = routeOf(request);
@@ -41,6 +62,7 @@ export function requestContext(listener: string, log: Log, metrics: Metrics): Re
         listener,
         requestId,
         ...trace,
+        ...asking.get(response),
         method: request.method,
         route,
         status: response.statusCode,
@@ -69,11 +91,11 @@ export const notFound: RequestHandler = () => {
 /** The last handler: every failure becomes problem+json; only the log learns the cause. */
 export function problems(log: Log, metrics: Metrics, audience: Audience = 'peer'): ErrorRequestHandler {
   return (thrown: unknown, request, response, _next) => {
-    const error = httpFailure(thrown) ?? asVouchError(thrown);
+    const error = failureOf(thrown);
     const requestId = requestIdOf(response);
     metrics.refused.inc({ code: error.code });
     const problem = problemOf(error, audience, requestId);
-    const fields = { requestId, route: routeOf(request), ...errorFields(thrown) };
+    const fields = { requestId, route: routeOf(request), ...asking.get(response), ...errorFields(error) };
     if (problem.status >= 500 && error.retryAfterSeconds === undefined) log.error(fields, 'failed');
     else log.info(fields, 'refused');
     if (response.headersSent) {
@@ -86,14 +108,15 @@ export function problems(log: Log, metrics: Metrics, audience: Audience = 'peer'
   };
 }
 
-/** What the body parser throws carries a status; its text stays inside. */
-function httpFailure(thrown: unknown): VouchError | undefined {
-  if (!(thrown instanceof Error) || !('status' in thrown)) return undefined;
+/** Any failure of a request as a VouchError. What the body parser throws carries a status; its text stays inside. */
+export function failureOf(thrown: unknown): VouchError {
+  if (!(thrown instanceof Error) || !('status' in thrown)) return asVouchError(thrown);
+  const cause = thrown.message;
   if (thrown.status === 413)
-    return new VouchError('request-too-large', 'the body is larger than this path takes', { cause: thrown });
+    return new VouchError('request-too-large', 'the body is larger than this path takes', { cause });
   if (typeof thrown.status === 'number' && thrown.status < 500)
-    return new VouchError('request-malformed', 'the body is not the JSON this path takes', { cause: thrown });
-  return undefined;
+    return new VouchError('request-malformed', 'the body is not the JSON this path takes', { cause });
+  return asVouchError(thrown);
 }
 
 function routeOf(request: Request): string {

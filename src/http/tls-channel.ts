@@ -1,16 +1,19 @@
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import { TLSSocket } from 'node:tls';
 import { VouchError } from '../core/errors.ts';
 import { bindingBytes, channelBindingLabel } from '../wire/enrollment.ts';
 import type { Channel } from '../enrollment/enroll.ts';
+import { unmapped } from './address-group.ts';
+import { noteAsking, requestIdOf } from './request-context.ts';
 
 /** The TLS side of a request: where it came from, its exporter, and the client certificate as DER. */
-export function channelOf(request: Request, requestId: string): Channel {
+export function channelOf(request: Request, response: Response): Channel {
   const socket = tlsSocketOf(request);
   return {
     peerAddress: unmapped(socket.remoteAddress ?? ''),
     exporter: () => socket.exportKeyingMaterial(bindingBytes, channelBindingLabel, Buffer.alloc(0)),
-    requestId,
+    requestId: requestIdOf(response),
+    learned: (who) => noteAsking(response, who),
   };
 }
 
@@ -35,9 +38,4 @@ export function clientCertificateOf(request: Request): ClientCertificate {
 function tlsSocketOf(request: Request): TLSSocket {
   if (request.socket instanceof TLSSocket) return request.socket;
   throw new VouchError('internal', 'this path is served over TLS only');
-}
-
-/** `::ffff:10.0.0.1` as `10.0.0.1`. */
-function unmapped(address: string): string {
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address;
 }

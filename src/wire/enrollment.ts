@@ -28,7 +28,8 @@ const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 const hashPath = z.array(hash).check(z.maxLength(64));
 const rfc3339 = z.string().check(z.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/));
 const keyId = z.string().check(z.regex(/^[0-9a-f]{40}$/));
-const certificateDer = base64Bytes(16 * 1024);
+/** As large as a leaf of the log may be, so that whatever is issued can be taken. */
+const certificateDer = base64Bytes(65_535);
 const signatureBytes = base64Bytes(1024);
 
 /** The CSR key's signature over exporter or nonce and evidence; over `bindingInput`. */

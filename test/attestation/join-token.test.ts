@@ -40,6 +40,7 @@ test.each([
   ['longer', `${token}A`],
   ['another start', token.replace('vjt_', 'vjx_')],
   ['empty', ''],
+  ['of its length in characters, not in bytes', `vjt_${'a'.repeat(43)}${'é'.repeat(6)}`],
   ['ten megabytes', '.'.repeat(10_000_000)],
 ])('what is not a whole token (%s) is refused before any look-up', async (_name, data) => {
   expect(isJoinToken(data)).toBe(false);

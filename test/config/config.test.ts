@@ -52,6 +52,7 @@ test.each([
   ],
   ['a deadline', { signer: { deadline: '2m' } }, 'signer.deadline', '60s at most'],
   ['a validity', { crl: { validity: '30d' } }, 'crl.validity', '10d at most'],
+  ['too short a validity', { crl: { validity: '59m' } }, 'crl.validity', '1h at least'],
   ['a length', { hsm: { ...whole.hsm, tokenLabel: '' } }, 'hsm.tokenLabel', '1 at least'],
   ['a type', { log: 3 }, 'log', 'type object'],
   ['a level', { log: { level: 'loud' } }, 'log.level', 'debug, info, warn, error'],
@@ -95,3 +96,21 @@ test('docs/configuration.md describes every key', () => {
     }
   }
 });
+
+test.each(['https://h/x', 'https://u:p@h', 'https://h?x', 'http://h', 'h:8443'])(
+  'an enrollment URL such as %s, which no join file could hold, is refused',
+  (url) => {
+    expect(parseConfig({ ...whole, enrollment: { url } })).toEqual([
+      { path: 'enrollment.url', problem: expect.stringContaining('nothing more') as unknown },
+    ]);
+  },
+);
+
+test.each(['https://h', 'http://u:p@h', 'http://h/?x=1', 'http://h/#x', 'ftp://h'])(
+  'a publication URL such as %s, under which no CRL could be fetched, is refused',
+  (url) => {
+    expect(parseConfig({ ...whole, publication: { url } })).toEqual([
+      { path: 'publication.url', problem: expect.stringContaining('http URL without') as unknown },
+    ]);
+  },
+);

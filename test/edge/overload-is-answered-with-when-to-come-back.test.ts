@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { beforeAll, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
-import { type Answer, dial, enroll, problemIn, renewBody, send } from './client.ts';
+import { signalTo } from '../support/signal.ts';
+import { type Answer, dial, type DialOptions, enroll, problemIn, renewBody, send } from './client.ts';
 
 const inFlightMax = 8;
 /** First enrollments may use three quarters; the rest is for who already runs. */
@@ -12,7 +13,7 @@ let authority: Authority;
 let url: string;
 let orders: Workload;
 
-beforeAll(async () => {
+beforeEach(async () => {
   authority = await bootAuthority({
     configure: ({ enrollment }) => {
       enrollment.inFlightMax = inFlightMax;
@@ -21,15 +22,6 @@ beforeAll(async () => {
   url = authority.server.ready.enrollmentUrl;
   orders = await authority.enroll('orders');
 });
-
-/** A request that has begun and does not go on. */
-async function stalled(path: string, shown = {}): Promise<TLSSocket> {
-  const socket = await dial(url, shown);
-  socket.write(
-    `POST ${path} HTTP/1.1\r\nhost: vouch\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{`,
-  );
-  return socket;
-}
 
 const shown = () => ({ cert: orders.read('svid.pem'), key: orders.read('svid.key') });
 
@@ -46,6 +38,15 @@ async function inFlight(count: number): Promise<void> {
   });
 }
 
+/** Honest enrollments that wait for a signer that stands still; it is replaced after two seconds. */
+async function waitingForSigner(): Promise<Promise<Answer>[]> {
+  const joins = await Promise.all(Array.from({ length: enrollments }, (_, at) => authority.join(`w${at}`)));
+  signalTo(authority.server.ready.signerPid, 'SIGSTOP');
+  const waiting = joins.map(({ path }) => enroll(url, path));
+  await inFlight(enrollments);
+  return waiting;
+}
+
 function expectOverload(answer: Answer): void {
   expect(problemIn(answer)).toMatchObject({
     status: 503,
@@ -57,59 +58,52 @@ function expectOverload(answer: Answer): void {
   expect(answer.ms).toBeLessThan(200);
 }
 
-it('first enrollments are turned away first, renewals last, and all goes on when there is room', async () => {
+it('first enrollments are turned away first, renewals last, what is signed is served, and all goes on when there is room', async () => {
   const { path } = await authority.join('late');
-  const holding = await Promise.all(Array.from({ length: enrollments }, () => stalled('/v1/enroll')));
-  await inFlight(enrollments);
+  const waiting = await waitingForSigner();
   expectOverload(await enroll(url, path));
-  expect((await renew()).status).toBe(200);
-
-  // Who shows no certificate may not take the room that is kept for renewals.
-  const strangers = await Promise.all(Array.from({ length: 4 }, () => stalled('/v1/renew')));
-  await inFlight(enrollments);
-  expect((await renew()).status).toBe(200);
-
-  holding.push(
-    ...(await Promise.all(
-      Array.from({ length: inFlightMax - enrollments }, () => stalled('/v1/renew', shown())),
-    )),
-  );
+  const renewals = Array.from({ length: inFlightMax - enrollments }, () => renew());
   await inFlight(inFlightMax);
   expectOverload(await renew());
   expectOverload(await enroll(url, path));
+  expect((await send(await dial(url), { method: 'GET', path: '/v1/bundle' })).status).toBe(200);
+  expect((await fetch(`${authority.server.ready.publicationUrl}/bundle.json`)).status).toBe(200);
+  expect((await fetch(`${authority.server.ready.operationsUrl}/livez`)).status).toBe(200);
 
-  for (const socket of [...holding, ...strangers]) socket.destroy();
+  for (const answer of await Promise.all([...waiting, ...renewals])) expect(answer.status).toBe(200);
   await inFlight(0);
   expect((await enroll(url, path)).status).toBe(200);
   expect((await renew()).status).toBe(200);
 });
 
-it('the bundle, the CRLs and health are served all the same', async () => {
-  const holding = await Promise.all(Array.from({ length: enrollments }, () => stalled('/v1/enroll')));
-  await inFlight(enrollments);
-  expect((await send(await dial(url), { method: 'GET', path: '/v1/bundle' })).status).toBe(200);
-  expect((await fetch(`${authority.server.ready.publicationUrl}/bundle.json`)).status).toBe(200);
-  expect((await fetch(`${authority.server.ready.operationsUrl}/readyz`)).status).toBe(200);
-  for (const socket of holding) socket.destroy();
-  await inFlight(0);
-});
-
 it('the agent comes back when it was told to', async () => {
   const { path } = await authority.join('patient');
-  const holding = await Promise.all(Array.from({ length: enrollments }, () => stalled('/v1/enroll')));
-  await inFlight(enrollments);
-  const waiting = authority.vouch(
-    'enroll',
-    '--join-file',
-    path,
-    '--out',
-    authority.path('out'),
-    '--timeout',
-    '30',
-  );
+  const waiting = await waitingForSigner();
+  const out = authority.path('out');
+  const patient = authority.vouch('enroll', '--join-file', path, '--out', out, '--timeout', '30');
   await authority.server.until((server) =>
     server.log().some((line) => line.code === 'unavailable-overloaded'),
   );
+  await Promise.all(waiting);
+  expect((await patient).json()).toMatchObject({ spiffeId: authority.id('patient') });
+});
+
+/** A connection on which a request has begun that does not go on. */
+async function stalled(path: string, options: DialOptions): Promise<TLSSocket> {
+  const socket = await dial(url, options);
+  socket.write(
+    `POST ${path} HTTP/1.1\r\nhost: vouch\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{`,
+  );
+  return socket;
+}
+
+it.each([
+  ['enrollments', () => stalled('/v1/enroll', {})],
+  ['renewals', () => stalled('/v1/renew', shown())],
+])('%s whose bodies do not come take no room', async (_name, begin) => {
+  const { path } = await authority.join('honest');
+  const holding = await Promise.all(Array.from({ length: 2 * inFlightMax }, begin));
+  for (let look = 0; look < 5; look += 1) expect((await renew()).status).toBe(200);
+  expect((await enroll(url, path)).status).toBe(200);
   for (const socket of holding) socket.destroy();
-  expect((await waiting).json()).toMatchObject({ spiffeId: authority.id('patient') });
 });

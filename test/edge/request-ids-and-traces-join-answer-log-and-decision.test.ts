@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { beforeAll, expect, it } from 'vitest';
 import { type Authority, bootAuthority, joinContent } from '../support/daemon.ts';
-import { type Answer, dial, enrollBody, post, problemIn, send } from './client.ts';
+import { type Answer, dial, enroll, enrollBody, post, problemIn, send } from './client.ts';
 
 let authority: Authority;
 let url: string;
@@ -50,19 +50,47 @@ it('two requests never share one of ours', async () => {
   expect(new Set(answers.map(idOf)).size).toBe(20);
 });
 
-it('a traceparent is logged by its trace id; a malformed one is not', async () => {
-  const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
-  const traced = await ask({ traceparent: `00-${trace}-00f067aa0ba902b7-01` });
-  expect((await linesOf(idOf(traced))).at(-1)).toMatchObject({ traceId: trace });
-  for (const traceparent of [
-    '00-xyz',
-    `00-${trace}-00f067aa0ba902b7`,
-    `00-${trace.toUpperCase()}-00f067aa0ba902b7-01`,
-    '"}\n{'.replace('\n', ' '),
-  ]) {
-    const answer = await ask({ traceparent });
-    expect((await linesOf(idOf(answer))).at(-1)).not.toHaveProperty('traceId');
-  }
+const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
+const parent = '00f067aa0ba902b7';
+
+it.each([`00-${trace}-${parent}-01`, `cc-${trace}-${parent}-01`, `cc-${trace}-${parent}-01-more`])(
+  'a traceparent such as %s is logged by its trace id',
+  async (traceparent) => {
+    const traced = await ask({ traceparent });
+    expect((await linesOf(idOf(traced))).at(-1)).toMatchObject({ traceId: trace });
+  },
+);
+
+it.each([
+  '00-xyz',
+  `00-${trace}-${parent}`,
+  `00-${trace}-${parent}-01-more`,
+  `ff-${trace}-${parent}-01`,
+  `00-${'0'.repeat(32)}-${parent}-01`,
+  `00-${trace}-${'0'.repeat(16)}-01`,
+  `00-${trace.toUpperCase()}-${parent}-01`,
+  '"}{',
+])('one such as %s is not', async (traceparent) => {
+  const answer = await ask({ traceparent });
+  expect((await linesOf(idOf(answer))).at(-1)).not.toHaveProperty('traceId');
+});
+
+it('every line names the address it came from, and a refusal the token it was about', async () => {
+  const { path, tokenId } = await authority.join('used');
+  expect((await enroll(url, path)).status).toBe(200);
+  const stolen = await enroll(url, path);
+  expect(problemIn(stolen).code).toBe('policy-key-conflict');
+  const lines = await linesOf(idOf(stolen));
+  expect(lines.map((line) => line.msg)).toEqual(['refused', 'answered']);
+  for (const line of lines) expect(line).toMatchObject({ peerAddress: '127.0.0.1', tokenId });
+  expect(JSON.stringify(lines)).not.toContain(joinContent(path).token);
+});
+
+it('a line of the admin socket names the operator', async () => {
+  (await authority.vouch('status')).json();
+  const line = authority.server.log().find(({ listener }) => listener === 'admin');
+  expect(line).toMatchObject({ operator: `uid:${process.getuid?.()}` });
+  expect(line).not.toHaveProperty('peerAddress');
 });
 
 it('the id of an enrollment stands in the decision that `vouch explain` shows, and its token nowhere', async () => {

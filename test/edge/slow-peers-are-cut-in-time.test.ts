@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { beforeAll, expect, it } from 'vitest';
+import { listenHttp } from '../../src/http/listeners.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { dial, enroll } from './client.ts';
 
@@ -16,7 +17,8 @@ async function secondsUntilCut(socket: net.Socket, drip: string): Promise<number
   socket.on('error', () => undefined);
   socket.resume();
   const timer = setInterval(() => socket.writable && socket.write(drip), 500);
-  await once(socket, 'close');
+  // Not `once`, which rejects on the error that comes before.
+  await new Promise((done) => socket.once('close', done));
   clearInterval(timer);
   return (performance.now() - started) / 1000;
 }
@@ -40,8 +42,13 @@ it('headers, bodies and handshakes that never end are cut; honest peers are serv
   const post = 'POST /v1/enroll HTTP/1.1\r\nhost: vouch\r\ncontent-type: application/json\r\n';
   const attackers: [string, Promise<net.Socket>, string, number][] = [
     ['slow headers', begin(dial(enrollmentUrl), 'POST /v1/enroll HTTP/1.1\r\n'), 'x-a: b\r\n', 5],
-    ['slow body', begin(dial(enrollmentUrl), `${post}content-length: 1000\r\n\r\n{`), ' ', 3],
-    ['slow chunks', begin(dial(enrollmentUrl), `${post}transfer-encoding: chunked\r\n\r\n`), '1\r\n \r\n', 3],
+    ['slow body', begin(dial(enrollmentUrl), `${post}content-length: 1000\r\n\r\n{`), ' ', 10],
+    [
+      'slow chunks',
+      begin(dial(enrollmentUrl), `${post}transfer-encoding: chunked\r\n\r\n`),
+      '1\r\n \r\n',
+      10,
+    ],
     ['half a handshake', begin(plain(enrollmentUrl), halfHello), '', 5],
     ['a handshake that never begins', plain(enrollmentUrl), '', 5],
     ['a connection after its handshake', dial(enrollmentUrl), '', 5],
@@ -72,6 +79,24 @@ it('headers, bodies and handshakes that never end are cut; honest peers are serv
   expect(await Promise.all(cuts)).toEqual(attackers.map(([name]) => [name, 'cut in time']));
   await Promise.all(more.filter((socket) => !socket.destroyed).map((socket) => once(socket, 'close')));
   expect(authority.server.code).toBeUndefined();
+}, 40_000);
+
+it('whose answer is not read is cut, too', async () => {
+  const { promise: cut, resolve } = Promise.withResolvers<boolean>();
+  const large = Buffer.alloc(64 * 1024 * 1024);
+  const listener = await listenHttp(
+    (_request, response) => {
+      response.once('close', () => resolve(!response.writableFinished));
+      response.end(large);
+    },
+    { host: '127.0.0.1', port: 0 },
+  );
+  const reader = net.connect(listener.port ?? 0, '127.0.0.1');
+  reader.on('error', () => undefined);
+  reader.pause().write('GET / HTTP/1.1\r\nhost: vouch\r\n\r\n');
+  expect(await cut).toBe(true);
+  reader.destroy();
+  await listener.close(0);
 }, 40_000);
 
 it('headers too large, and too many of them, are cut', async () => {

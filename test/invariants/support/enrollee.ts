@@ -23,7 +23,12 @@ export class Enrollee {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     this.key = privateKey;
     this.publicKey = importPublicKey(publicKey.export({ type: 'spki', format: 'der' }));
-    this.channel = { peerAddress, exporter: () => this.#exporter, requestId: 'test' };
+    this.channel = {
+      peerAddress,
+      exporter: () => this.#exporter,
+      requestId: 'test',
+      learned: () => undefined,
+    };
   }
 
   /** Enrolls with a token; `csr` in place of one that asks for nothing. */

@@ -34,6 +34,17 @@ it.each([0o640, 0o604, 0o660, 0o644])(
   },
 );
 
+it.each([0o750, 0o701, 0o755, 0o770])(
+  'a state directory of mode %o is refused as well: keys and decisions lie in it',
+  async (mode) => {
+    chmodSync(authority.state, mode);
+    const refused = await authority.refusal();
+    expect(refused.code).toBe(78);
+    expect(refused.stderr).toContain(`run: chmod 700 ${authority.state}`);
+    chmodSync(authority.state, 0o700);
+  },
+);
+
 it('with mode 0600 it starts', async () => {
   await authority.start();
   await authority.enroll('orders');

@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs';
+import type net from 'node:net';
+import { addressGroup } from './address-group.ts';
+
+const connectionsMax = 20_000;
+/** Of a listener's connections, what one address may hold. */
+const addressShare = 4;
+/** Three listeners take three quarters of the descriptors at most; the rest is for store, signer and operators. */
+const descriptorShare = 4;
+
+/** How many connections a listener takes, by the descriptors that this process may open. */
+function connectionBounds(descriptors = openFilesLimit()): { listener: number; address: number } {
+  const listener = Math.min(connectionsMax, Math.max(64, Math.floor(descriptors / descriptorShare)));
+  return { listener, address: Math.floor(listener / addressShare) };
+}
+
+/** Cuts what comes past the bounds, so that neither one address nor all of them can use up a listener or the process. */
+export function boundConnections(server: net.Server, bounds = connectionBounds()): void {
+  server.maxConnections = bounds.listener;
+  const held = new Map<string, number>();
+  server.on('connection', (socket: net.Socket) => {
+    const from = addressGroup(socket.remoteAddress ?? '');
+    const count = held.get(from) ?? 0;
+    if (count >= bounds.address) {
+      socket.destroy();
+      return;
+    }
+    held.set(from, count + 1);
+    socket.once('close', () => {
+      const left = (held.get(from) ?? 1) - 1;
+      if (left > 0) held.set(from, left);
+      else held.delete(from);
+    });
+  });
+}
+
+/** RLIMIT_NOFILE as the kernel tells it (proc(5)). */
+function openFilesLimit(): number {
+  try {
+    const soft = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}

@@ -1,0 +1,55 @@
+import { once } from 'node:events';
+import net from 'node:net';
+import { afterEach, expect, it } from 'vitest';
+import { boundConnections } from '../../src/http/connection-bounds.ts';
+import { eventually } from '../support/running.ts';
+
+let server: net.Server | undefined;
+const clients: net.Socket[] = [];
+
+afterEach(() => {
+  for (const client of clients.splice(0)) client.destroy();
+  server?.close();
+});
+
+/** A listener with room for eight connections, two of one address. */
+async function listening(): Promise<number> {
+  server = net.createServer((socket) => {
+    socket.on('error', () => undefined);
+    // In a later turn: whoever is cut hears nothing.
+    setImmediate(() => socket.writable && socket.write('hello'));
+  });
+  boundConnections(server, { listener: 8, address: 2 });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  return typeof address === 'object' && address ? address.port : 0;
+}
+
+/** True where the connection stays, false where it is cut. */
+async function stays(port: number, localAddress: string): Promise<boolean> {
+  const client = net.connect({ port, host: '127.0.0.1', localAddress });
+  clients.push(client);
+  client.on('error', () => undefined);
+  const gone = new Promise<boolean>((done) => client.once('close', () => done(false)));
+  await once(client, 'connect');
+  client.resume();
+  const greeted = new Promise<boolean>((done) => client.once('data', () => done(true)));
+  return Promise.race([gone, greeted]);
+}
+
+it('one address has its share, and others have theirs', async () => {
+  const port = await listening();
+  expect(await stays(port, '127.0.0.2')).toBe(true);
+  expect(await stays(port, '127.0.0.2')).toBe(true);
+  expect(await stays(port, '127.0.0.2')).toBe(false);
+  expect(await stays(port, '127.0.0.3')).toBe(true);
+});
+
+it('what is closed makes room', async () => {
+  const port = await listening();
+  await stays(port, '127.0.0.2');
+  await stays(port, '127.0.0.2');
+  clients[0]?.destroy();
+  await eventually(() => stays(port, '127.0.0.2'));
+});
