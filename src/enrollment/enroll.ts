@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { NodeAttestor } from '../attestation/port.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
@@ -75,14 +76,20 @@ export class Enrollment {
     if (attested.tokenId !== undefined) channel.learned({ tokenId: attested.tokenId });
     const csr = parseCsr(request.csr);
     const publicKey = verifyCsr(csr);
-    this.#verifyBinding(publicKey, request.binding, evidenceBytes(evidence), channel);
+    const bound = evidenceBytes(evidence);
+    this.#verifyBinding(publicKey, request.binding, bound, channel);
     const entry = matchEntry(this.#store, attested.selectors, csr.uris);
     refuseForeignNames(csr, entry);
     return this.#once(`${attested.tokenId}:${publicKey.sha256}`, () =>
       this.#issue(entry, publicKey, {
         tokenId: attested.tokenId,
         predecessor: undefined,
-        decision: { kind: 'enrollment', evidence: attested.audit, requestId: channel.requestId },
+        decision: {
+          kind: 'enrollment',
+          evidence: attested.audit,
+          evidenceSha256: hash('sha256', bound, 'hex'),
+          requestId: channel.requestId,
+        },
       }),
     );
   }
@@ -99,7 +106,8 @@ export class Enrollment {
   ): Promise<Enrolled> {
     const csr = parseCsr(request.csr);
     const publicKey = verifyCsr(csr);
-    this.#verifyBinding(publicKey, request.binding, renewalEvidenceBytes(certificateDer), channel);
+    const bound = renewalEvidenceBytes(certificateDer);
+    this.#verifyBinding(publicKey, request.binding, bound, channel);
     if (publicKey.sha256 === predecessor.spkiSha256)
       throw new VouchError('request-key', 'a renewal needs a fresh key; make a new one for each certificate');
     const entry = predecessor.entryId === undefined ? undefined : this.#store.entry(predecessor.entryId);
@@ -116,6 +124,7 @@ export class Enrollment {
         decision: {
           kind: 'renewal',
           predecessor: predecessor.serial,
+          evidenceSha256: hash('sha256', bound, 'hex'),
           requestId: channel.requestId,
           peerAddress: channel.peerAddress,
         },
@@ -139,7 +148,6 @@ export class Enrollment {
         ...why.decision,
         entry: entry.entryId,
         entryVersion: entry.version,
-        profile: entry.profile,
         spiffeId: entry.spiffeId,
       },
     });

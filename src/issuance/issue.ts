@@ -11,7 +11,7 @@ import type { PublicKeyInfo } from '../x509/public-key.ts';
 import type { ClockGuard } from './clock-guard.ts';
 import { type Issuer, signedBy } from './issuer.ts';
 import { type CertificateNames, type IssuanceSettings, prepareCertificate } from './prepare.ts';
-import type { Profile } from './profile.ts';
+import { type Profile, profileSha256 } from './profile.ts';
 
 /** One certificate that policy has allowed. */
 export interface IssueRequest {
@@ -74,7 +74,12 @@ export class Issuance {
     const isServer = request.entry === undefined;
     const prepared = prepareCertificate(issuer, settings, { ...request, isServer, nowMs });
     const salt = randomBytes(16);
-    const decision = canonicalJson(request.decision);
+    const { profile } = request;
+    const decision = canonicalJson({
+      ...request.decision,
+      profile: profile.name,
+      profileSha256: profileSha256(profile),
+    });
     const context = decisionContext(salt, decision);
     const leaf = encodeLeaf({
       type: 'certificate',

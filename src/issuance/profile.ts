@@ -1,3 +1,6 @@
+import { hash } from 'node:crypto';
+import { canonicalJson } from '../core/canonical-json.ts';
+
 /** What a certificate of this kind looks like, beyond the names that its registration entry gives it. */
 export interface Profile {
   name: string;
@@ -11,6 +14,11 @@ export interface Profile {
   subject: 'none' | 'cn-first-dns';
   /** A second CRL distribution point with the full CRL, for software that cannot read shards. */
   fullCrlPoint: boolean;
+}
+
+/** SHA-256 of the profile's canonical JSON, lower-case hex: a decision names the profile as it was then. */
+export function profileSha256(profile: Profile): string {
+  return hash('sha256', canonicalJson({ ...profile }), 'hex');
 }
 
 /** The profile used where an entry names none (docs/defaults.md has the reasons). */

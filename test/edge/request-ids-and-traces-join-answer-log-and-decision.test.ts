@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { beforeAll, expect, it } from 'vitest';
 import { type Authority, bootAuthority, joinContent } from '../support/daemon.ts';
 import { type Answer, dial, enroll, enrollBody, post, problemIn, send } from './client.ts';
@@ -100,11 +100,18 @@ it('the id of an enrollment stands in the decision that `vouch explain` shows, a
   const answer = await send(socket, { body: JSON.stringify(enrollBody(socket, path)), headers });
   const { chain } = JSON.parse(answer.text) as { chain: string[] };
   const { serialNumber } = new X509Certificate(Buffer.from(chain[0] ?? '', 'base64'));
+  const { token } = joinContent(path);
   const explained = await authority.vouch('explain', serialNumber.toLowerCase());
   expect(explained.json()).toMatchObject({
-    decision: { kind: 'enrollment', requestId: 'deploy-42', spiffeId: authority.id('orders') },
+    decision: {
+      kind: 'enrollment',
+      requestId: 'deploy-42',
+      spiffeId: authority.id('orders'),
+      profile: 'default',
+      profileSha256: expect.stringMatching(/^[0-9a-f]{64}$/) as unknown,
+      evidenceSha256: createHash('sha256').update(`join_token\0${token}`).digest('hex'),
+    },
   });
-  const { token } = joinContent(path);
   expect(explained.stdout + answer.text + authority.server.stderr).not.toContain(token);
 });
 
