@@ -1,4 +1,4 @@
-import { Agent } from 'node:https';
+import { Agent, type RequestOptions } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 
@@ -14,6 +14,15 @@ export class OutgoingAgent extends Agent {
     super({ keepAlive: true, maxCachedSessions: 0 });
     this.#tlsOptions = tlsOptions;
     this.#watch = watch;
+  }
+
+  /**
+   * Called by http.Agent to find an idle connection for a request. Where it goes is all that tells ours apart, since
+   * what a request brings for TLS does not count: by Node's own name, our `checkServerIdentity` in the options of each
+   * request would make each a stranger to the connections of the others.
+   */
+  getName({ host, port, localAddress, family, socketPath, servername }: RequestOptions = {}): string {
+    return JSON.stringify([host, port, localAddress, family, socketPath, servername]);
   }
 
   /** Called by http.Agent for each new connection. */
