@@ -4,12 +4,12 @@ import { type ConnectionOptions, type Server, type TlsOptions, TLSSocket } from 
 import { type Clock, systemClock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { SpiffeId } from '../core/spiffe-id.ts';
-import { type AllowedPeers, isAllowed, parseAllowed } from './allowed.ts';
+import { type AllowedPeers, parseAllowed } from './allowed.ts';
 import { Connections } from './connections.ts';
 import { startCrlFetch } from './crl-fetch.ts';
 import { DeliveredTrust } from './delivered-trust.ts';
 import { OutgoingAgent } from './outgoing-agent.ts';
-import { checkPeer, isRevoked, type Peer, type Trust } from './peer.ts';
+import { checkPeer, mayStay, type Peer, type Trust } from './peer.ts';
 import { watchDelivered } from './watch.ts';
 
 export type { Peer } from './peer.ts';
@@ -37,7 +37,7 @@ export type VouchEvent =
   | { type: 'crl' }
   /** A connection that was not let in. */
   | { type: 'refused'; reason: string; code: string }
-  /** Open connections of this peer were cut: it is revoked, or no longer allowed. */
+  /** An open connection of this peer was cut: it is revoked or no longer allowed, or its certificate has ended. */
   | { type: 'cut'; peer: Peer }
   /** Delivered files that do not hold; what counted before goes on counting. */
   | { type: 'problem'; reason: string };
@@ -83,7 +83,7 @@ export class Vouch {
     );
     if (options.fetchCrlEveryMs !== undefined)
       this.#stop.push(
-        startCrlFetch({ files, everyMs: options.fetchCrlEveryMs, taken: () => this.#crlChanged(), problem }),
+        startCrlFetch({ files, everyMs: options.fetchCrlEveryMs, taken: () => this.#crlTaken(), problem }),
       );
   }
 
@@ -111,7 +111,8 @@ export class Vouch {
 
   /**
    * A server: every connection is checked before anyone else sees it, resumed sessions too, and cut when its peer is
-   * revoked; new certificates are taken without a dropped handshake. A client's socket: the same for that one.
+   * revoked or has let its certificate end; new certificates are taken without a dropped handshake. A client's socket:
+   * the same for that one.
    */
   secure<T extends Server | HttpsServer | TLSSocket>(end: T, choice?: ServerChoice): T {
     if (end instanceof TLSSocket) {
@@ -156,10 +157,11 @@ export class Vouch {
     const name = allowed.join(' ');
     const known = this.#agents.get(name);
     if (known !== undefined) return known;
-    const agent = new OutgoingAgent(
-      () => this.#outgoing(allowed),
-      (socket) => this.#watchOutgoing(socket, allowed),
-    );
+    const agent = new OutgoingAgent({
+      tlsOptions: () => this.#outgoing(allowed),
+      watch: (socket) => this.#watchOutgoing(socket, allowed),
+      isGood: (socket) => this.#clock.now() <= (this.#connections.peerOf(socket)?.notAfterMs ?? 0),
+    });
     this.#agents.set(name, agent);
     return agent;
   }
@@ -213,22 +215,31 @@ export class Vouch {
     return this.#callers ?? parseAllowed(this.#files.delivered.peers.allowedClients);
   }
 
-  #look(): void {
-    const changes = this.#files.reload();
-    if (changes.certificate) {
-      for (const server of this.#servers) server.setSecureContext(this.#ownOptions());
-      const { serial, notAfterMs } = this.#files.delivered.leaf;
-      this.#tell({ type: 'certificate', serial, notAfter: new Date(notAfterMs).toISOString() });
-    }
-    if (changes.crl) this.#crlChanged();
+  #crlTaken(): void {
+    this.#tell({ type: 'crl' });
+    this.#sweep();
   }
 
-  #crlChanged(): void {
-    this.#tell({ type: 'crl' });
+  /** Also where nothing changed: certificates end by themselves. */
+  #look(): void {
+    const changes = this.#files.reload();
+    if (changes.certificate) this.#certificateChanged();
+    if (changes.crl) this.#tell({ type: 'crl' });
+    this.#sweep();
+  }
+
+  #certificateChanged(): void {
+    for (const server of this.#servers) server.setSecureContext(this.#ownOptions());
+    for (const agent of this.#agents.values()) agent.retire();
+    const { serial, notAfterMs } = this.#files.delivered.leaf;
+    this.#tell({ type: 'certificate', serial, notAfter: new Date(notAfterMs).toISOString() });
+  }
+
+  #sweep(): void {
     const trust = this.#trust();
-    const kept = ({ peer, allowed }: { peer: Peer; allowed: () => AllowedPeers }) =>
-      !isRevoked(peer, trust) && isAllowed(peer.spiffeId, allowed());
-    for (const peer of this.#connections.sweep(kept)) this.#tell({ type: 'cut', peer });
+    const nowMs = this.#clock.now();
+    const cut = this.#connections.sweep(({ peer, allowed }) => mayStay(peer, trust, allowed(), nowMs));
+    for (const peer of cut) this.#tell({ type: 'cut', peer });
   }
 }
 

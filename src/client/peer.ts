@@ -12,6 +12,8 @@ export interface Peer {
   serial: Serial;
   /** Key id of the CA that signed it, 40 hex characters. */
   issuerKeyId: string;
+  /** End of its certificate, Unix milliseconds. */
+  notAfterMs: number;
 }
 
 /** What a peer is checked against; changes as a whole with each generation or CRL. */
@@ -48,16 +50,23 @@ export function checkPeer(leafDer: Buffer, trust: Trust, allowed: AllowedPeers, 
   for (const certificate of path)
     if (!certificate.issuerName.equals(certificate.subjectName))
       assertUnrevoked(certificate, spiffeId, trust, nowMs);
-  return { spiffeId, serial: leaf.serial, issuerKeyId: leaf.authorityKeyId ?? '' };
+  const { serial, authorityKeyId: issuerKeyId = '', notAfterMs } = leaf;
+  return { spiffeId, serial, issuerKeyId, notAfterMs };
 }
 
-/** True where `peer`, let in earlier, stands on its issuer's CRL now, or its issuer on the root's. */
-export function isRevoked(peer: Peer, trust: Trust): boolean {
+/**
+ * True while the connection of `peer`, let in earlier, may go on: it is still allowed, neither it nor its issuer stands
+ * on a CRL, and its certificate has not ended. A revocation lists unexpired certificates only: it would never reach a
+ * connection that outlives its own.
+ */
+export function mayStay(peer: Peer, trust: Trust, allowed: AllowedPeers, nowMs: number): boolean {
   const issuer = trust.issuers.get(peer.issuerKeyId);
   const listed = (keyId: string, serial: Serial) => trust.crls.get(keyId)?.has(serial) === true;
   return (
-    listed(peer.issuerKeyId, peer.serial) ||
-    (issuer !== undefined && listed(issuer.authorityKeyId ?? '', issuer.serial))
+    nowMs <= peer.notAfterMs + clockSkewMs &&
+    !listed(peer.issuerKeyId, peer.serial) &&
+    (issuer === undefined || !listed(issuer.authorityKeyId ?? '', issuer.serial)) &&
+    isAllowed(peer.spiffeId, allowed)
   );
 }
 

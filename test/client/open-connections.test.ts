@@ -1,20 +1,31 @@
 import { createServer } from 'node:https';
-import { expect, test } from 'vitest';
-import type { Peer } from '../../src/client/main.ts';
+import { connect, type TLSSocket } from 'node:tls';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Peer, Vouch } from '../../src/client/main.ts';
+import { systemClock } from '../../src/core/clock.ts';
 import { eventually } from '../agent/support/bundle.ts';
-import { FakeAuthority } from '../agent/support/fake-authority.ts';
+import { FakeAuthority, seconds } from '../agent/support/fake-authority.ts';
 import { get, listening, service } from './support.ts';
 
 const billing = 'spiffe://example.org/billing';
 const orders = 'spiffe://example.org/orders';
+const minuteMs = 60_000;
 
-/** Billing serves and orders calls; `callers` is who called, and from which port. */
+/** The machine's clock, `ahead` milliseconds on. */
+class MovedClock {
+  ahead = 0;
+  now = (): number => systemClock.now() + this.ahead;
+  monotonicMs = (): number => systemClock.monotonicMs();
+}
+
+/** Billing serves and orders calls, each by a clock of its own; `callers` is who called, and from which port. */
 async function pair() {
   const authority = new FakeAuthority();
   const server = await service(authority, 'billing', [orders]);
   const client = await service(authority, 'orders');
-  const there = await server.open({ pollMs: 20 });
-  const here = await client.open({ pollMs: 20 });
+  const clocks = { there: new MovedClock(), here: new MovedClock() };
+  const there = await server.open({ pollMs: 20, clock: clocks.there });
+  const here = await client.open({ pollMs: 20, clock: clocks.here });
   const callers: { peer: Peer | undefined; port: number | undefined }[] = [];
   const listener = createServer(there.vouch.serverOptions(), (request, response) => {
     callers.push({ peer: there.vouch.peerOf(request.socket), port: request.socket.remotePort });
@@ -27,12 +38,71 @@ async function pair() {
     await get(port, options);
     await eventually(() => (Object.keys(options.agent.sockets).length === 0 ? true : undefined));
   };
-  return { authority, server, client, there, here, port, callers, call };
+  return { authority, server, client, clocks, there, here, port, callers, call };
 }
+
+/** A connection that its client keeps open, come what may. */
+async function held(port: number, vouch: Vouch): Promise<TLSSocket> {
+  const socket = connect({ host: '127.0.0.1', port, ...vouch.clientOptions({ serverId: billing }) });
+  onTestFinished(() => void socket.destroy());
+  socket.on('error', () => undefined);
+  await new Promise((resolve) => void socket.once('secureConnect', resolve));
+  return socket;
+}
+
+const seen = (events: readonly { type: string }[], type: string) =>
+  eventually(() => events.find((event) => event.type === type));
 
 test('a caller uses its connection again', async () => {
   const { call, callers } = await pair();
   await call();
   await call();
   expect(callers[1]?.port).toBe(callers[0]?.port);
+});
+
+describe('an open connection', () => {
+  test('does not outlive its certificate, which no CRL lists any more', async () => {
+    const { authority, server, client, clocks, there, here, port } = await pair();
+    const socket = await held(port, here.vouch);
+    const first = client.serial();
+    await client.rotate();
+    clocks.there.ahead = 64 * minuteMs;
+    authority.revoke(client.serial());
+    server.publish();
+    await seen(there.events, 'crl');
+    expect(socket.destroyed, 'clocks may differ by five minutes').toBe(false);
+    clocks.there.ahead = 66 * minuteMs;
+    expect(await seen(there.events, 'cut')).toMatchObject({ peer: { spiffeId: orders, serial: first } });
+    expect(await eventually(() => (socket.destroyed ? true : undefined))).toBe(true);
+  });
+
+  test('of a caller is cut where the server has no newer certificate', async () => {
+    const { server, clocks, here, call } = await pair();
+    await call();
+    clocks.here.ahead = 66 * minuteMs;
+    expect(await seen(here.events, 'cut')).toMatchObject({
+      peer: { spiffeId: billing, serial: server.serial() },
+    });
+  });
+});
+
+describe('a caller opens a new connection before the other side cuts the old one:', () => {
+  test('after its own renewal', async () => {
+    const { client, here, callers, call } = await pair();
+    await call();
+    await client.rotate();
+    await seen(here.events, 'certificate');
+    await call();
+    expect(callers[1]?.peer?.serial).toBe(client.serial());
+  });
+
+  test("past the end of the server's certificate", async () => {
+    const { server, clocks, there, callers, call } = await pair();
+    await server.rotate({ notAfterSeconds: seconds(Date.now()) + 60 });
+    await seen(there.events, 'certificate');
+    clocks.here.ahead = 2 * minuteMs;
+    await call();
+    await call();
+    expect(callers[1]?.port).not.toBe(callers[0]?.port);
+  });
 });
