@@ -85,7 +85,6 @@ export class DeliveredTrust {
     const { ino, mtimeMs, size } = statSync(resolve(folder, fileNames.crl));
     const file = `${folder} ${ino} ${mtimeMs} ${size}`;
     if (file === this.#crlFile) return false;
-    this.#crlFile = file;
     let newer = false;
     for (const der of readCrls(folder)) {
       if (this.#isKnown(der)) continue;
@@ -95,6 +94,8 @@ export class DeliveredTrust {
         this.#problem(error);
       }
     }
+    // Last: what could not be read, for want of a descriptor say, is read at the next look.
+    this.#crlFile = file;
     return newer;
   }
 

@@ -1,8 +1,9 @@
-import { cpSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { describe, expect, test } from 'vitest';
+import { crlPem } from '../../src/agent/deliver/files.ts';
 import { openVouch, type Vouch, type VouchOptions } from '../../src/client/main.ts';
 import { eventually } from '../agent/support/bundle.ts';
 import { FakeAuthority, newKey, seconds } from '../agent/support/fake-authority.ts';
@@ -247,4 +248,20 @@ test('nothing delivered, or nowhere to look, says what to do', async () => {
   await expect(openVouch({ dir: other.client.dir, allowed: ['*'] })).rejects.toMatchObject({
     code: 'config-invalid',
   });
+});
+
+test('a CRL file that could not be read is read at the next look, though it did not change', async () => {
+  const { authority, server, client, open } = await pair({ pollMs: 20 });
+  const { call, there } = await open();
+  authority.revoke(client.serial());
+  const file = join(server.dir, 'current', 'crl.pem');
+  const whole = crlPem([authority.crl(authority.issuer), authority.crl(authority.root)]);
+  // Stands for a read that fails, as where no descriptor is free: the system tells the two apart by nothing.
+  for (const text of [whole.replace('BEGIN', 'NIGEB'), whole]) {
+    writeFileSync(file, text);
+    utimesSync(file, now, now);
+    await eventually(() => there.events.find((event) => event.type === 'problem' || event.type === 'crl'));
+  }
+  expect(await eventually(() => there.events.find((event) => event.type === 'crl'), 2000)).toBeDefined();
+  await expect(call()).rejects.toThrow(cutOff);
 });
