@@ -5,6 +5,7 @@ import { VouchError } from '../core/errors.ts';
 import { trustDomainOf } from '../core/spiffe-id.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
 import { keyIdOf } from '../x509/public-key.ts';
+import { type AllowedPeers, parseAllowed } from './allowed.ts';
 import { readCrl, type VerifiedCrl, verifyCrl } from './crl.ts';
 import { currentFolder, type Delivered, fileNames, readCrls, readDelivered } from './delivered.ts';
 import type { Trust } from './peer.ts';
@@ -15,30 +16,35 @@ export interface Changes {
   crl: boolean;
 }
 
+/** A generation of which each file holds. */
+interface Generation extends Delivered {
+  allowedClients: AllowedPeers;
+}
+
 /**
  * The delivered files as verified state. What is on disk and does not hold (a CRL with a wrong signature or a lower
- * number, a key that is not the certificate's) is reported and the state before it goes on counting.
+ * number, a key that is not the certificate's, a list of callers that is none) is reported and the state before it goes
+ * on counting.
  */
 export class DeliveredTrust {
   readonly #dir: string;
   readonly #staleCrl: Trust['staleCrl'];
   readonly #problem: (error: unknown) => void;
-  #delivered: Delivered;
+  #delivered: Generation;
   #trust: Trust;
   #crlFile = '';
 
-  /** Throws `config-state` where nothing usable was delivered. */
+  /** Throws `config-state` or `config-invalid` where nothing usable was delivered. */
   constructor(options: { dir: string; staleCrl: Trust['staleCrl']; problem: (error: unknown) => void }) {
     this.#dir = options.dir;
     this.#staleCrl = options.staleCrl;
     this.#problem = options.problem;
-    this.#delivered = readDelivered(this.#dir);
-    assertPair(this.#delivered);
+    this.#delivered = readUsable(this.#dir);
     this.#trust = trustOf(this.#delivered, new Map(), this.#staleCrl);
     this.#loadCrls();
   }
 
-  get delivered(): Delivered {
+  get delivered(): Generation {
     return this.#delivered;
   }
 
@@ -72,10 +78,8 @@ export class DeliveredTrust {
 
   #loadGeneration(): boolean {
     if (currentFolder(this.#dir) === this.#delivered.folder) return false;
-    const delivered = readDelivered(this.#dir);
-    assertPair(delivered);
-    this.#delivered = delivered;
-    this.#trust = trustOf(delivered, this.#trust.crls, this.#staleCrl);
+    this.#delivered = readUsable(this.#dir);
+    this.#trust = trustOf(this.#delivered, this.#trust.crls, this.#staleCrl);
     this.#crlFile = '';
     return true;
   }
@@ -115,6 +119,12 @@ function trustOf(
 ): Trust {
   const issuers = new Map(delivered.issuers.map((issuer) => [keyIdOf(issuer.spki), issuer]));
   return { issuers, roots: delivered.roots, trustDomain: trustDomainOf(delivered.spiffeId), crls, staleCrl };
+}
+
+function readUsable(dir: string): Generation {
+  const delivered = readDelivered(dir);
+  assertPair(delivered);
+  return { ...delivered, allowedClients: parseAllowed(delivered.peers.allowedClients) };
 }
 
 function assertPair(delivered: Delivered): void {

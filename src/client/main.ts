@@ -154,7 +154,7 @@ export class Vouch {
   }
 
   #agentFor(allowed: AllowedPeers): OutgoingAgent {
-    const name = allowed.join(' ');
+    const name = allowed.patterns.join(' ');
     const known = this.#agents.get(name);
     if (known !== undefined) return known;
     const agent = new OutgoingAgent({
@@ -212,7 +212,7 @@ export class Vouch {
   }
 
   #allowedCallers(): AllowedPeers {
-    return this.#callers ?? parseAllowed(this.#files.delivered.peers.allowedClients);
+    return this.#callers ?? this.#files.delivered.allowedClients;
   }
 
   #crlTaken(): void {

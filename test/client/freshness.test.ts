@@ -265,3 +265,19 @@ test('a CRL file that could not be read is read at the next look, though it did 
   expect(await eventually(() => there.events.find((event) => event.type === 'crl'), 2000)).toBeDefined();
   await expect(call()).rejects.toThrow(cutOff);
 });
+
+test('a malformed list of callers in a new generation is reported and the one before goes on', async () => {
+  const authority = new FakeAuthority();
+  const list = [orders];
+  const server = await service(authority, 'billing', list);
+  const client = await service(authority, 'orders');
+  const there = await server.open();
+  const here = await client.open();
+  const port = await serve(there.vouch);
+  list.push('spiffe://example.org/*/x');
+  await server.rotate();
+  expect(await eventually(() => there.events.find((event) => event.type === 'problem'))).toMatchObject({
+    reason: expect.stringContaining('allowed peers must be') as string,
+  });
+  expect(await get(port, here.vouch.clientOptions({ serverId: billing }))).toBe(orders);
+});
