@@ -1,4 +1,4 @@
-import type { TLSSocket } from 'node:tls';
+import { TLSSocket } from 'node:tls';
 import type { AllowedPeers } from './allowed.ts';
 import type { Peer } from './peer.ts';
 
@@ -8,27 +8,32 @@ export interface Admitted {
   allowed: () => AllowedPeers;
 }
 
-/** The open connections of admitted peers, so that those of one that is revoked can be cut. */
+/** Stands on the socket itself: HTTP/2 hands out proxies of it, which are other objects but have its properties. */
+const admission = Symbol('admission');
+
+/** The open connections of admitted peers, so that those of one that may not stay can be cut. */
 export class Connections {
-  readonly #open = new Map<TLSSocket, Admitted>();
+  readonly #open = new Map<Admitted, TLSSocket>();
 
   /** Keeps `socket` until it closes. */
   add(socket: TLSSocket, admitted: Admitted): void {
-    this.#open.set(socket, admitted);
-    socket.once('close', () => this.#open.delete(socket));
+    Object.assign(socket, { [admission]: admitted });
+    this.#open.set(admitted, socket);
+    socket.once('close', () => this.#open.delete(admitted));
   }
 
-  /** Who is at the other end, or undefined for a socket that was not admitted or is closed. */
-  peerOf(socket: TLSSocket): Peer | undefined {
-    return this.#open.get(socket)?.peer;
+  /** Who is at the other end, or undefined for what is no socket, was not admitted here, or is closed. */
+  peerOf(socket: unknown): Peer | undefined {
+    const admitted = admissionOf(socket);
+    return admitted !== undefined && this.#open.has(admitted) ? admitted.peer : undefined;
   }
 
   /** Destroys at once each connection that `keep` no longer holds good; returns whose they were. */
   sweep(keep: (admitted: Admitted) => boolean): Peer[] {
     const cut: Peer[] = [];
-    for (const [socket, admitted] of this.#open) {
+    for (const [admitted, socket] of this.#open) {
       if (keep(admitted)) continue;
-      this.#open.delete(socket);
+      this.#open.delete(admitted);
       socket.destroy();
       cut.push(admitted.peer);
     }
@@ -37,5 +42,14 @@ export class Connections {
 
   get size(): number {
     return this.#open.size;
+  }
+}
+
+function admissionOf(socket: unknown): Admitted | undefined {
+  try {
+    return socket instanceof TLSSocket ? (socket as { [admission]?: Admitted })[admission] : undefined;
+  } catch {
+    // HTTP/2's proxies throw once their session has ended.
+    return undefined;
   }
 }

@@ -130,9 +130,9 @@ export class Vouch {
     return end;
   }
 
-  /** Who is at the other end of a connection that was let in. */
+  /** Who is at the other end of a connection that was let in and is open: of HTTP/1, HTTP/2 or TLS alone. */
   peerOf(socket: unknown): Peer | undefined {
-    return socket instanceof TLSSocket ? this.#connections.peerOf(socket) : undefined;
+    return this.#connections.peerOf(socket);
   }
 
   /** Stops watching. Servers and open connections stay; nobody cuts them any more. Idle outgoing ones are closed. */
