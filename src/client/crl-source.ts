@@ -3,8 +3,13 @@ import { VouchError } from '../core/errors.ts';
 /** Largest CRL that is read: a million entries are about 40 MB. */
 export const crlMaxBytes = 96 * 1024 * 1024;
 
-/** How long one fetch may take, in milliseconds, from connecting to the last byte. */
-const crlTimeoutMs = 30_000;
+/** How long a fetch may take, in milliseconds. */
+export interface CrlLimits {
+  /** Without a byte, the first one too. Default 5,000: what waits for it, a start above all, has something to go on with. */
+  silenceMs?: number;
+  /** From connecting to the last byte. Default 30,000. */
+  wholeMs?: number;
+}
 
 // An ESM import of node:http runs its lazy getters, undici among them: 20 ms of an agent's start.
 const http = process.getBuiltinModule('node:http');
@@ -19,27 +24,27 @@ export type CrlFetch = { der: Buffer; etag: string | undefined } | 'unchanged';
 export class CrlSource {
   readonly url: string;
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #silenceMs: number;
+  readonly #wholeMs: number;
   #etag: string | undefined;
 
-  constructor(url: string) {
+  constructor(url: string, { silenceMs = 5000, wholeMs = 30_000 }: CrlLimits = {}) {
     this.url = url;
+    this.#silenceMs = silenceMs;
+    this.#wholeMs = wholeMs;
   }
 
   /** Rejects with `unavailable-server` for anything but 200 or 304, and with `integrity-crl` past `crlMaxBytes`. */
   async fetch(signal: AbortSignal): Promise<CrlFetch> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(crlTimeoutMs)]);
+    const deadline = AbortSignal.timeout(this.#wholeMs);
     try {
-      return await this.#get(limited);
-    } catch (error) {
+      return await this.#get(AbortSignal.any([signal, deadline]));
+    } catch (cause) {
       if (signal.aborted) throw signal.reason;
-      if (error instanceof VouchError) throw error;
-      throw new VouchError(
-        'unavailable-server',
-        `the CRL at ${this.url} cannot be fetched: ${reasonOf(error)}`,
-        {
-          cause: error,
-        },
-      );
+      if (cause instanceof VouchError) throw cause;
+      const reason = deadline.aborted ? noAnswer(this.#wholeMs) : reasonOf(cause);
+      const detail = `the CRL at ${this.url} cannot be fetched: ${reason}`;
+      throw new VouchError('unavailable-server', detail, { cause });
     }
   }
 
@@ -56,7 +61,8 @@ export class CrlSource {
   #get(signal: AbortSignal): Promise<CrlFetch> {
     const { promise, resolve, reject } = Promise.withResolvers<CrlFetch>();
     const headers = this.#etag === undefined ? {} : { 'if-none-match': this.#etag };
-    const request = http.get(this.url, { agent: this.#agent, headers, signal }, (response) => {
+    const options = { agent: this.#agent, headers, signal, timeout: this.#silenceMs };
+    const request = http.get(this.url, options, (response) => {
       if (response.statusCode === 304 && this.#etag !== undefined) {
         response.resume();
         resolve('unchanged');
@@ -81,6 +87,7 @@ export class CrlSource {
       response.on('error', reject);
       response.on('end', () => resolve({ der: Buffer.concat(chunks), etag: response.headers.etag }));
     });
+    request.on('timeout', () => request.destroy(new Error(noAnswer(this.#silenceMs))));
     request.on('error', reject);
     return promise;
   }
@@ -93,6 +100,9 @@ export function fullCrlUrl(distributionPoint: string): string {
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error';
-  if (error.name === 'TimeoutError') return `no answer within ${crlTimeoutMs / 1000} s`;
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+}
+
+function noAnswer(withinMs: number): string {
+  return `no answer within ${withinMs / 1000} s`;
 }
