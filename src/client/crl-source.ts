@@ -1,14 +1,21 @@
+import type { IncomingMessage } from 'node:http';
+import { type Clock, systemClock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
+import { retryAfterSeconds } from '../core/retry-after.ts';
 
 /** Largest CRL that is read: a million entries are about 40 MB. */
 export const crlMaxBytes = 96 * 1024 * 1024;
 
-/** How long a fetch may take, in milliseconds. */
-export interface CrlLimits {
+/** Longest `Retry-After` that is heeded, in seconds: plain HTTP brings it, and a revocation waits as long. */
+const retryAfterMaxSeconds = 60;
+
+/** How long a fetch may take, in milliseconds, and by which clock a URL is left alone. */
+export interface CrlSourceOptions {
   /** Without a byte, the first one too. Default 5,000: what waits for it, a start above all, has something to go on with. */
   silenceMs?: number;
   /** From connecting to the last byte. Default 30,000. */
   wholeMs?: number;
+  clock?: Clock;
 }
 
 // An ESM import of node:http runs its lazy getters, undici among them: 20 ms of an agent's start.
@@ -26,16 +33,24 @@ export class CrlSource {
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   readonly #silenceMs: number;
   readonly #wholeMs: number;
+  readonly #clock: Clock;
   #etag: string | undefined;
+  #refusal: { error: VouchError; untilMs: number } | undefined;
 
-  constructor(url: string, { silenceMs = 5000, wholeMs = 30_000 }: CrlLimits = {}) {
+  constructor(url: string, options: CrlSourceOptions = {}) {
     this.url = url;
-    this.#silenceMs = silenceMs;
-    this.#wholeMs = wholeMs;
+    this.#silenceMs = options.silenceMs ?? 5000;
+    this.#wholeMs = options.wholeMs ?? 30_000;
+    this.#clock = options.clock ?? systemClock;
   }
 
-  /** Rejects with `unavailable-server` for anything but 200 or 304, and with `integrity-crl` past `crlMaxBytes`. */
+  /**
+   * Rejects with `unavailable-server` for anything but 200 or 304, and with `integrity-crl` past `crlMaxBytes`. After a
+   * refusal with `Retry-After` it rejects with the same without asking, until that time has passed.
+   */
   async fetch(signal: AbortSignal): Promise<CrlFetch> {
+    if (this.#refusal !== undefined && this.#clock.monotonicMs() < this.#refusal.untilMs)
+      throw this.#refusal.error;
     const deadline = AbortSignal.timeout(this.#wholeMs);
     try {
       return await this.#get(AbortSignal.any([signal, deadline]));
@@ -69,9 +84,7 @@ export class CrlSource {
         return;
       }
       if (response.statusCode !== 200) {
-        request.destroy(
-          new VouchError('unavailable-server', `the CRL URL ${this.url} answers ${response.statusCode}`),
-        );
+        request.destroy(this.#refused(response));
         return;
       }
       const chunks: Buffer[] = [];
@@ -90,6 +103,16 @@ export class CrlSource {
     request.on('timeout', () => request.destroy(new Error(noAnswer(this.#silenceMs))));
     request.on('error', reject);
     return promise;
+  }
+
+  #refused({ statusCode, headers }: IncomingMessage): VouchError {
+    const detail = `the CRL URL ${this.url} answers ${statusCode}`;
+    const asked = retryAfterSeconds(headers['retry-after'], this.#clock.now());
+    if (asked === undefined) return new VouchError('unavailable-server', detail);
+    const seconds = Math.min(asked, retryAfterMaxSeconds);
+    const error = new VouchError('unavailable-server', detail, { retryAfterSeconds: seconds });
+    this.#refusal = { error, untilMs: this.#clock.monotonicMs() + seconds * 1000 };
+    return error;
   }
 }
 

@@ -2,21 +2,13 @@ import { createServer } from 'node:https';
 import { connect, type TLSSocket } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Peer, Vouch } from '../../src/client/main.ts';
-import { systemClock } from '../../src/core/clock.ts';
 import { eventually } from '../agent/support/bundle.ts';
 import { FakeAuthority, seconds } from '../agent/support/fake-authority.ts';
-import { get, listening, service } from './support.ts';
+import { get, listening, MovedClock, service } from './support.ts';
 
 const billing = 'spiffe://example.org/billing';
 const orders = 'spiffe://example.org/orders';
 const minuteMs = 60_000;
-
-/** The machine's clock, `ahead` milliseconds on. */
-class MovedClock {
-  ahead = 0;
-  now = (): number => systemClock.now() + this.ahead;
-  monotonicMs = (): number => systemClock.monotonicMs();
-}
 
 /** Billing serves and orders calls, each by a clock of its own; `callers` is who called, and from which port. */
 async function pair() {

@@ -6,10 +6,18 @@ import type { Server } from 'node:tls';
 import { onTestFinished } from 'vitest';
 import { crlPem, deliverGeneration } from '../../src/agent/deliver/files.ts';
 import { openVouch, type Vouch, type VouchEvent, type VouchOptions } from '../../src/client/main.ts';
+import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import type { CertificateTemplate } from '../../src/x509/certificate-tbs.ts';
 import { type FakeAuthority, newKey } from '../agent/support/fake-authority.ts';
 import { temporaryFolder } from '../agent/support/harness.ts';
+
+/** The machine's clocks, `ahead` milliseconds on. */
+export class MovedClock implements Clock {
+  ahead = 0;
+  now = (): number => systemClock.now() + this.ahead;
+  monotonicMs = (): number => systemClock.monotonicMs() + this.ahead;
+}
 
 /** A service with files as the agent delivers them. */
 export interface Service {
