@@ -135,9 +135,12 @@ export class Vouch {
     return this.#connections.peerOf(socket);
   }
 
-  /** Stops watching. Servers and open connections stay; nobody cuts them any more. Idle outgoing ones are closed. */
+  /**
+   * Stops watching. Servers and open connections stay; nobody cuts them any more. Outgoing ones are closed when they are
+   * idle, which is after their answer.
+   */
   close(): void {
-    for (const agent of this.#agents.values()) agent.destroy();
+    for (const agent of this.#agents.values()) agent.close();
     for (const stop of this.#stop.splice(0)) stop();
   }
 

@@ -37,6 +37,12 @@ export class OutgoingAgent extends Agent {
     for (const socket of Object.values(this.freeSockets).flat()) socket?.destroy();
   }
 
+  /** Closes idle connections, and those in use when their answer has come; from now on none is kept. */
+  close(): void {
+    this.maxFreeSockets = 0;
+    this.retire();
+  }
+
   /**
    * Called by http.Agent to find an idle connection for a request. Where it goes is all that tells ours apart, since
    * what a request brings for TLS does not count: by Node's own name, our `checkServerIdentity` in the options of each

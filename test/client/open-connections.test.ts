@@ -1,4 +1,4 @@
-import { createServer } from 'node:https';
+import { type Agent, createServer } from 'node:https';
 import { connect, type TLSSocket } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Peer, Vouch } from '../../src/client/main.ts';
@@ -10,8 +10,11 @@ const billing = 'spiffe://example.org/billing';
 const orders = 'spiffe://example.org/orders';
 const minuteMs = 60_000;
 
-/** Billing serves and orders calls, each by a clock of its own; `callers` is who called, and from which port. */
-async function pair() {
+/**
+ * Billing serves and orders calls, each by a clock of its own; `callers` is who called, and from which port. Billing
+ * answers at once, or `later`, when the test calls what stands in `answers`.
+ */
+async function pair(when: 'at once' | 'later' = 'at once') {
   const authority = new FakeAuthority();
   const server = await service(authority, 'billing', [orders]);
   const client = await service(authority, 'orders');
@@ -19,18 +22,26 @@ async function pair() {
   const there = await server.open({ pollMs: 20, clock: clocks.there });
   const here = await client.open({ pollMs: 20, clock: clocks.here });
   const callers: { peer: Peer | undefined; port: number | undefined }[] = [];
+  const answers: ((text: string) => void)[] = [];
   const listener = createServer(there.vouch.serverOptions(), (request, response) => {
     callers.push({ peer: there.vouch.peerOf(request.socket), port: request.socket.remotePort });
-    response.end();
+    if (when === 'at once') response.end();
+    else answers.push((text) => void response.end(text));
   });
   const port = await listening(there.vouch.secure(listener));
   const options = here.vouch.clientOptions({ serverId: billing });
+  const { agent } = options;
   /** One call; afterwards its connection is idle or closed. */
   const call = async (): Promise<void> => {
     await get(port, options);
-    await eventually(() => (Object.keys(options.agent.sockets).length === 0 ? true : undefined));
+    await eventually(() => (Object.keys(agent.sockets).length === 0 ? true : undefined));
   };
-  return { authority, server, client, clocks, there, here, port, callers, call };
+  return { authority, server, client, clocks, there, here, port, callers, answers, agent, call };
+}
+
+/** Whether it has no connection, neither in use nor idle. */
+function isUnused(agent: Agent): boolean {
+  return Object.keys({ ...agent.sockets, ...agent.freeSockets }).length === 0;
 }
 
 /** A connection that its client keeps open, come what may. */
@@ -96,5 +107,25 @@ describe('a caller opens a new connection before the other side cuts the old one
     await call();
     await call();
     expect(callers[1]?.port).not.toBe(callers[0]?.port);
+  });
+});
+
+describe('close()', () => {
+  test('lets the answer to a request in flight come, and keeps no connection after it', async () => {
+    const { here, port, agent, answers } = await pair('later');
+    const answer = get(port, { agent });
+    await eventually(() => answers[0]);
+    here.vouch.close();
+    answers[0]?.('late');
+    expect(await answer).toBe('late');
+    expect(await eventually(() => (isUnused(agent) ? 'unused' : undefined))).toBe('unused');
+  });
+
+  test('closes idle connections', async () => {
+    const { here, agent, call } = await pair();
+    await call();
+    expect(isUnused(agent)).toBe(false);
+    here.vouch.close();
+    expect(await eventually(() => (isUnused(agent) ? 'unused' : undefined))).toBe('unused');
   });
 });
