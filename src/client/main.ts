@@ -12,6 +12,7 @@ import { OutgoingAgent } from './outgoing-agent.ts';
 import { checkPeer, mayStay, type Peer, type Trust } from './peer.ts';
 import { watchDelivered } from './watch.ts';
 
+export { type ErrorCode, VouchError } from '../core/errors.ts';
 export type { Peer } from './peer.ts';
 
 /** How a service opens its delivered identity. */
