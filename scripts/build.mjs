@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   utimesSync,
   writeFileSync,
@@ -67,7 +68,10 @@ async function main() {
     replaceFile(join(options.outdir, file.name), file.contents);
   const program = join(options.outdir, 'vouch.js');
   if (existsSync(program)) chmodSync(program, 0o755);
-  if (missing.length === 0 && options.without === '') stamp(started);
+  if (missing.length === 0 && options.without === '') {
+    declareTypes(options.outdir);
+    stamp(started);
+  }
   return 0;
 }
 
@@ -169,6 +173,15 @@ function hasGuard(invariant) {
     .some((file) => new RegExp(`__VOUCH_WITHOUT__ [!=]== '${invariant}'`).test(readFileSync(file, 'utf8')));
 }
 
+/** What a TypeScript project reads of `vouch/client`. Only written here: `npm run check` is what checks types. */
+function declareTypes(outdir) {
+  const folder = join(outdir, 'types');
+  rmSync(folder, { recursive: true, force: true });
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  const args = [compiler, '-p', join(root, 'tsconfig.types.json'), '--outDir', folder];
+  execFileSync(process.execPath, args, { stdio: 'inherit' });
+}
+
 /** Whoever reads the file sees the old one or the new one, never half of one. */
 function replaceFile(path, contents) {
   const fresh = `${path}.${process.pid}`;
@@ -186,7 +199,8 @@ function stamp(started) {
 function isFresh() {
   const built = statSync(join(release, '.built'), { throwIfNoEntry: false })?.mtimeMs;
   if (built === undefined) return false;
-  const others = ['scripts/build.mjs', 'scripts/build-native', 'package.json', 'package-lock.json'];
+  const scripts = ['scripts/build.mjs', 'scripts/build-native'];
+  const others = [...scripts, 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.types.json'];
   const inputs = [...sources(join(root, 'src')), ...others.map((file) => join(root, file))];
   return inputs.every((file) => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) <= built);
 }

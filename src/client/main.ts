@@ -1,5 +1,5 @@
 import { constants } from 'node:crypto';
-import type { Server as HttpsServer } from 'node:https';
+import type { Agent, Server as HttpsServer } from 'node:https';
 import { type ConnectionOptions, type Server, type TlsOptions, TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
@@ -103,9 +103,7 @@ export class Vouch {
    * for `tls.connect` (take them anew for each connection, and hand the socket to `secure`). The server's host name
    * does not count, its SPIFFE ID does.
    */
-  clientOptions(
-    choice: ServerChoice,
-  ): ConnectionOptions & { rejectUnauthorized: true; agent: OutgoingAgent } {
+  clientOptions(choice: ServerChoice): ConnectionOptions & { rejectUnauthorized: true; agent: Agent } {
     const allowed = parseAllowed('serverId' in choice ? [choice.serverId] : choice.allowed);
     return { ...this.#outgoing(allowed), agent: this.#agentFor(allowed) };
   }

@@ -7,6 +7,8 @@ import { makeTestProject, writeFiles } from './project.ts';
 const copies = [
   'package.json',
   'package-lock.json',
+  'tsconfig.json',
+  'tsconfig.types.json',
   'scripts/build.mjs',
   'scripts/build-native',
   'src/native',
@@ -46,12 +48,15 @@ function run(directory: string, file: string): string {
 }
 
 describe('scripts/build.mjs', () => {
-  it('makes every bundle, the addon and maps, with the guards folded', () => {
+  it('makes every bundle, the addon, maps and types, with the guards folded', () => {
     const directory = makeTestProject(copies, entries);
     expect(build(directory)).toEqual({ status: 0, stderr: '' });
     const names = ['client', 'pkcs11-worker', 'vouch', 'vouch-agent', 'vouch-full', 'vouch-signer'];
     const files = names.flatMap((name) => [`${name}.js`, `${name}.js.map`]);
-    expect(readdirSync(join(directory, 'dist')).sort()).toEqual(['.built', ...files, 'native'].sort());
+    expect(readdirSync(join(directory, 'dist')).sort()).toEqual(
+      ['.built', ...files, 'native', 'types'].sort(),
+    );
+    expect(readFileSync(join(directory, 'dist/types/client/main.d.ts'), 'utf8')).toContain('const client');
     expect(readdirSync(join(directory, 'dist/native'))).toEqual(['peer_credentials.node']);
     const agent = readFileSync(join(directory, 'dist/vouch-agent.js'), 'utf8');
     expect(agent).toContain('if (!isRight) throw');
