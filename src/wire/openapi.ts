@@ -1,6 +1,9 @@
-import * as z from 'zod/mini';
+import type * as z from 'zod/mini';
+import type { ErrorCode } from '../core/errors.ts';
 import * as admin from './admin.ts';
 import * as enrollment from './enrollment.ts';
+import { type Refusal, refusals, refusalsOf } from './enrollment-refusals.ts';
+import { schemaOf } from './json-schema.ts';
 
 /** An OpenAPI 3.1 document. */
 export type OpenApiDocument = { readonly [key: string]: unknown };
@@ -13,7 +16,12 @@ interface Route {
   answer?: z.ZodMiniType;
   /** Needs a client certificate of this authority. */
   mutualTls?: boolean;
+  /** Codes that it answers with besides 200. */
+  refusals?: readonly Refusal[];
 }
+
+/** The HTTP status of a code: the edge's to say. */
+export type StatusOf = (code: ErrorCode) => number;
 
 const enrollmentRoutes: readonly Route[] = [
   {
@@ -22,6 +30,7 @@ const enrollmentRoutes: readonly Route[] = [
     summary: 'A one-use nonce for clients without a TLS exporter; good for 60 s',
     body: enrollment.challengeRequestSchema,
     answer: enrollment.challengeAnswerSchema,
+    refusals: refusalsOf.challenge,
   },
   {
     path: enrollment.enrollmentPaths.enroll,
@@ -29,6 +38,7 @@ const enrollmentRoutes: readonly Route[] = [
     summary: 'Evidence and a CSR for a first certificate',
     body: enrollment.enrollRequestSchema,
     answer: enrollment.certificateAnswerSchema,
+    refusals: refusalsOf.enroll,
   },
   {
     path: enrollment.enrollmentPaths.renew,
@@ -36,6 +46,7 @@ const enrollmentRoutes: readonly Route[] = [
     summary: 'The next certificate of the one shown in TLS, for a fresh key',
     body: enrollment.renewRequestSchema,
     answer: enrollment.certificateAnswerSchema,
+    refusals: refusalsOf.renew,
     mutualTls: true,
   },
   {
@@ -43,6 +54,7 @@ const enrollmentRoutes: readonly Route[] = [
     method: 'get',
     summary: 'The trust bundle with the root statement',
     answer: enrollment.bundleSchema,
+    refusals: refusalsOf.bundle,
   },
 ];
 
@@ -92,14 +104,22 @@ const adminRoutes: readonly Route[] = [
 ];
 
 /** The documents by file name: what agents call, and apart from it what operators call. */
-export function openApiDocuments(version: string): Record<string, OpenApiDocument> {
+export function openApiDocuments(version: string, statusOf: StatusOf): Record<string, OpenApiDocument> {
   return {
-    'openapi.json': document('Vouch enrollment', 'Served over TLS 1.3.', version, enrollmentRoutes),
+    'openapi.json': document(
+      'Vouch enrollment',
+      'HTTP/1.1 over TLS 1.3. docs/enrollment.md says how a client uses it, with test vectors: the two connections of a ' +
+        'first enrollment, the join file, the binding, what of an answer must be checked and in which order.',
+      version,
+      enrollmentRoutes,
+      statusOf,
+    ),
     'openapi-admin.json': document(
       'Vouch administration',
       'Served on the admin socket only.',
       version,
       adminRoutes,
+      statusOf,
     ),
   };
 }
@@ -109,11 +129,12 @@ function document(
   description: string,
   version: string,
   routes: readonly Route[],
+  statusOf: StatusOf,
 ): OpenApiDocument {
   const paths: Record<string, Record<string, unknown>> = {};
   for (const route of routes) {
     const path = route.path.replaceAll(/:(\w+)/g, '{$1}');
-    paths[path] = { ...paths[path], [route.method]: operation(route, path) };
+    paths[path] = { ...paths[path], [route.method]: operation(route, path, statusOf) };
   }
   return {
     openapi: '3.1.0',
@@ -121,14 +142,19 @@ function document(
     paths,
     components: {
       schemas: { Problem: schemaOf(enrollment.problemSchema) },
-      ...(routes.some((route) => route.mutualTls)
-        ? { securitySchemes: { mutualTls: { type: 'mutualTLS' } } }
-        : {}),
+      ...(routes.some((route) => route.mutualTls) ? { securitySchemes: { mutualTls } } : {}),
     },
   };
 }
 
-function operation(route: Route, path: string) {
+const mutualTls = {
+  type: 'mutualTLS',
+  description:
+    'The certificate and its issuers, without the root: the server knows its root only. Whether it still counts is asked at ' +
+    'each request, and answered by a problem, not by a TLS alert.',
+};
+
+function operation(route: Route, path: string, statusOf: StatusOf) {
   const parameters = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: 'path',
@@ -142,20 +168,39 @@ function operation(route: Route, path: string) {
     ...(route.body ? { requestBody: { required: true, content: json(schemaOf(route.body)) } } : {}),
     responses: {
       200: { description: 'Done', content: json(route.answer ? schemaOf(route.answer) : { type: 'object' }) },
+      ...refusalResponses(route.refusals ?? [], statusOf),
       default: {
-        description: 'RFC 9457 problem; 429 and 503 carry Retry-After',
-        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+        description: 'RFC 9457 problem; 429 carries Retry-After, and 503 where waiting helps',
+        content: problemContent,
       },
     },
   };
 }
 
-function json(schema: object) {
-  return { 'application/json': { schema } };
+const problemContent = {
+  'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } },
+};
+
+const retryAfter = {
+  description: 'Whole seconds, where waiting helps: at least that long, and a random while longer.',
+  schema: { type: 'integer', minimum: 1 },
+};
+
+/** One response for each status, which lists its codes. */
+function refusalResponses(codes: readonly Refusal[], statusOf: StatusOf): Record<string, object> {
+  const byStatus = Map.groupBy(codes, statusOf);
+  return Object.fromEntries(
+    [...byStatus].map(([status, those]) => [
+      String(status),
+      {
+        description: those.map((code) => `- \`${code}\`: ${refusals[code]}`).join('\n'),
+        ...(status === 429 || status === 503 ? { headers: { 'Retry-After': retryAfter } } : {}),
+        content: problemContent,
+      },
+    ]),
+  );
 }
 
-/** As it stands in JSON, before bytes are decoded. */
-function schemaOf(schema: z.ZodMiniType): object {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
-  return rest;
+function json(schema: object) {
+  return { 'application/json': { schema } };
 }
