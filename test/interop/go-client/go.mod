@@ -1,0 +1,3 @@
+module vouch.test/client
+
+go 1.19
