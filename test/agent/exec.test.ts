@@ -1,60 +1,18 @@
 import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
 import { decodePem } from '../../src/x509/pem.ts';
-import { bundled, eventually, type Running, start } from './support/bundle.ts';
-import type { Serial } from '../../src/core/serial.ts';
-import type { FakeAuthority } from './support/fake-authority.ts';
-import { type FakeServer, problem } from './support/fake-server.ts';
-import { startAuthority, workload, writeJoinFile } from './support/harness.ts';
-
-let agent = '';
-
-beforeAll(async () => {
-  agent = await bundled('src/agent.ts', 'vouch-agent.js');
-});
-
-const forever = 'setInterval(() => {}, 1000);';
-
-/** The serial of a certificate that nobody here holds. */
-function strangerOf(authority: FakeAuthority): Serial {
-  return parseCertificate(authority.issue(authority.root.spki, { uris: ['spiffe://example.org/x'] })).serial;
-}
-
-function isListed(pem: string, serial: Serial): boolean {
-  return decodePem(pem, 'X509 CRL').some((der) => parseCrl(der).has(serial));
-}
-
-/** A workload with its folder, and `vouch exec` for it. */
-function executable(server: FakeServer, over: Parameters<FakeServer['joinLine']>[0] = {}) {
-  const one = workload(server, over);
-  const exec = (script: string, ...flags: string[]): Running =>
-    start(process.execPath, [
-      agent,
-      'exec',
-      '--join-file',
-      one.joinFile,
-      '--out',
-      one.dir,
-      '--timeout',
-      '5',
-      ...flags,
-      '--',
-      process.execPath,
-      '-e',
-      script,
-    ]);
-  const serial = (): string => new X509Certificate(one.read('svid.pem')).serialNumber;
-  return { ...one, exec, serial };
-}
+import { eventually } from './support/bundle.ts';
+import { executable, forever, isListed, strangerOf } from './support/executable.ts';
+import { problem } from './support/fake-server.ts';
+import { startAuthority, writeJoinFile } from './support/harness.ts';
 
 describe('the workload', () => {
   test('gets its files before it starts, and its code is the exit code', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(`
       const { readFileSync } = require('node:fs');
       console.log(process.env.VOUCH_DIR, readFileSync(process.env.VOUCH_DIR + '/current/svid.pem', 'utf8').length > 100);
@@ -66,19 +24,17 @@ describe('the workload', () => {
 
   test('ended by a signal is 128 + n; not there is 127; not a program is 126', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec("process.kill(process.pid, 'SIGKILL'); setInterval(() => {}, 1000)").exited).toBe(
       137,
     );
-    const run = (file: string) =>
-      start(process.execPath, [agent, 'exec', '--join-file', one.joinFile, '--out', one.dir, '--', file]);
-    expect(await run('/no/such/program').exited).toBe(127);
-    expect(await run(one.joinFile).exited).toBe(126);
+    expect(await one.execCommand(['/no/such/program']).exited).toBe(127);
+    expect(await one.execCommand([one.joinFile]).exited).toBe(126);
   });
 
   test('gets the signals that this process gets', async () => {
     const { server } = await startAuthority();
-    const running = executable(server).exec(`
+    const running = (await executable(server)).exec(`
       for (const name of ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT', 'SIGQUIT', 'SIGWINCH'])
         process.on(name, () => console.log(name));
       process.on('SIGTERM', () => process.exit(7));
@@ -96,7 +52,7 @@ describe('the workload', () => {
   test('a signal before it starts ends the start', async () => {
     const { server } = await startAuthority();
     server.intercept = () => problem(503, 'unavailable-overloaded', 'busy', { 'retry-after': '1' });
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec('console.log("started")');
     await running.seen('stderr', /trying again/);
     running.child.kill('SIGTERM');
@@ -108,7 +64,7 @@ describe('the workload', () => {
 describe('a restart', () => {
   test('with a used join file starts with the certificate it finds, renewed', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     const first = one.serial();
     expect(await one.exec('').exited).toBe(0);
@@ -119,7 +75,7 @@ describe('a restart', () => {
 
   test('while the server is away starts with what it finds, and without a join file too', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     const first = one.serial();
     const comeBack = await server.goAway();
@@ -134,7 +90,7 @@ describe('a restart', () => {
 
   test('while the server is away and no fresh CRL can be had does not start; with --crl allow-stale it does', async () => {
     const { authority, server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     const { issuer } = authority;
     const now = Math.floor(Date.now() / 1000);
@@ -155,7 +111,7 @@ describe('a restart', () => {
 
   test('with a used token and nothing there is exit 78 and says what to do', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     rmSync(one.dir, { recursive: true });
     const running = one.exec('console.log("started")');
@@ -166,7 +122,7 @@ describe('a restart', () => {
 
   test('with a certificate that has expired enrolls again', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     server.lifetimeMs = 2000;
     expect(await one.exec('').exited).toBe(0);
     await new Promise((resolve) => setTimeout(resolve, 2500));
@@ -182,7 +138,7 @@ describe('a restart', () => {
 
   test('of a revoked workload does not start, but with a new join file does', async () => {
     const { authority, server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     authority.revoke(
       parseCertificate(decodePem(one.read('svid.pem'), 'CERTIFICATE')[0] ?? Buffer.alloc(0)).serial,
@@ -201,7 +157,7 @@ describe('a restart', () => {
 
   test('that the server refuses as revoked before any CRL says so does not start', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     server.intercept = (kind) =>
       kind === 'renew' ? problem(403, 'denied-revoked', 'the certificate is revoked') : undefined;
@@ -213,7 +169,7 @@ describe('a restart', () => {
   test('with a join file of another authority enrolls there', async () => {
     const { server } = await startAuthority();
     const other = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     writeFileSync(one.joinFile, `${other.server.joinLine()}\n`);
     expect(await one.exec('').exited).toBe(0);
@@ -222,7 +178,7 @@ describe('a restart', () => {
 
   test('with a join file that others can read is exit 78, whatever is there', async () => {
     const { server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     expect(await one.exec('').exited).toBe(0);
     rmSync(one.joinFile);
     writeJoinFile(one.folder, server.joinLine(), 0o644);
@@ -237,7 +193,7 @@ describe('while the workload runs', () => {
   test('certificates are renewed in the window the server names, and the hook runs', async () => {
     const { authority, server } = await startAuthority();
     server.renewal = { earliestSeconds: 1, latestSeconds: 1 };
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(
       `process.on('SIGHUP', () => console.log('HUP')); console.log('up'); ${forever}`,
       '--on-change',
@@ -262,7 +218,7 @@ describe('while the workload runs', () => {
 
   test('revocations reach crl.pem within the refresh, and exec:CMD runs with what changed', async () => {
     const { authority, server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     const log = join(one.folder, 'hook.log');
     const running = one.exec(
       `console.log('up'); ${forever}`,
@@ -284,7 +240,7 @@ describe('while the workload runs', () => {
   test('an old CRL, or one of somebody else, does not replace the newer one; it is said once', async () => {
     const { authority, server } = await startAuthority();
     authority.crlNumber = 9n;
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(`console.log('up'); ${forever}`, '--crl-refresh', '0.1');
     await running.seen('stdout', /up\n/);
     const before = one.read('crl.pem');
@@ -301,7 +257,7 @@ describe('while the workload runs', () => {
 
   test('a hook that fails is reported and tried again', async () => {
     const { authority, server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     const marker = join(one.folder, 'marker');
     const running = one.exec(
       `console.log('up'); ${forever}`,
@@ -317,7 +273,7 @@ describe('while the workload runs', () => {
   test('a server that is away does no harm: the workload and its files stay, and it renews when it is back', async () => {
     const { server } = await startAuthority();
     server.renewal = { earliestSeconds: 1, latestSeconds: 1 };
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(`console.log('up'); ${forever}`);
     await running.seen('stdout', /up\n/);
     const comeBack = await server.goAway();
@@ -335,7 +291,7 @@ describe('while the workload runs', () => {
     ['stop', 'it is stopped', 143],
   ])('revoked with --on-revoked %s', async (choice, words, code) => {
     const { authority, server } = await startAuthority();
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(`console.log('up'); ${forever}`, '--on-revoked', choice, '--crl-refresh', '0.2');
     await running.seen('stdout', /up\n/);
     authority.revoke(
@@ -354,7 +310,7 @@ describe('while the workload runs', () => {
   test('a new join file is picked up where renewal is refused', async () => {
     const { authority, server } = await startAuthority();
     server.renewal = { earliestSeconds: 2, latestSeconds: 2 };
-    const one = executable(server);
+    const one = await executable(server);
     const running = one.exec(`console.log('up'); ${forever}`);
     await running.seen('stdout', /up\n/);
     const serial = one.serial();

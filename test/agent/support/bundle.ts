@@ -8,8 +8,16 @@ import { onTestFinished } from 'vitest';
 const folder = mkdtempSync(join(tmpdir(), 'vouch-bundle-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 
-/** Bundles an entry as a release does, into a folder that goes with this process. Returns the file. */
-export async function bundled(entry: string, name: string): Promise<string> {
+const made = new Map<string, Promise<string>>();
+
+/** Bundles an entry as a release does, once, into a folder that goes with this process. Returns the file. */
+export function bundled(entry: string, name: string): Promise<string> {
+  const file = made.get(name) ?? bundle(entry, name);
+  made.set(name, file);
+  return file;
+}
+
+async function bundle(entry: string, name: string): Promise<string> {
   const outfile = join(folder, name);
   await build({
     entryPoints: [entry],
