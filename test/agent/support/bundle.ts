@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
@@ -46,9 +46,13 @@ export interface Running {
   seen: (where: 'stdout' | 'stderr', what: RegExp, timeoutMs?: number) => Promise<RegExpExecArray>;
 }
 
-/** Starts a program; it is killed at the end of the test at the latest. */
+/** Starts a program in a process group of its own, which is killed at the end of the test at the latest. */
 export function start(file: string, args: readonly string[], env: Record<string, string> = {}): Running {
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  const child = spawn(file, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+    env: { ...process.env, ...env },
+  });
   const text = { stdout: '', stderr: '' };
   for (const where of ['stdout', 'stderr'] as const)
     child[where].setEncoding('utf8').on('data', (chunk: string) => {
@@ -57,7 +61,7 @@ export function start(file: string, args: readonly string[], env: Record<string,
   const exited = new Promise<number | string>((resolve) => {
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
   });
-  onTestFinished(() => void child.kill('SIGKILL'));
+  onTestFinished(() => killGroup(child));
   const seen: Running['seen'] = async (where, what, timeoutMs = 10_000) => {
     const found = await eventually(() => what.exec(text[where]) ?? undefined, timeoutMs);
     if (found === undefined)
@@ -65,6 +69,23 @@ export function start(file: string, args: readonly string[], env: Record<string,
     return found;
   };
   return { child, stdout: () => text.stdout, stderr: () => text.stderr, exited, seen };
+}
+
+function killGroup(child: ChildProcess): void {
+  try {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    // It and all it started are gone already.
+  }
+}
+
+/** True until a process has ended, whether anybody has waited for it or not. */
+export function isRunning(pid: number | string): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 /** Waits until `look` finds something; undefined where it does not in time. */
