@@ -4,7 +4,7 @@ import type { JoinFile } from '../wire/join-file.ts';
 import { CrlKeeper } from './crl-keeper.ts';
 import type { CrlPolicy } from './crls.ts';
 import { enroll, tokenDigest } from './enroll.ts';
-import { type Held, readHeld } from './held.ts';
+import { type Held, hasExpired, readHeld } from './held.ts';
 import type { AgentParts } from './obtain.ts';
 import { renew } from './renew.ts';
 import { readJoinFile } from './secret-file.ts';
@@ -110,13 +110,15 @@ async function enrollAtBoot(options: IdentityOptions, join: JoinFile, parts: Age
   return readHeld(options.dir, parts.clock.now());
 }
 
+/** What has expired is as good as nothing. */
 function heldOrUndefined(
   options: IdentityOptions,
   join: JoinFile | VouchError,
-  parts: { clock: Clock; notice: (line: string) => void },
+  { clock }: { clock: Clock },
 ): Held | undefined {
   try {
-    return readHeld(options.dir, parts.clock.now(), join instanceof VouchError ? undefined : join);
+    const held = readHeld(options.dir, clock.now(), join instanceof VouchError ? undefined : join);
+    return hasExpired(held, clock.now()) ? undefined : held;
   } catch (error) {
     if (!(error instanceof VouchError)) throw error;
     return undefined;

@@ -2,12 +2,13 @@ import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
 import { type Delivered, readCrls, readDelivered } from '../client/delivered.ts';
 import { VouchError } from '../core/errors.ts';
 import { validatePath } from '../x509/path.ts';
+import { toleratedSkewMs } from './answer.ts';
 import type { ServerAddress } from './connection.ts';
 import { type ChainAuthority, chainAuthorities } from './crls.ts';
 import { requireState } from './renew.ts';
 import type { AgentState } from './state.ts';
 
-/** A delivered certificate that is valid now, with what the agent knows about it. */
+/** A delivered certificate that holds, with what the agent knows about it. */
 export interface Held {
   state: AgentState;
   delivered: Delivered;
@@ -17,8 +18,9 @@ export interface Held {
 }
 
 /**
- * Reads what stands in `dir` and checks it as if it came from elsewhere. Throws `config-state` where nothing does or
- * where it is of another authority than `address`, `denied-certificate` where it has expired.
+ * Reads what stands in `dir` and checks it as if it came from elsewhere, with the tolerance for this machine's clock
+ * that it was delivered with: what was delivered can be read back. Throws `config-state` where nothing does or where it
+ * is of another authority than `address`, `denied-certificate` where it does not hold.
  */
 export function readHeld(
   dir: string,
@@ -36,6 +38,7 @@ export function readHeld(
     chain: [delivered.leaf, ...delivered.issuers].map((certificate) => certificate.der),
     roots: [state.root],
     nowMs,
+    skewMs: toleratedSkewMs,
     trustDomain: state.trustDomain,
   });
   const chain = chainAuthorities(delivered.leaf, authorities, state.crlUrls);
@@ -63,6 +66,11 @@ function readCrlsOrNone(folder: string): Buffer[] {
   } catch {
     return [];
   }
+}
+
+/** True where a certificate is over by this machine's clock. */
+export function hasExpired({ delivered }: Held, nowMs: number): boolean {
+  return nowMs > delivered.leaf.notAfterMs + 999;
 }
 
 /** When to renew: at a random moment of the window the server gave, or about half life where it gave none. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { type Held, renewalDueMs } from './held.ts';
+import { type Held, hasExpired, renewalDueMs } from './held.ts';
 import { backgroundBackoff, isTransient, pauseMs } from './retry.ts';
 
 /** Longest sleep at once: the wall clock is looked at again, which a suspended machine moves by hours. */
@@ -57,7 +57,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
         : refusedPauseMs * (0.5 + Math.random());
       dueMs = clock.now() + after;
     }
-    if (!saidExpired && clock.now() > held.delivered.leaf.notAfterMs) {
+    if (!saidExpired && hasExpired(held, clock.now())) {
       saidExpired = true;
       notice(
         'the certificate has expired: peers refuse it. A new join file in place of the old one is picked up',
