@@ -5,6 +5,7 @@ import { CrlSource, fullCrlUrl } from '../client/crl-source.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { toleratedSkewMs } from './answer.ts';
+import { isTransient } from './retry.ts';
 
 /** `require`: without a fresh CRL of every CA nothing is delivered. `allow-stale`: with a notice, it is. */
 export type CrlPolicy = 'require' | 'allow-stale';
@@ -34,31 +35,52 @@ export function chainAuthorities(
   });
 }
 
+/** How CRLs are collected. */
+export interface Collecting {
+  policy: CrlPolicy;
+  /** The highest numbers seen. */
+  seen: ReadonlyMap<string, bigint>;
+  /** What `readHeldCrls` found, for a publication that is away. */
+  held: ReadonlyMap<string, VerifiedCrl>;
+  nowMs: number;
+  signal: AbortSignal;
+  notice: (line: string) => void;
+}
+
 /**
- * Fetches and verifies the CRL of every CA in the chain. Throws `denied-revoked` where our certificate or its issuer
- * is on one; under `require` also whatever `fetchCrl` throws, under `allow-stale` that becomes a notice.
+ * The CRL of every CA in the chain, fetched and verified. One that cannot be fetched is the held one for as long as that
+ * is fresh: it is what peers are judged by meanwhile. An answer that does not hold is an alarm, not an outage. Throws
+ * `denied-revoked` where our certificate or its issuer is on one; under `require` also whatever `fetchCrl` throws,
+ * under `allow-stale` that becomes a notice, and the held one counts whatever its age and the failure.
  */
 export async function collectCrls(
   chain: readonly ChainAuthority[],
-  options: {
-    policy: CrlPolicy;
-    seen: ReadonlyMap<string, bigint>;
-    nowMs: number;
-    signal: AbortSignal;
-    notice: (line: string) => void;
-  },
+  options: Collecting,
 ): Promise<VerifiedCrl[]> {
-  const results = await Promise.allSettled(
+  const fetched = await Promise.allSettled(
     chain.map((one) => fetchCrl(one, options.seen.get(one.keyId), options.nowMs, options.signal)),
   );
-  return results.flatMap((result) => {
-    if (result.status === 'fulfilled') return [result.value];
-    const error: unknown = result.reason;
-    if (!(error instanceof VouchError) || error.code === 'denied-revoked' || options.policy === 'require')
-      throw error;
-    options.notice(`${error.detail}; going on without it, as --crl allow-stale says`);
-    return [];
+  return chain.flatMap((one, index) => {
+    const result = fetched[index];
+    return result?.status === 'fulfilled' ? [result.value] : instead(one, result?.reason, options);
   });
+}
+
+/** What counts where a fetch has failed, after saying so; throws the failure where nothing does. */
+function instead(one: ChainAuthority, error: unknown, options: Collecting): VerifiedCrl[] {
+  if (!(error instanceof VouchError) || error.code === 'denied-revoked') throw error;
+  const lenient = options.policy === 'allow-stale';
+  const held = lenient || isTransient(error) ? options.held.get(one.keyId) : undefined;
+  if (held !== undefined) {
+    assertNotListed(held, one.subject);
+    if (lenient || isFresh(held, options.nowMs, toleratedSkewMs)) {
+      options.notice(`${error.detail}; the one held is used, which ends at ${rfc3339(held.nextUpdateMs)}`);
+      return [held];
+    }
+  }
+  if (!lenient) throw error;
+  options.notice(`${error.detail}; going on without it, as --crl allow-stale says`);
+  return [];
 }
 
 /**

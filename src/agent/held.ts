@@ -1,10 +1,11 @@
-import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
-import { type Delivered, readCrls, readDelivered } from '../client/delivered.ts';
+import type { VerifiedCrl } from '../client/crl.ts';
+import { type Delivered, readDelivered } from '../client/delivered.ts';
 import { VouchError } from '../core/errors.ts';
 import { validatePath } from '../x509/path.ts';
 import { toleratedSkewMs } from './answer.ts';
 import type { ServerAddress } from './connection.ts';
 import { type ChainAuthority, chainAuthorities } from './crls.ts';
+import { readHeldCrls } from './held-crls.ts';
 import { requireState } from './renew.ts';
 import type { AgentState } from './state.ts';
 
@@ -42,30 +43,7 @@ export function readHeld(
     trustDomain: state.trustDomain,
   });
   const chain = chainAuthorities(delivered.leaf, authorities, state.crlUrls);
-  return { state, delivered, chain, crls: crlsOf(delivered.folder, chain) };
-}
-
-/** What is damaged or of somebody else is passed over: it is fetched again. */
-function crlsOf(folder: string, chain: readonly ChainAuthority[]): Map<string, VerifiedCrl> {
-  const crls = new Map<string, VerifiedCrl>();
-  for (const der of readCrlsOrNone(folder)) {
-    try {
-      const parsed = readCrl(der);
-      const one = chain.find(({ keyId }) => keyId === parsed.authorityKeyId);
-      if (one !== undefined) crls.set(one.keyId, verifyCrl(parsed, one.authority));
-    } catch {
-      continue;
-    }
-  }
-  return crls;
-}
-
-function readCrlsOrNone(folder: string): Buffer[] {
-  try {
-    return readCrls(folder);
-  } catch {
-    return [];
-  }
+  return { state, delivered, chain, crls: readHeldCrls(delivered.folder, chain, state.seen.crlNumbers) };
 }
 
 /** True where a certificate is over by this machine's clock. */

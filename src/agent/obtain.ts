@@ -13,6 +13,7 @@ import { learnRoot, type ServerAddress } from './connection.ts';
 import { chainAuthorities, collectCrls, type CrlPolicy } from './crls.ts';
 import { replaceFile } from './deliver/durable-file.ts';
 import { deliverGeneration, makeDeliveryFolder } from './deliver/files.ts';
+import { readHeldCrls } from './held-crls.ts';
 import { dropPendingKey, type PendingKey, pendingKey } from './pending-key.ts';
 import { type Backoff, withRetries } from './retry.ts';
 import { type AgentState, formatState, readState, type Seen, stateFile } from './state.ts';
@@ -123,7 +124,8 @@ async function delivered(
   const chain = chainAuthorities(leaf, authorities, urls);
   const known = newestNumbers(errand, verified);
   const { notice, signal } = parts;
-  const collecting = { policy: errand.crlPolicy, seen: known, signal, notice };
+  const held = readHeldCrls(join(dir, 'current'), chain, known);
+  const collecting = { policy: errand.crlPolicy, seen: known, held, signal, notice };
   const collect = () => collectCrls(chain, { ...collecting, nowMs: parts.clock.now() });
   const crls =
     errand.crlPolicy === 'require'
