@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileNames } from '../../client/delivered.ts';
 import type { InclusionProofJson, PeersJson } from '../../wire/enrollment.ts';
@@ -29,24 +29,28 @@ export async function makeDeliveryFolder(dir: string): Promise<void> {
 }
 
 /**
- * Writes a generation folder, whole and fsynced, and only then makes `current` name it, in one rename. A crash before
- * that leaves the old one current; the one before it stays for readers that are under way, older ones go.
+ * Writes a generation folder, whole and fsynced, and only then gives it its number and makes `current` name it, in one
+ * rename each. A crash or failure before that leaves the old one current; the one before it stays for readers that are
+ * under way, older ones go. Others may deliver into `dir` at the same time: the last one is current then.
  */
 export async function deliverGeneration(dir: string, generation: Generation): Promise<void> {
   const previous = await currentName(dir);
-  const name = await makeGenerationFolder(dir);
-  const folder = join(dir, name);
+  const unfinished = join(dir, `.generation-${randomBytes(6).toString('hex')}`);
   try {
+    await mkdir(unfinished, { mode: 0o755 });
     await Promise.all(
-      filesOf(generation).map(([file, text, mode]) => writeDurably(join(folder, file), text, mode)),
+      filesOf(generation).map(([file, text, mode]) => writeDurably(join(unfinished, file), text, mode)),
     );
-    await syncFolder(folder);
+    await syncFolder(unfinished);
+    const name = await numbered(dir, unfinished);
     await pointCurrentTo(dir, name);
+    // What cannot be removed now is removed after the next delivery.
+    await removeOlder(dir, previous, name).catch(() => undefined);
   } catch (error) {
-    await rm(folder, { recursive: true, force: true });
-    throw writeFailure(error, folder);
+    // Nothing where it has its number: `current` may name it already, whatever failed.
+    await rm(unfinished, { recursive: true, force: true });
+    throw writeFailure(error, dir);
   }
-  await removeOlder(dir, [name, previous]);
 }
 
 /** crl.pem of some CRLs, issuer's first. */
@@ -68,16 +72,17 @@ function filesOf(generation: Generation): [string, string, number][] {
   ];
 }
 
-/** Generations are numbered; six digits sort as text for as long as anybody will look. */
-async function makeGenerationFolder(dir: string): Promise<string> {
-  const numbers = (await readdir(dir)).filter((name) => generationGrammar.test(name)).map(Number);
-  for (let next = Math.max(0, ...numbers) + 1; ; next += 1) {
-    const name = String(next).padStart(6, '0');
+/** Gives a finished folder the next number. Six digits sort as text for as long as anybody will look. */
+async function numbered(dir: string, unfinished: string): Promise<string> {
+  for (;;) {
+    const numbers = (await readdir(dir)).filter((name) => generationGrammar.test(name)).map(Number);
+    const name = String(Math.max(0, ...numbers) + 1).padStart(6, '0');
     try {
-      await mkdir(join(dir, name), { mode: 0o755 });
+      await rename(unfinished, join(dir, name));
       return name;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw writeFailure(error, join(dir, name));
+      // Somebody else took the number.
+      if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
     }
   }
 }
@@ -97,14 +102,29 @@ async function currentName(dir: string): Promise<string | undefined> {
   }
 }
 
-async function removeOlder(dir: string, kept: readonly (string | undefined)[]): Promise<void> {
-  const names = (await readdir(dir)).filter(
-    (name) => generationGrammar.test(name) || leftOverGrammar.test(name),
-  );
-  for (const name of names)
-    if (!kept.includes(name)) await rm(join(dir, name), { recursive: true, force: true });
+/**
+ * Removes generations below the one that was current before ours, and what crashes left behind. What is newer may be
+ * somebody's who delivers beside us, about to be made current; what is unfinished is somebody's work for an hour.
+ */
+async function removeOlder(dir: string, previous: string | undefined, ours: string): Promise<void> {
+  const { mtimeMs: nowMs } = await stat(join(dir, ours));
+  for (const name of await readdir(dir)) {
+    const path = join(dir, name);
+    const isOver = generationGrammar.test(name)
+      ? Number(name) < Number(previous) && name !== (await currentName(dir))
+      : leftOverGrammar.test(name) && (await changedMs(path)) < nowMs - leftOverMs;
+    if (isOver) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** When a file changed; what is gone meanwhile has just changed. */
+async function changedMs(path: string): Promise<number> {
+  const found = await lstat(path).catch(() => undefined);
+  return found?.mtimeMs ?? Infinity;
 }
 
 const generationGrammar = /^\d{6,15}$/;
 /** What a crash between writing and renaming leaves behind. */
-const leftOverGrammar = /^(?:\.current-|\.pending-|agent\.json\.)[0-9a-f]{12}$/;
+const leftOverGrammar = /^(?:\.current-|\.generation-|\.pending-|agent\.json\.)[0-9a-f]{12}$/;
+/** No delivery takes that long. */
+const leftOverMs = 3_600_000;
