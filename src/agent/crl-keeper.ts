@@ -2,12 +2,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
 import { CrlSource } from '../client/crl-source.ts';
-import { fileNames } from '../client/delivered.ts';
+import { currentFolder, fileNames } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
 import { assertFresh, assertNotListed, type ChainAuthority } from './crls.ts';
 import { replaceFile } from './deliver/durable-file.ts';
 import { crlPem } from './deliver/files.ts';
-import type { Held } from './held.ts';
+import type { Change } from './deliver/hook.ts';
+import { type Held, readHeld } from './held.ts';
 import { withNumbers } from './obtain.ts';
 import { pauseMs } from './retry.ts';
 import { formatState, readState, stateFile } from './state.ts';
@@ -23,8 +24,8 @@ export interface CrlKeeperParts {
   signal: AbortSignal;
   notice: (line: string) => void;
   exclusively: <T>(work: () => Promise<T>) => Promise<T>;
-  /** A newer CRL stands in crl.pem. */
-  changed: () => void;
+  /** A newer CRL stands in crl.pem, or another generation is current. */
+  changed: (change: Change) => void;
   /** Our certificate or its issuer is on one. */
   revoked: (detail: string) => void;
 }
@@ -37,6 +38,8 @@ export class CrlKeeper {
   #held: Held;
   #crls: Map<string, VerifiedCrl>;
   #round = 0;
+  /** True from a newer CRL until it stands in crl.pem. */
+  #unwritten = false;
 
   constructor(held: Held, parts: CrlKeeperParts) {
     this.#parts = parts;
@@ -44,12 +47,16 @@ export class CrlKeeper {
     this.#crls = new Map(held.crls);
   }
 
-  /** After a renewal: what is in the new generation counts, and everything is fetched once more. */
+  /** Another generation is current: what is in it counts, and everything is fetched once more. */
   adopt(held: Held): void {
+    const { folder, leaf } = this.#held.delivered;
+    if (held.delivered.folder === folder && held.delivered.leaf.serial === leaf.serial) return;
     this.#held = held;
     this.#crls = new Map(held.crls);
+    this.#unwritten = false;
     this.#close();
     this.#round = 0;
+    this.#parts.changed('certificate');
   }
 
   /** Rounds until the signal aborts. Never rejects. */
@@ -67,15 +74,19 @@ export class CrlKeeper {
     this.#close();
   }
 
-  /** One round. True where every CRL could be had; what could not is said once. Never rejects. */
+  /**
+   * One round. True where every CRL could be had and crl.pem of the current generation has them; what could not is said
+   * once. Never rejects.
+   */
   async refresh(): Promise<boolean> {
+    const followed = await this.#attempt('the current generation', () => this.#follow());
     const held = this.#held;
     const due = held.chain.filter((_, index) => index === 0 || this.#round % upperEvery === 0);
     this.#round += 1;
-    const results = await Promise.all(due.map((one) => this.#refreshOne(one)));
-    if (results.includes('newer') && held === this.#held)
-      await this.#attempt('crl.pem', () => this.#write(held));
-    return !results.includes('failed');
+    const fetched = await Promise.all(due.map((one) => this.#refreshOne(one)));
+    const written =
+      !this.#unwritten || held !== this.#held || (await this.#attempt('crl.pem', () => this.#write(held)));
+    return followed && written && !fetched.includes(false);
   }
 
   /** Throws `denied-revoked` or `policy-not-fresh` where what we hold cannot be relied on now. */
@@ -93,31 +104,35 @@ export class CrlKeeper {
     return this.#held.chain.every(({ keyId }) => this.#crls.has(keyId));
   }
 
-  async #refreshOne(one: ChainAuthority): Promise<'newer' | 'same' | 'failed'> {
-    let newer = false;
-    const fine = await this.#attempt(one.keyId, async () => {
-      newer = await this.#fetch(one);
+  /** Others deliver beside us, as `vouch renew` does: peers read `current`, not what we began with. */
+  #follow(): void {
+    const { dir, clock } = this.#parts;
+    if (currentFolder(dir) !== this.#held.delivered.folder) this.adopt(readHeld(dir, clock.now()));
+  }
+
+  #refreshOne(one: ChainAuthority): Promise<boolean> {
+    return this.#attempt(one.keyId, async () => {
+      await this.#fetch(one);
       const crl = this.#crls.get(one.keyId);
       if (crl === undefined) return;
       if (crl.has(one.subject.serial)) this.#tellRevoked(one, crl);
       assertFresh(crl, this.#parts.clock.now());
     });
-    return newer ? 'newer' : fine ? 'same' : 'failed';
   }
 
-  async #fetch(one: ChainAuthority): Promise<boolean> {
-    if (one.url === undefined) return false;
+  async #fetch(one: ChainAuthority): Promise<void> {
+    if (one.url === undefined) return;
     const source = this.#sources.get(one.keyId) ?? new CrlSource(one.url);
     this.#sources.set(one.keyId, source);
     const fetched = await source.fetch(this.#parts.signal);
-    if (fetched === 'unchanged') return false;
-    const known = this.#crls.get(one.keyId)?.crlNumber;
-    const seen = this.#held.state.seen.crlNumbers.get(one.keyId) ?? 0n;
-    const crl = verifyCrl(readCrl(fetched.der), one.authority, known ?? seen);
+    if (fetched === 'unchanged') return;
+    const known = [...this.#crls.values()];
+    const floor = withNumbers(this.#held.state.seen.crlNumbers, known).get(one.keyId);
+    const crl = verifyCrl(readCrl(fetched.der), one.authority, floor);
     source.accept(fetched);
-    if (crl.crlNumber === known) return false;
+    if (crl.crlNumber === this.#crls.get(one.keyId)?.crlNumber) return;
     this.#crls.set(one.keyId, crl);
-    return true;
+    this.#unwritten = true;
   }
 
   async #write(held: Held): Promise<void> {
@@ -133,8 +148,9 @@ export class CrlKeeper {
         crlPem(crls.map((crl) => crl.der)),
         0o644,
       );
+      this.#unwritten = false;
+      changed('crl');
     });
-    changed();
   }
 
   #tellRevoked(one: ChainAuthority, crl: VerifiedCrl): void {
@@ -146,7 +162,7 @@ export class CrlKeeper {
   }
 
   /** Says a failure when it begins or changes, and when it is over. */
-  async #attempt(what: string, work: () => Promise<void>): Promise<boolean> {
+  async #attempt(what: string, work: () => Promise<void> | void): Promise<boolean> {
     const { notice, signal } = this.#parts;
     try {
       await work();

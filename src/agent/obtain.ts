@@ -166,21 +166,28 @@ function retrying(errand: Errand, { clock, signal, notice }: AgentParts, deadlin
 
 /** What a CRL refresh beside us may have seen since the errand began counts as well. */
 function newestNumbers(errand: Errand, verified: VerifiedAnswer): Map<string, bigint> {
-  const numbers = new Map(verified.seen.crlNumbers);
+  const { crlNumbers } = verified.seen;
   const state = readState(errand.dir);
-  if (state === undefined || state.pin !== errand.address.pin) return numbers;
-  for (const [keyId, number] of state.seen.crlNumbers)
-    if (number > (numbers.get(keyId) ?? 0n)) numbers.set(keyId, number);
-  return numbers;
+  return state?.pin === errand.address.pin ? highest(crlNumbers, state.seen.crlNumbers) : new Map(crlNumbers);
 }
 
-/** The numbers seen, with those of `crls`. */
+/** The numbers seen, with those of `crls`; none falls. */
 export function withNumbers(
   seen: ReadonlyMap<string, bigint>,
   crls: readonly VerifiedCrl[],
 ): Map<string, bigint> {
+  return highest(
+    seen,
+    crls.map((crl) => [crl.issuerKeyId, crl.crlNumber]),
+  );
+}
+
+function highest(
+  seen: ReadonlyMap<string, bigint>,
+  more: Iterable<readonly [string, bigint]>,
+): Map<string, bigint> {
   const numbers = new Map(seen);
-  for (const crl of crls) numbers.set(crl.issuerKeyId, crl.crlNumber);
+  for (const [keyId, number] of more) if (number > (numbers.get(keyId) ?? 0n)) numbers.set(keyId, number);
   return numbers;
 }
 

@@ -6,15 +6,7 @@ import { VouchError } from '../../core/errors.ts';
 /** Writes a new file and fsyncs it. The caller syncs the folder. Throws as `writeFailure` says. */
 export async function writeDurably(path: string, content: string | Buffer, mode: number): Promise<void> {
   try {
-    const file = await open(path, 'wx', mode);
-    try {
-      // The mode again: open's is cut by the umask, and a key must not be wider nor a bundle narrower than said.
-      await file.chmod(mode);
-      await file.writeFile(content);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeNew(path, content, mode);
   } catch (error) {
     throw writeFailure(error, path);
   }
@@ -24,12 +16,24 @@ export async function writeDurably(path: string, content: string | Buffer, mode:
 export async function replaceFile(path: string, content: string | Buffer, mode: number): Promise<void> {
   const fresh = `${path}.${randomBytes(6).toString('hex')}`;
   try {
-    await writeDurably(fresh, content, mode);
+    await writeNew(fresh, content, mode);
     await rename(fresh, path);
     await syncFolder(dirname(path));
   } catch (error) {
     await rm(fresh, { force: true });
     throw writeFailure(error, path);
+  }
+}
+
+async function writeNew(path: string, content: string | Buffer, mode: number): Promise<void> {
+  const file = await open(path, 'wx', mode);
+  try {
+    // The mode again: open's is cut by the umask, and a key must not be wider nor a bundle narrower than said.
+    await file.chmod(mode);
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 

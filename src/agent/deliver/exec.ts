@@ -75,7 +75,7 @@ async function keepFresh(
     signal,
     notice,
     exclusively,
-    changed: () => hook.changed('crl'),
+    changed: (change) => hook.changed(change),
     revoked,
   });
   const renewed = (fresh: Held): void => {
@@ -84,7 +84,6 @@ async function keepFresh(
     notice(
       `renewed: serial ${fresh.delivered.leaf.serial}, valid until ${new Date(fresh.delivered.leaf.notAfterMs).toISOString()}`,
     );
-    hook.changed('certificate');
   };
   const attempt = (): Promise<Held> => renewOrRejoin(options, parts);
   await Promise.all([keeper.run(), keepRenewed(held, { clock, signal, notice, attempt, renewed, revoked })]);
