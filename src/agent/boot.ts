@@ -27,9 +27,9 @@ const spentToken = [
 ];
 
 /**
- * The identity a workload starts with. A valid certificate in `dir` is renewed; where that cannot be done now it is used
- * as it is, unless it is revoked or, under `--crl require`, no fresh CRL can be had. Else the join token is used. Throws
- * `config-state` where that is spent.
+ * The identity a workload starts with. A valid certificate in `dir` that its join token made, or any where the join file
+ * is gone, is renewed; where that cannot be done now it is used as it is, unless it is revoked or, under
+ * `--crl require`, no fresh CRL can be had. Else the join token is used. Throws `config-state` where that is spent.
  */
 export async function identityAtBoot(options: IdentityOptions, parts: AgentParts): Promise<Held> {
   const join = joinFileOrProblem(options.joinFile);
@@ -40,7 +40,7 @@ export async function identityAtBoot(options: IdentityOptions, parts: AgentParts
     return readHeld(options.dir, parts.clock.now());
   } catch (error) {
     if (parts.signal.aborted || !(error instanceof VouchError)) throw error;
-    return withoutRenewal(held, error, join, options, parts);
+    return withoutRenewal(held, error, options, parts);
   }
 }
 
@@ -62,20 +62,13 @@ export async function renewOrRejoin(options: IdentityOptions, parts: AgentParts)
 async function withoutRenewal(
   held: Held,
   error: VouchError,
-  join: JoinFile | VouchError,
   options: IdentityOptions,
   parts: AgentParts,
 ): Promise<Held> {
-  try {
-    if (error.code === 'denied-revoked') throw error;
-    await assertUsable(held, options, parts);
-    parts.notice(`cannot renew now (${error.detail}); starting with the certificate in ${options.dir}`);
-    return readHeld(options.dir, parts.clock.now());
-  } catch (refusal) {
-    if (join instanceof VouchError || !isNewToken(join, held.state.usedToken)) throw refusal;
-    parts.notice(`the certificate in ${options.dir} cannot be used; enrolling with the new join file`);
-    return enrollAtBoot(options, join, parts);
-  }
+  if (error.code === 'denied-revoked') throw error;
+  await assertUsable(held, options, parts);
+  parts.notice(`cannot renew now (${error.detail}); starting with the certificate in ${options.dir}`);
+  return readHeld(options.dir, parts.clock.now());
 }
 
 async function assertUsable(held: Held, options: IdentityOptions, parts: AgentParts): Promise<void> {
@@ -103,22 +96,26 @@ async function enrollAtBoot(options: IdentityOptions, join: JoinFile, parts: Age
     if (!(error instanceof VouchError) || !spentToken.includes(error.code)) throw error;
     throw new VouchError(
       'config-state',
-      `${error.detail}; there is no valid certificate in ${options.dir} to start with: make a new join file with \`vouch token create\`, or keep ${options.dir} on a volume that outlives the container`,
+      `${error.detail}; ${options.dir} holds no valid certificate of this join token: make a new join file with \`vouch token create\`, or keep ${options.dir} on a volume that outlives the container`,
       { cause: error },
     );
   }
   return readHeld(options.dir, parts.clock.now());
 }
 
-/** What has expired is as good as nothing. */
+/** What has expired is as good as nothing, and so is what another token made: it may be another workload's. */
 function heldOrUndefined(
-  options: IdentityOptions,
+  { dir }: IdentityOptions,
   join: JoinFile | VouchError,
-  { clock }: { clock: Clock },
+  { clock, notice }: { clock: Clock; notice: (line: string) => void },
 ): Held | undefined {
   try {
-    const held = readHeld(options.dir, clock.now(), join instanceof VouchError ? undefined : join);
-    return hasExpired(held, clock.now()) ? undefined : held;
+    const held = readHeld(dir, clock.now(), join instanceof VouchError ? undefined : join);
+    if (hasExpired(held, clock.now())) return undefined;
+    if (join instanceof VouchError || !isNewToken(join, held.state.usedToken)) return held;
+    const { spiffeId } = held.delivered;
+    notice(`${dir} holds a certificate of ${spiffeId} that another join token made; enrolling with this one`);
+    return undefined;
   } catch (error) {
     if (!(error instanceof VouchError)) throw error;
     return undefined;

@@ -82,9 +82,10 @@ Exit: 0 done, 1 refused (revoked, expired, suspended: enroll again), 2 usage, 75
   exec: `usage: ${verbUsage.exec}
 
 Gets a certificate, starts CMD with VOUCH_DIR set, and keeps certificate and CRLs fresh while it runs. Fit for PID 1:
-forwards signals, leaves no zombies, exits with CMD's code (128 + n where signal n ended it). A valid certificate found
-in DIR is renewed instead of enrolling, so that a container may restart with its used join file. A server that is away
-later does no harm until the certificate expires; it is tried again and again.
+forwards signals, leaves no zombies, exits with CMD's code (128 + n where signal n ended it). A valid certificate in DIR
+that F's token made is renewed instead of enrolling, so that a container may restart with its used join file; one that
+another token made may be another workload's, and is replaced. A server that is away later does no harm until the
+certificate expires; it is tried again and again.
 
 ${files}
 
@@ -98,8 +99,8 @@ ${crl}
   --crl-refresh 1s    how often to ask for new CRLs
   --timeout 5m        how long to go on trying for the first certificate
 
-Exit: CMD's code; 75 no certificate in time; 78 the join token is used up and DIR has no valid certificate; 126 and
-127 CMD cannot be run or is not there.
+Exit: CMD's code; 75 no certificate in time; 78 the join token is used up and DIR has no valid certificate of its; 126
+and 127 CMD cannot be run or is not there.
 `,
   'bundle fetch': `usage: ${verbUsage['bundle fetch']}
 

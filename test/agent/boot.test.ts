@@ -1,0 +1,45 @@
+import { X509Certificate } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { executable } from './support/executable.ts';
+import { startAuthority } from './support/harness.ts';
+
+/** A folder in which orders has started, and billing's join file instead of its own. */
+async function shared() {
+  const { server } = await startAuthority();
+  const one = await executable(server);
+  expect(await one.exec('').exited).toBe(0);
+  server.spiffeId = 'spiffe://example.org/billing';
+  writeFileSync(one.joinFile, `${server.joinLine()}\n`);
+  const identity = () => new X509Certificate(one.read('svid.pem')).subjectAltName;
+  return { ...one, server, identity };
+}
+
+describe('a certificate that another join token made', () => {
+  test('is somebody else’s: the workload enrolls with its own, and it is said why', async () => {
+    const one = await shared();
+    const running = one.exec('');
+    expect(await running.exited).toBe(0);
+    expect(one.identity()).toBe('URI:spiffe://example.org/billing');
+    expect(running.stderr()).toMatch(
+      /holds a certificate of spiffe:\/\/example.org\/orders that another join token made; enrolling/,
+    );
+    const again = one.exec('');
+    expect(await again.exited).toBe(0);
+    expect(again.stderr()).toBe('');
+    expect(one.server.requests.filter((path) => path === '/v1/renew')).toHaveLength(1);
+  });
+
+  test('is not fallen back to: with a spent token exit 78, with the server away exit 75', async () => {
+    const one = await shared();
+    for (const token of one.server.tokens.keys()) one.server.tokens.set(token, 'somebody');
+    const spent = one.exec('console.log("started")');
+    expect(await spent.exited).toBe(78);
+    expect(spent.stderr()).toMatch(/used with another key.*holds no valid certificate of this join token/);
+    await one.server.goAway();
+    const alone = one.exec('console.log("started")', '--timeout', '1');
+    expect(await alone.exited).toBe(75);
+    expect(spent.stdout() + alone.stdout()).toBe('');
+    expect(one.identity()).toBe('URI:spiffe://example.org/orders');
+  });
+});
