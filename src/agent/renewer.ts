@@ -27,12 +27,12 @@ export interface RenewerParts {
 export async function keepRenewed(first: Held, parts: RenewerParts): Promise<void> {
   const { clock, signal, notice } = parts;
   let held = first;
-  let dueMs = renewalDueMs(held);
+  let due = momentOf(renewalDueMs(held) - clock.now(), clock);
   let failures = 0;
   let said = '';
   let saidExpired = false;
   while (!signal.aborted) {
-    await sleepUntil(dueMs, clock, signal);
+    await sleepUntil(due, clock, signal);
     if (signal.aborted) return;
     try {
       held = await parts.attempt();
@@ -40,7 +40,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
       failures = 0;
       said = '';
       saidExpired = false;
-      dueMs = renewalDueMs(held);
+      due = momentOf(renewalDueMs(held) - clock.now(), clock);
       parts.renewed(held);
     } catch (error) {
       if (signal.aborted) return;
@@ -55,7 +55,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
       const after = isTransient(error)
         ? pauseMs(failures, backgroundBackoff, error.retryAfterSeconds)
         : refusedPauseMs * (0.5 + Math.random());
-      dueMs = clock.now() + after;
+      due = momentOf(after, clock);
     }
     if (!saidExpired && hasExpired(held, clock.now())) {
       saidExpired = true;
@@ -66,7 +66,19 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
   }
 }
 
-async function sleepUntil(dueMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
-  for (let left = dueMs - clock.now(); left > 0 && !signal.aborted; left = dueMs - clock.now())
-    await sleep(Math.min(left, maxSleepMs), undefined, { signal }).catch(() => undefined);
+/** A moment by both clocks. */
+interface Moment {
+  wallMs: number;
+  monotonicMs: number;
+}
+
+function momentOf(afterMs: number, clock: Clock): Moment {
+  return { wallMs: clock.now() + afterMs, monotonicMs: clock.monotonicMs() + afterMs };
+}
+
+/** Whichever clock is there first: a suspended machine's monotonic one stands still, a wall clock may be set back. */
+async function sleepUntil(due: Moment, clock: Clock, signal: AbortSignal): Promise<void> {
+  const left = (): number => Math.min(due.wallMs - clock.now(), due.monotonicMs - clock.monotonicMs());
+  for (let ms = left(); ms > 0 && !signal.aborted; ms = left())
+    await sleep(Math.min(ms, maxSleepMs), undefined, { signal }).catch(() => undefined);
 }
