@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type Arguments, parseArguments, parseSeconds } from './agent/arguments.ts';
 import type { CrlPolicy } from './agent/crls.ts';
 import { type AgentVerb, agentUsage, verbHelp, verbSpecs, verbUsage } from './agent/help.ts';
@@ -7,6 +8,7 @@ import type { AgentParts, Delivery } from './agent/obtain.ts';
 import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
+import { nodeProblem } from './node-version.ts';
 
 type Run = (args: Arguments, output: Output) => Promise<number>;
 
@@ -162,15 +164,21 @@ function printDelivery(delivery: Delivery, args: Arguments, output: Output): voi
     );
 }
 
-/** True where this file itself was started, not where a bigger program loaded it. */
-function isProgram(script: string | undefined): boolean {
-  if (script === undefined || !/^(?:vouch-agent\.js|agent\.ts)$/.test(basename(import.meta.filename)))
-    return false;
+/** The agent's one file as a program of its own. */
+async function main(argv: string[]): Promise<number> {
+  const problem = nodeProblem();
+  if (problem === undefined) return runAgentVerb(argv);
+  processOutput.stderr(problem);
+  return 78;
+}
+
+/** True where this file itself was started, under whatever name, not where another program loaded it. */
+function isStarted(script: string | undefined): boolean {
   try {
-    return realpathSync(script) === import.meta.filename;
+    return script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url);
   } catch {
     return false;
   }
 }
 
-if (isProgram(process.argv[1])) process.exitCode = await runAgentVerb(process.argv.slice(2));
+if (isStarted(process.argv[1])) process.exitCode = await main(process.argv.slice(2));

@@ -1,3 +1,5 @@
+import { nodeProblem } from './node-version.ts';
+
 /**
  * argv → program. Each part is a bundle of its own, so that `vouch enroll` in a container loads neither the server nor
  * a native addon, and the signer loads nothing but itself.
@@ -5,8 +7,6 @@
 type Program = (argv: string[]) => Promise<number>;
 
 const agentVerbs = new Set(['enroll', 'renew', 'exec', 'bundle', 'agent']);
-/** package.json `engines`; what is older is out of support, or lacks what the addons need. */
-const oldestNode = [22, 19] as const;
 
 async function programFor(verb: string): Promise<Program> {
   if (agentVerbs.has(verb)) return (await load<typeof import('./agent.ts')>('./vouch-agent.js')).runAgentVerb;
@@ -18,16 +18,10 @@ async function load<T>(bundle: string): Promise<T> {
   return (await import(new URL(bundle, import.meta.url).href)) as T;
 }
 
-function isTooOld(): boolean {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  return major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1]);
-}
-
 async function main(argv: string[]): Promise<number> {
-  if (isTooOld()) {
-    process.stderr.write(
-      `vouch: needs Node ${oldestNode.join('.')} or newer, this is ${process.versions.node}\n`,
-    );
+  const problem = nodeProblem();
+  if (problem !== undefined) {
+    process.stderr.write(problem);
     return 78;
   }
   if (argv[0] === '--version' || argv[0] === '-V') {
