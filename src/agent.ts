@@ -181,4 +181,5 @@ function isStarted(script: string | undefined): boolean {
   }
 }
 
-if (isStarted(process.argv[1])) process.exitCode = await main(process.argv.slice(2));
+// At once: what a verb leaves pending does not keep a container from ending with its workload.
+if (isStarted(process.argv[1])) process.exit(await main(process.argv.slice(2)));

@@ -33,4 +33,7 @@ async function main(argv: string[]): Promise<number> {
 
 // `vouch … | head` is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-process.exitCode = await main(process.argv.slice(2));
+const [, , ...args] = process.argv;
+process.exitCode = await main(args);
+// At once: what an agent verb leaves pending does not keep a container from ending with its workload.
+if (agentVerbs.has(args[0] ?? '')) process.exit();

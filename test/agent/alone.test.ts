@@ -1,8 +1,9 @@
 import { copyFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { bundled, start } from './support/bundle.ts';
-import { temporaryFolder } from './support/harness.ts';
+import { startAuthority, temporaryFolder, workload } from './support/harness.ts';
 
 describe('the agent’s one file', () => {
   test.each(['agent.mjs', 'vouch-agent.js', 'v'])(
@@ -32,5 +33,15 @@ describe('the agent’s one file', () => {
     expect(await running.exited).toBe(78);
     expect(running.stderr()).toBe('vouch: needs Node 22.19 or newer, this is 20.20.2\n');
     expect(running.stdout()).toBe('');
+  });
+
+  test('ends exec with its workload, whatever is still pending', async () => {
+    const { server } = await startAuthority();
+    const one = workload(server);
+    const agent = await bundled('src/agent.ts', 'vouch-agent.js');
+    const flags = ['exec', '--join-file', one.joinFile, '--out', one.dir, '--', 'sh', '-c', 'exit 7'];
+    const pending = 'data:text/javascript,setInterval(() => {}, 1000)';
+    const running = start(process.execPath, ['--import', pending, agent, ...flags]);
+    expect(await Promise.race([running.exited, sleep(5000, 'still running')])).toBe(7);
   });
 });

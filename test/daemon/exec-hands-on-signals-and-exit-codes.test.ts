@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Authority, bootAuthority, startVouch } from '../support/daemon.ts';
-import type { Running } from '../support/running.ts';
+import { type Authority, bootAuthority, startVouch, vouchEntry } from '../support/daemon.ts';
+import { eventually, type Running, start } from '../support/running.ts';
 
 let authority: Authority;
 
@@ -50,6 +50,16 @@ describe('exit codes', () => {
     await unhandled.running.until(({ stdout }) => stdout.includes('up'));
     unhandled.running.signal('SIGTERM');
     expect((await unhandled.running.ended()).code).toBe(143);
+  });
+
+  it('the workload’s, as soon as it has ended, whatever is still pending in ours', async () => {
+    const { path } = await authority.join('exec');
+    const pending = ['--import', 'data:text/javascript,setInterval(() => {}, 1000)'];
+    const flags = ['--join-file', path, '--out', authority.path('exec')];
+    const exec = [vouchEntry, 'exec', ...flags, '--', 'sh', '-c', 'exit 7'];
+    const running = start([process.execPath, ...pending, ...exec]);
+    await eventually(() => running.code !== undefined);
+    expect(running.code).toBe(7);
   });
 
   it.each([

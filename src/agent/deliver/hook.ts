@@ -28,6 +28,7 @@ export function parseHook(text: string | undefined): Hook {
 const maxAttempts = 5;
 /** A reload is dear for some: changes that come faster are taken together. */
 const minIntervalMs = 1000;
+/** How long one run of a command may take. */
 const commandTimeoutMs = 30_000;
 
 /** What a hook works with. */
@@ -38,6 +39,8 @@ export interface HookParts {
   signal: AbortSignal;
   /** Shortest time between two runs; for tests. */
   minIntervalMs?: number;
+  /** How long one run of a command may take; for tests. */
+  commandTimeoutMs?: number;
 }
 
 /** Runs the hook after changes, one at a time; what changes meanwhile is one more run. */
@@ -96,20 +99,38 @@ export class HookRunner {
     if (hook.type === 'none') return undefined;
     if (hook.type === 'signal')
       return this.#parts.kill(hook.signal) ? undefined : `${hook.signal} could not be sent`;
+    return this.#runCommand(hook.command, change);
+  }
+
+  /** In a process group of its own, so that it can be ended with all that it started, whatever it ignores. */
+  async #runCommand(command: string, change: Change): Promise<string | undefined> {
+    const { dir, signal, commandTimeoutMs: limitMs = commandTimeoutMs } = this.#parts;
     const { promise, resolve } = Promise.withResolvers<string | undefined>();
     const { spawn } = process.getBuiltinModule('node:child_process');
-    const child = spawn(hook.command, {
+    const child = spawn(command, {
       shell: true,
+      detached: true,
       stdio: ['ignore', 'inherit', 'inherit'],
-      timeout: commandTimeoutMs,
-      // A hook does not outlive the workload, nor keep us from ending with it.
-      signal: this.#parts.signal,
-      env: { ...process.env, VOUCH_DIR: this.#parts.dir, VOUCH_CHANGE: change },
+      env: { ...process.env, VOUCH_DIR: dir, VOUCH_CHANGE: change },
     });
     child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, signal) =>
-      resolve(code === 0 ? undefined : signal === null ? `exit code ${code}` : `ended by ${signal}`),
+    child.once('exit', (code, by) =>
+      resolve(code === 0 ? undefined : by === null ? `exit code ${code}` : `ended by ${by}`),
     );
-    return promise;
+    // A hook does not outlive the workload, nor its time.
+    const over = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+    const end = (): void => killGroup(child.pid);
+    over.addEventListener('abort', end);
+    const problem = await promise;
+    over.removeEventListener('abort', end);
+    return problem !== undefined && over.aborted ? `it took longer than ${limitMs / 1000} s` : problem;
+  }
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL');
+  } catch {
+    // All of it has ended.
   }
 }
