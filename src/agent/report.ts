@@ -9,7 +9,11 @@ export interface Output {
 /** The process's own streams. */
 export const processOutput: Output = {
   stdout: (text) => void process.stdout.write(text),
-  stderr: (text) => void process.stderr.write(text),
+  stderr: (text) => {
+    // Whoever stops reading it loses what is said; a certificate that nobody renews would be the greater loss.
+    if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => undefined);
+    process.stderr.write(text);
+  },
 };
 
 /** Exit codes of the contract: 1 refused or failed, 2 usage, 75 try again later, 78 configuration. */
