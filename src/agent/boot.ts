@@ -2,7 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { JoinFile } from '../wire/join-file.ts';
 import { CrlKeeper } from './crl-keeper.ts';
-import type { CrlPolicy } from './crls.ts';
+import { assertReliable, type CrlPolicy } from './crls.ts';
 import { enroll, tokenDigest } from './enroll.ts';
 import { type Held, hasExpired, readHeld } from './held.ts';
 import type { AgentParts } from './obtain.ts';
@@ -17,6 +17,9 @@ export interface IdentityOptions {
   crlPolicy: CrlPolicy;
   timeoutMs: number;
 }
+
+/** How long a start waits for newer CRLs where those it found still count. */
+const newerCrlsMs = 2000;
 
 /** Codes that say: this token gives nothing any more. */
 const spentToken = [
@@ -71,22 +74,27 @@ async function withoutRenewal(
   return readHeld(options.dir, parts.clock.now());
 }
 
+/** With the newest CRLs that can be had; where those in `dir` still count, the start does not wait long for newer ones. */
 async function assertUsable(held: Held, options: IdentityOptions, parts: AgentParts): Promise<void> {
-  const keeper = new CrlKeeper(held, {
-    ...parts,
-    dir: options.dir,
-    everyMs: 1000,
-    changed: () => undefined,
-    revoked: () => undefined,
-  });
+  const { clock, notice } = parts;
+  const { dir, crlPolicy } = options;
+  const waits = isReliable(held, crlPolicy, clock.now()) ? AbortSignal.timeout(newerCrlsMs) : undefined;
+  const signal = waits === undefined ? parts.signal : AbortSignal.any([parts.signal, waits]);
+  const ignored = { changed: () => undefined, revoked: () => undefined };
+  const keeper = new CrlKeeper(held, { ...parts, ...ignored, dir, everyMs: 1000, signal });
   await keeper.refresh();
-  if (options.crlPolicy === 'allow-stale') return;
-  keeper.assertUsable();
-  if (!keeper.complete)
-    throw new VouchError(
-      'policy-not-fresh',
-      `${options.dir} lacks a CRL and none can be fetched now; --crl allow-stale goes on without`,
-    );
+  keeper.close();
+  if (waits?.aborted) notice(`no newer CRL within ${newerCrlsMs / 1000} s; those in ${dir} are used`);
+  assertReliable({ chain: held.chain, crls: keeper.crls }, crlPolicy, clock.now());
+}
+
+function isReliable(held: Held, policy: CrlPolicy, nowMs: number): boolean {
+  try {
+    assertReliable(held, policy, nowMs);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function enrollAtBoot(options: IdentityOptions, join: JoinFile, parts: AgentParts): Promise<Held> {

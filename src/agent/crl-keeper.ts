@@ -54,7 +54,7 @@ export class CrlKeeper {
     this.#held = held;
     this.#crls = new Map(held.crls);
     this.#unwritten = false;
-    this.#close();
+    this.close();
     this.#round = 0;
     this.#parts.changed('certificate');
   }
@@ -71,7 +71,7 @@ export class CrlKeeper {
       const pause = everyMs * (0.9 + 0.2 * Math.random()) + extra;
       await sleep(pause, undefined, { signal }).catch(() => undefined);
     }
-    this.#close();
+    this.close();
   }
 
   /**
@@ -89,19 +89,15 @@ export class CrlKeeper {
     return followed && written && !fetched.includes(false);
   }
 
-  /** Throws `denied-revoked` or `policy-not-fresh` where what we hold cannot be relied on now. */
-  assertUsable(): void {
-    for (const { keyId, subject } of this.#held.chain) {
-      const crl = this.#crls.get(keyId);
-      if (crl === undefined) continue;
-      assertNotListed(crl, subject);
-      assertFresh(crl, this.#parts.clock.now());
-    }
+  /** What is known, by the key id of who signed. */
+  get crls(): ReadonlyMap<string, VerifiedCrl> {
+    return this.#crls;
   }
 
-  /** True where a CRL of every CA in the chain is known. */
-  get complete(): boolean {
-    return this.#held.chain.every(({ keyId }) => this.#crls.has(keyId));
+  /** Closes idle connections. */
+  close(): void {
+    for (const source of this.#sources.values()) source.close();
+    this.#sources.clear();
   }
 
   /** Others deliver beside us, as `vouch renew` does: peers read `current`, not what we began with. */
@@ -175,10 +171,5 @@ export class CrlKeeper {
       this.#said.set(what, detail);
       return false;
     }
-  }
-
-  #close(): void {
-    for (const source of this.#sources.values()) source.close();
-    this.#sources.clear();
   }
 }

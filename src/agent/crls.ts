@@ -109,6 +109,31 @@ export function assertNotListed(crl: VerifiedCrl, subject: ParsedCertificate): v
   );
 }
 
+/**
+ * Whether a workload may start with what is held. Throws `denied-revoked`, or under `require` `policy-not-fresh` where a
+ * CRL of the chain is missing or over.
+ */
+export function assertReliable(
+  { chain, crls }: { chain: readonly ChainAuthority[]; crls: ReadonlyMap<string, VerifiedCrl> },
+  policy: CrlPolicy,
+  nowMs: number,
+): void {
+  for (const { keyId, subject } of chain) {
+    const crl = crls.get(keyId);
+    if (crl !== undefined) assertNotListed(crl, subject);
+  }
+  if (policy === 'allow-stale') return;
+  for (const { keyId } of chain) {
+    const crl = crls.get(keyId);
+    if (crl === undefined)
+      throw new VouchError(
+        'policy-not-fresh',
+        `no CRL of issuer ${keyId} is here and none can be fetched now; --crl allow-stale goes on without`,
+      );
+    assertFresh(crl, nowMs);
+  }
+}
+
 /** Throws `policy-not-fresh`, naming the clock where that is what looks wrong. */
 export function assertFresh(crl: VerifiedCrl, nowMs: number): void {
   if (isFresh(crl, nowMs, toleratedSkewMs)) return;

@@ -1,6 +1,9 @@
 import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { createServer, type Socket } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { parseCertificate } from '../../src/x509/certificate.ts';
+import { decodePem } from '../../src/x509/pem.ts';
 import { executable } from './support/executable.ts';
 import { startAuthority } from './support/harness.ts';
 
@@ -43,3 +46,42 @@ describe('a certificate that another join token made', () => {
     expect(one.identity()).toBe('URI:spiffe://example.org/orders');
   });
 });
+
+describe('a restart with the server away', () => {
+  test('and a network that swallows packets waits no longer for CRLs than it must', async () => {
+    const { authority, server } = await startAuthority();
+    const one = await executable(server);
+    expect(await one.exec('').exited).toBe(0);
+    await server.stop();
+    await swallowingAt(Number(new URL(authority.publicationUrl).port));
+    const running = one.exec('console.log("started")');
+    await running.seen('stdout', /started\n/, 10_000);
+    expect(await running.exited).toBe(0);
+    expect(running.stderr()).toMatch(/no newer CRL within 2 s; those in .* are used/);
+  });
+
+  test('and a CRL that says it is revoked does not start, --crl allow-stale or not', async () => {
+    const { authority, server } = await startAuthority();
+    const one = await executable(server);
+    expect(await one.exec('').exited).toBe(0);
+    const [der = Buffer.alloc(0)] = decodePem(one.read('svid.pem'), 'CERTIFICATE');
+    authority.revoke(parseCertificate(der).serial);
+    await server.goAway();
+    for (const policy of ['require', 'allow-stale']) {
+      const running = one.exec('console.log("started")', '--crl', policy);
+      expect(await running.exited).toBe(1);
+      expect(running.stderr()).toContain('denied-revoked');
+    }
+  });
+});
+
+/** Takes connections and never answers. */
+async function swallowingAt(port: number): Promise<void> {
+  const sockets = new Set<Socket>();
+  const listener = createServer((socket) => sockets.add(socket.on('error', () => undefined)));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    listener.close();
+  });
+  await new Promise<void>((resolve) => void listener.listen(port, '127.0.0.1', resolve));
+}
