@@ -30,6 +30,11 @@ describe('the workload', () => {
     );
     expect(await one.execCommand(['/no/such/program']).exited).toBe(127);
     expect(await one.execCommand([one.joinFile]).exited).toBe(126);
+    for (const file of [`${one.joinFile}/x`, 'x'.repeat(5000)]) {
+      const running = one.execCommand([file]);
+      expect(await running.exited).toBe(126);
+      expect(running.stderr().slice(file.length)).toMatch(/cannot be started: E[A-Z]+\n$/);
+    }
   });
 
   test('gets the signals that this process gets', async () => {

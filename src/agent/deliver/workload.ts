@@ -36,8 +36,17 @@ export function startWorkload(
   const [file = '', ...args] = command;
   // Not imported: enroll and renew, in the same bundle, would load it at their start.
   const { spawn } = process.getBuiltinModule('node:child_process');
-  const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, VOUCH_DIR: dir } });
-  return { kill: (signal) => child.kill(signal), exited: exitOf(child, file, notice) };
+  const failed = (error: NodeJS.ErrnoException): number => {
+    notice(`${file} cannot be started: ${error.code ?? error.message}`);
+    return error.code === 'ENOENT' ? 127 : 126;
+  };
+  try {
+    const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, VOUCH_DIR: dir } });
+    return { kill: (signal) => child.kill(signal), exited: exitOf(child, failed) };
+  } catch (error) {
+    // Node tells some failures by an event and throws the others.
+    return { kill: () => false, exited: Promise.resolve(failed(error as NodeJS.ErrnoException)) };
+  }
 }
 
 /** Signals of this process: before there is a workload they end the start, from then on they are passed on. */
@@ -74,12 +83,9 @@ export function signalExitCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }
 
-function exitOf(child: ChildProcess, file: string, notice: (line: string) => void): Promise<number> {
+function exitOf(child: ChildProcess, failed: (error: NodeJS.ErrnoException) => number): Promise<number> {
   const { promise, resolve } = Promise.withResolvers<number>();
   child.once('exit', (code, signal) => resolve(signal === null ? (code ?? 1) : signalExitCode(signal)));
-  child.once('error', (error: NodeJS.ErrnoException) => {
-    notice(`${file} cannot be started: ${error.code ?? error.message}`);
-    resolve(error.code === 'ENOENT' ? 127 : 126);
-  });
+  child.once('error', (error: NodeJS.ErrnoException) => resolve(failed(error)));
   return promise;
 }
