@@ -87,6 +87,9 @@ that F's token made is renewed instead of enrolling, so that a container may res
 another token made may be another workload's, and is replaced. A server that is away later does no harm until the
 certificate expires; it is tried again and again.
 
+On a terminal INT, QUIT, WINCH and CONT are the terminal's to send: it signals CMD itself. As PID 1 exec passes on all,
+but Linux drops what comes before Node listens, in the first 50 ms: use an init (docker run --init) where that matters.
+
 ${files}
 
   --join-file F       as \`vouch token create --out F\` wrote it; mode 600

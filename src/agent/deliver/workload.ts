@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { isatty } from 'node:tty';
 
 /** What PID 1 passes on: everything that asks a program for something and that can be caught. */
 const forwarded = [
@@ -14,7 +14,7 @@ const forwarded = [
   'SIGCONT',
 ] as const;
 
-/** From a terminal these reach the workload by themselves: it is in the same process group. */
+/** A terminal sends these to its whole foreground group: they reach the workload by themselves. */
 const fromTerminal: readonly string[] = ['SIGINT', 'SIGQUIT', 'SIGWINCH', 'SIGCONT'];
 
 /** Signals that end a program which does not handle them. */
@@ -56,12 +56,11 @@ export class SignalRelay {
 
   /** `ended` is told of a signal that comes before there is a workload. */
   constructor(ended: (signal: NodeJS.Signals) => void) {
-    const terminal = isatty(0);
     for (const signal of forwarded) {
       const listener = (): void => {
         if (this.#workload === undefined) {
           if (ending.includes(signal)) ended(signal);
-        } else if (!terminal || !fromTerminal.includes(signal)) this.#workload.kill(signal);
+        } else if (!fromTerminal.includes(signal) || !isForeground()) this.#workload.kill(signal);
       };
       process.on(signal, listener);
       this.#listeners.push([signal, listener]);
@@ -75,6 +74,22 @@ export class SignalRelay {
   /** Gives the signals back. */
   close(): void {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener);
+  }
+}
+
+/**
+ * Whether the terminal signals our process group, and the workload in it, itself. Not asked as PID 1 or its child: what
+ * ends a container is sent to PID 1 alone, and must not be lost; what comes twice from a terminal there does less harm.
+ */
+function isForeground(): boolean {
+  if (process.pid === 1 || process.ppid === 1) return false;
+  try {
+    const stat = readFileSync('/proc/self/stat', 'utf8');
+    // proc(5), after the command in parentheses: state, ppid, pgrp, session, tty_nr, tpgid.
+    const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return group === foreground;
+  } catch {
+    return false;
   }
 }
 
