@@ -15,7 +15,7 @@ import { replaceFile } from './deliver/durable-file.ts';
 import { deliverGeneration, makeDeliveryFolder } from './deliver/files.ts';
 import { readHeldCrls } from './held-crls.ts';
 import { dropPendingKey, type PendingKey, pendingKey } from './pending-key.ts';
-import { type Backoff, withRetries } from './retry.ts';
+import { type Backoff, type Retries, untilDone, withRetries } from './retry.ts';
 import { type AgentState, formatState, readState, type Seen, stateFile } from './state.ts';
 
 /** One enrollment or renewal. */
@@ -61,15 +61,8 @@ export interface Delivery {
  * same one.
  */
 export async function obtain(errand: Errand, parts: AgentParts): Promise<Delivery> {
-  await makeDeliveryFolder(errand.dir);
-  const purpose = createHash('sha256').update(evidenceOf(errand.credential)).digest('hex');
-  const deadlineMs = parts.clock.monotonicMs() + errand.timeoutMs;
-  const { answer, root, pending, skewMs } = await asked(
-    errand,
-    pendingKey(errand.dir, purpose),
-    parts,
-    deadlineMs,
-  );
+  const retries = retrying(errand, parts);
+  const { answer, root, pending, skewMs } = await asked(errand, parts, retries);
   const skew = describeSkew(skewMs);
   if (skew !== undefined) parts.notice(`this machine's clock is ${skew} the server's`);
   try {
@@ -77,7 +70,8 @@ export async function obtain(errand: Errand, parts: AgentParts): Promise<Deliver
     const nowMs = parts.clock.now();
     const { address, seen } = errand;
     const verified = verifyAnswer(answer, { address, root, spki: pending.spki, seen, spiffeId, nowMs });
-    return await parts.exclusively(() => delivered(errand, verified, { root, pending, deadlineMs }, parts));
+    const deliver = () => delivered(errand, verified, { root, pending }, parts);
+    return await parts.exclusively(() => withRetries(deliver, retries));
   } catch (error) {
     throw withSkew(error, skewMs);
   }
@@ -89,24 +83,25 @@ export async function obtain(errand: Errand, parts: AgentParts): Promise<Deliver
  */
 async function asked(
   errand: Errand,
-  keyWritten: Promise<PendingKey>,
   parts: AgentParts,
-  deadlineMs: number,
+  retries: Retries,
 ): Promise<{ answer: CertificateAnswer; root: Buffer; pending: PendingKey; skewMs: number }> {
-  let known = errand.root;
-  // Awaited in each attempt; should there be none, its failure is nobody's.
-  keyWritten.catch(() => undefined);
+  const { dir, address, credential, seen } = errand;
+  const purpose = createHash('sha256').update(evidenceOf(credential)).digest('hex');
+  const key = untilDone(async () => {
+    await makeDeliveryFolder(dir);
+    return pendingKey(dir, purpose);
+  });
+  const pinned = untilDone(async () => errand.root ?? learnRoot(address, parts));
   const attempt = async () => {
-    const { address, credential, seen } = errand;
-    const [pending, root] = await Promise.all([keyWritten, known ?? learnRoot(address, parts)]);
-    known = root;
+    const [pending, root] = await Promise.all([key(), pinned()]);
     return { root, pending, ...(await ask({ address, root, credential, pending, head: seen.head }, parts)) };
   };
   try {
-    return await withRetries(attempt, retrying(errand, parts, deadlineMs));
+    return await withRetries(attempt, retries);
   } catch (error) {
     if (error instanceof VouchError && ['request-key', 'policy-key-blocked'].includes(error.code))
-      await dropPendingKey(errand.dir);
+      await dropPendingKey(dir);
     throw error;
   }
 }
@@ -115,7 +110,7 @@ async function asked(
 async function delivered(
   errand: Errand,
   verified: VerifiedAnswer,
-  got: { root: Buffer; pending: PendingKey; deadlineMs: number },
+  got: { root: Buffer; pending: PendingKey },
   parts: AgentParts,
 ): Promise<Delivery> {
   const { dir } = errand;
@@ -124,14 +119,17 @@ async function delivered(
   const chain = chainAuthorities(leaf, authorities, urls);
   const known = newestNumbers(errand, verified);
   const { notice, signal } = parts;
+  const nowMs = parts.clock.now();
   const held = readHeldCrls(join(dir, 'current'), chain, known);
-  const collecting = { policy: errand.crlPolicy, seen: known, held, signal, notice };
-  const collect = () => collectCrls(chain, { ...collecting, nowMs: parts.clock.now() });
-  const crls =
-    errand.crlPolicy === 'require'
-      ? await withRetries(collect, retrying(errand, parts, got.deadlineMs))
-      : await collect();
-  const state = stateOf(errand, verified, got.root, withNumbers(known, crls), urls, parts.clock.now());
+  const crls = await collectCrls(chain, {
+    policy: errand.crlPolicy,
+    seen: known,
+    held,
+    nowMs,
+    signal,
+    notice,
+  });
+  const state = stateOf(errand, verified, got.root, withNumbers(known, crls), urls, nowMs);
   await replaceFile(join(dir, stateFile), formatState(state), 0o600);
   await deliverGeneration(dir, {
     chain: [leaf, ...authorities.slice(0, -1)].map((certificate) => certificate.der),
@@ -153,14 +151,13 @@ async function delivered(
   };
 }
 
-function retrying(errand: Errand, { clock, signal, notice }: AgentParts, deadlineMs: number) {
+function retrying(errand: Errand, { clock, signal, notice }: AgentParts): Retries {
   return {
     backoff: errand.backoff,
-    deadlineMs,
+    deadlineMs: clock.monotonicMs() + errand.timeoutMs,
     monotonicMs: () => clock.monotonicMs(),
     signal,
-    failed: (error: VouchError, pause: number) =>
-      notice(`${error.detail}; trying again in ${(pause / 1000).toFixed(1)} s`),
+    failed: (error, pause) => notice(`${error.detail}; trying again in ${(pause / 1000).toFixed(1)} s`),
   };
 }
 

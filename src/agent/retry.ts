@@ -35,20 +35,22 @@ export function isTransient(error: unknown): error is VouchError {
   return error instanceof VouchError && error.code.startsWith('unavailable-');
 }
 
+/** What attempts are made with. */
+export interface Retries {
+  backoff: Backoff;
+  /** By `monotonicMs`. */
+  deadlineMs: number;
+  monotonicMs: () => number;
+  signal: AbortSignal;
+  /** Is told of each failure that is followed by another attempt. */
+  failed: (error: VouchError, pauseMs: number) => void;
+}
+
 /**
- * Attempts until one succeeds, fails for good, or `deadlineMs` (by `monotonicMs`) would pass before the next one; then
- * the last failure is thrown. `failed` is told of each failure that is followed by another attempt.
+ * Attempts until one succeeds, fails for good, or the deadline would pass before the next one; then the last failure is
+ * thrown.
  */
-export async function withRetries<T>(
-  attempt: () => Promise<T>,
-  options: {
-    backoff: Backoff;
-    deadlineMs: number;
-    monotonicMs: () => number;
-    signal: AbortSignal;
-    failed: (error: VouchError, pauseMs: number) => void;
-  },
-): Promise<T> {
+export async function withRetries<T>(attempt: () => Promise<T>, options: Retries): Promise<T> {
   for (let failures = 1; ; failures += 1) {
     options.signal.throwIfAborted();
     try {
@@ -61,6 +63,18 @@ export async function withRetries<T>(
       await sleep(pause, undefined, { signal: options.signal });
     }
   }
+}
+
+/** What several attempts need once: a call runs `work` unless one before it has succeeded or is under way. */
+export function untilDone<T>(work: () => Promise<T>): () => Promise<T> {
+  let done: Promise<T> | undefined;
+  return () => {
+    done ??= work().catch((error: unknown) => {
+      done = undefined;
+      throw error;
+    });
+    return done;
+  };
 }
 
 function givenUp(error: VouchError, attempts: number): VouchError {

@@ -64,12 +64,29 @@ test('a disk that fails after the swap leaves what was made current', async () =
   await one.enroll();
   const before = readlinkSync(join(one.dir, 'current'));
   // The folder itself is synced after the pending key, after agent.json, and after the swap.
-  const failing = ['-f', '-qq', '-P', one.dir, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO:when=3'];
+  const failing = ['-f', '-qq', '-P', one.dir, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO:when=3+'];
   const command = [process.execPath, agent, 'renew', '--dir', one.dir, '--timeout', '1'];
   const running = start('strace', [...failing, ...command], { UV_THREADPOOL_SIZE: '1' });
   expect(await running.exited).toBe(75);
   expect(running.stderr()).toMatch(/cannot be written \(EIO\)/);
   expect(readlinkSync(join(one.dir, 'current'))).not.toBe(before);
   expect(one.read('svid.pem')).toContain('BEGIN CERTIFICATE');
+  expect(await one.renew()).toMatchObject({ code: 0 });
+});
+
+test.each([
+  ['the pending key', 1],
+  ['agent.json', 6],
+  ['the generation', 10],
+])('a disk that is full for a moment when %s is written fails no start', async (_what, when) => {
+  const agent = await bundled('src/agent.ts', 'vouch-agent.js');
+  const { server } = await startAuthority();
+  const one = workload(server);
+  const full = ['-f', '-qq', '-e', 'trace=fsync', '-e', `inject=fsync:error=ENOSPC:when=${when}`];
+  const command = [process.execPath, agent, 'enroll', '--join-file', one.joinFile, '--out', one.dir];
+  const running = start('strace', [...full, ...command], { UV_THREADPOOL_SIZE: '1' });
+  expect(await running.exited).toBe(0);
+  expect(running.stderr()).toMatch(/cannot be written \(ENOSPC\).*trying again/);
+  expect(server.connections, 'one to learn the root, one to ask').toBe(2);
   expect(await one.renew()).toMatchObject({ code: 0 });
 });
