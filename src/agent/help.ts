@@ -94,8 +94,9 @@ ${files}
 
   --join-file F       as \`vouch token create --out F\` wrote it; mode 600
   --out DIR           where to deliver (default /run/vouch)
-  --on-change A       after each new certificate or CRL: signal:HUP sends CMD that signal, exec:CMD2 runs CMD2 by sh
-                      with VOUCH_DIR and VOUCH_CHANGE=certificate|crl; a failure is reported and tried again
+  --on-change A       after each new certificate or CRL: signal:HUP sends CMD that signal once it has a handler for it,
+                      exec:CMD2 runs CMD2 by sh with VOUCH_DIR and VOUCH_CHANGE=certificate|crl; a failure is reported
+                      and tried again
   --on-revoked keep   (default) say so and leave CMD running: its peers refuse it
   --on-revoked stop   end CMD by SIGTERM
 ${crl}

@@ -25,7 +25,7 @@ describe('a hook that ignores SIGTERM', () => {
     onTestFinished(() => stop.abort());
     const runner = new HookRunner(parseHook(`exec:trap '' TERM; sleep 100; sleep 100`), {
       dir: '/nowhere',
-      kill: () => true,
+      workload: { kill: () => true, handles: () => true },
       notice: (line) => void notices.push(line),
       signal: stop.signal,
       minIntervalMs: 1,
@@ -34,5 +34,38 @@ describe('a hook that ignores SIGTERM', () => {
     runner.changed('crl');
     const said = await eventually(() => (notices.length >= 2 ? notices : undefined));
     expect(said?.[1]).toMatch(/hook failed: it took longer than 0.1 s; trying again/);
+  });
+});
+
+describe('a signal as hook', () => {
+  test('waits for the workload’s handler: without one it would end it', async () => {
+    const { authority, server } = await startAuthority();
+    const handles = "process.on('SIGHUP', () => console.log('HUP'));";
+    // Its handler comes when it is told to, by USR2.
+    const script = `process.on('SIGUSR2', () => { ${handles} }); console.log('up'); ${forever}`;
+    const one = await executable(server);
+    const running = one.exec(script, '--crl-refresh', '0.2', '--on-change', 'signal:HUP');
+    await running.seen('stdout', /up\n/);
+    authority.revoke(strangerOf(authority));
+    await running.seen('stderr', /hook failed: the command does not handle SIGHUP yet; trying again/);
+    running.child.kill('SIGUSR2');
+    await running.seen('stdout', /HUP\n/);
+    running.child.kill('SIGTERM');
+    expect(await running.exited).toBe(143);
+  });
+
+  test('that is meant to end the workload waits for nothing', async () => {
+    const { authority, server } = await startAuthority();
+    const one = await executable(server);
+    const running = one.exec(
+      `console.log('up'); ${forever}`,
+      '--crl-refresh',
+      '0.2',
+      '--on-change',
+      'signal:TERM',
+    );
+    await running.seen('stdout', /up\n/);
+    authority.revoke(strangerOf(authority));
+    expect(await running.exited).toBe(143);
   });
 });

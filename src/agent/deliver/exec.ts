@@ -57,8 +57,7 @@ async function keepFresh(
   parts: AgentParts,
 ): Promise<void> {
   const { clock, notice, signal, exclusively } = parts;
-  const kill = (name: NodeJS.Signals): boolean => workload.kill(name);
-  const hook = new HookRunner(options.hook, { dir: options.dir, kill, notice, signal });
+  const hook = new HookRunner(options.hook, { dir: options.dir, workload, notice, signal });
   let saidRevoked = '';
   const revoked = (detail: string): void => {
     if (saidRevoked === detail) return;

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VouchError } from '../../core/errors.ts';
 import { pauseMs } from '../retry.ts';
+import type { Workload } from './workload.ts';
 
 /** What `--on-change` asks for. */
 export type Hook =
@@ -31,10 +32,13 @@ const minIntervalMs = 1000;
 /** How long one run of a command may take. */
 const commandTimeoutMs = 30_000;
 
+/** Whoever asks for these wants the command to end, with a handler or without. */
+const meantToEnd: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGKILL'];
+
 /** What a hook works with. */
 export interface HookParts {
   dir: string;
-  kill: (signal: NodeJS.Signals) => boolean;
+  workload: Pick<Workload, 'kill' | 'handles'>;
   notice: (line: string) => void;
   signal: AbortSignal;
   /** Shortest time between two runs; for tests. */
@@ -97,9 +101,16 @@ export class HookRunner {
   async #run(change: Change): Promise<string | undefined> {
     const hook = this.#hook;
     if (hook.type === 'none') return undefined;
-    if (hook.type === 'signal')
-      return this.#parts.kill(hook.signal) ? undefined : `${hook.signal} could not be sent`;
+    if (hook.type === 'signal') return this.#send(hook.signal);
     return this.#runCommand(hook.command, change);
+  }
+
+  /** A handler comes a while after the start, and the first CRL may come before it. */
+  #send(signal: NodeJS.Signals): string | undefined {
+    const { workload } = this.#parts;
+    if (!meantToEnd.includes(signal) && !workload.handles(signal))
+      return `the command does not handle ${signal} yet`;
+    return workload.kill(signal) ? undefined : `${signal} could not be sent`;
   }
 
   /** In a process group of its own, so that it can be ended with all that it started, whatever it ignores. */

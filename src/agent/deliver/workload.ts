@@ -23,6 +23,8 @@ const ending: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'];
 /** A running command. */
 export interface Workload {
   kill(signal: NodeJS.Signals): boolean;
+  /** Whether it has a handler for a signal; true where nothing tells. */
+  handles(signal: NodeJS.Signals): boolean;
   /** Its exit code, 128 + n where signal n ended it, 127 where it is not there, 126 where it cannot be run. */
   exited: Promise<number>;
 }
@@ -42,10 +44,15 @@ export function startWorkload(
   };
   try {
     const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, VOUCH_DIR: dir } });
-    return { kill: (signal) => child.kill(signal), exited: exitOf(child, failed) };
+    return {
+      kill: (signal) => child.kill(signal),
+      handles: (signal) => hasHandler(child.pid, signal),
+      exited: exitOf(child, failed),
+    };
   } catch (error) {
     // Node tells some failures by an event and throws the others.
-    return { kill: () => false, exited: Promise.resolve(failed(error as NodeJS.ErrnoException)) };
+    const kill = (): boolean => false;
+    return { kill, handles: kill, exited: Promise.resolve(failed(error as NodeJS.ErrnoException)) };
   }
 }
 
@@ -96,6 +103,16 @@ function isForeground(): boolean {
 /** 128 + n, as shells have it. */
 export function signalExitCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
+}
+
+/** By the mask that proc(5) calls SigCgt: bit n - 1 for signal n. */
+function hasHandler(pid: number | undefined, signal: NodeJS.Signals): boolean {
+  try {
+    const [, mask] = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return mask === undefined || ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
+  } catch {
+    return true;
+  }
 }
 
 function exitOf(child: ChildProcess, failed: (error: NodeJS.ErrnoException) => number): Promise<number> {
