@@ -153,7 +153,7 @@ async function open(server: string, options: ConnectionOptions, parts: Connectio
     return await promise;
   } catch (error) {
     socket.destroy();
-    throw connectionFailure(error, server, parts.clock);
+    throw connectionFailure(error, server, { clock: parts.clock, verified: false });
   } finally {
     clearTimeout(timer);
     parts.signal.removeEventListener('abort', abort);

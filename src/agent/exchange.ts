@@ -35,7 +35,7 @@ export async function exchange(
     if (response.statusCode !== 200) throw problemOf(response, body, server, parts.clock);
     return parseAnswer(body, server);
   } catch (error) {
-    throw connectionFailure(error, server, parts.clock);
+    throw connectionFailure(error, server, { clock: parts.clock, verified: true });
   } finally {
     socket.destroy();
   }

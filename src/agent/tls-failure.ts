@@ -20,8 +20,15 @@ const awayCodes = new Set([
   'ABORT_ERR',
 ]);
 
-/** A failure of a connection as what it means: away (try again), a wrong clock, or not the server. */
-export function connectionFailure(error: unknown, server: string, clock: Clock): VouchError {
+/**
+ * A failure of a connection as what it means: away (try again), a wrong clock, or not the server. What is none of those
+ * after the server was verified (`verified`) is an answer that cannot be read; the secret has been sent by then.
+ */
+export function connectionFailure(
+  error: unknown,
+  server: string,
+  { clock, verified }: { clock: Clock; verified: boolean },
+): VouchError {
   if (error instanceof VouchError) return error;
   const code = codeOf(error);
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
@@ -40,7 +47,9 @@ export function connectionFailure(error: unknown, server: string, clock: Clock):
     return new VouchError('unavailable-server', `${server} cannot be reached (${code})`, { cause: error });
   return new VouchError(
     'denied-server',
-    `${server} is not the server that the pin names (${code}); nothing secret was sent. Check the URL and who answers there`,
+    verified
+      ? `the answer of ${server} cannot be read (${code}): is something in between? Run this again: the same key is used`
+      : `${server} is not the server that the pin names (${code}); nothing secret was sent. Check the URL and who answers there`,
     { cause: error },
   );
 }

@@ -136,6 +136,33 @@ test('TLS 1.2 is refused', async () => {
   expect(stderr).toMatch(/denied-/);
 });
 
+test.each([
+  ['is no HTTP', 'HTTP/1.1 garbage\r\n\r\n'],
+  ['has too long a header', `HTTP/1.1 200 OK\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`],
+])('an answer that %s comes after the token: nothing is said of secrets', async (_what, answer) => {
+  const authority = new FakeAuthority();
+  let received = '';
+  const server = createTlsServer({ ...serverChain(authority), minVersion: 'TLSv1.3' }, (socket) => {
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.toString('latin1');
+      if (received.includes('vjt_')) socket.end(answer);
+    });
+  });
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void server.close());
+  const fake = await startAuthority(authority);
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { code, stderr } = await workload(fake.server, { server: url }).enroll();
+  expect(code).toBe(1);
+  expect(received).toContain('vjt_');
+  expect(JSON.parse(stderr)).toMatchObject({
+    code: 'denied-server',
+    detail: expect.stringMatching(/the answer of https:\S+ cannot be read \(HPE_\w+\)/) as string,
+  });
+  expect(stderr).not.toMatch(/secret/i);
+});
+
 test('who speaks no TLS, says nothing, or is not there is away: exit 75', async () => {
   const { server } = await startAuthority();
   const mute = createServer((socket) => void socket.on('error', () => undefined));
