@@ -48,7 +48,7 @@ export function connectionFailure(
   return new VouchError(
     'denied-server',
     verified
-      ? `the answer of ${server} cannot be read (${code}): is something in between? Run this again: the same key is used`
+      ? `the answer of ${server} cannot be read (${code}): is something in between?`
       : `${server} is not the server that the pin names (${code}); nothing secret was sent. Check the URL and who answers there`,
     { cause: error },
   );
