@@ -2,10 +2,13 @@ import type { IncomingMessage, RequestOptions } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../core/clock.ts';
 import { type ErrorCode, VouchError } from '../core/errors.ts';
+import { retryAfterSeconds } from '../core/retry-after.ts';
 import { answerMaxBytes, problemSchema } from '../wire/enrollment.ts';
 import { connectionFailure } from './tls-failure.ts';
 
 const answerTimeoutMs = 15_000;
+/** Longest `Retry-After` that is heeded. */
+const retryAfterMaxSeconds = 3600;
 
 // An ESM import of node:http runs its lazy getters, undici among them: 20 ms of an agent's start.
 const http = process.getBuiltinModule('node:http');
@@ -96,9 +99,10 @@ function problemOf(response: IncomingMessage, body: Buffer, server: string, cloc
   const said = problem.success ? problem.data : {};
   const detail = printable(said.detail ?? said.title ?? `${server} answers ${status}`);
   if (status >= 500 || status === 429 || status === 408) {
-    const retryAfterSeconds = retryAfter(response.headers['retry-after'], clock.now());
+    const asked = retryAfterSeconds(response.headers['retry-after'], clock.now());
     const code = status === 429 ? 'unavailable-rate-limited' : 'unavailable-server';
-    return new VouchError(code, detail, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
+    const heeded = asked === undefined ? {} : { retryAfterSeconds: Math.min(asked, retryAfterMaxSeconds) };
+    return new VouchError(code, detail, heeded);
   }
   return new VouchError(codeOf(said.code), detail);
 }
@@ -116,13 +120,6 @@ function codeOf(code: string | undefined): ErrorCode {
   return code !== undefined && /^(request|denied|policy)-[a-z-]{1,40}$/.test(code)
     ? (code as ErrorCode)
     : 'denied-evidence';
-}
-
-/** Seconds or an HTTP date (RFC 9110 §10.2.3), an hour at most. */
-function retryAfter(header: string | undefined, nowMs: number): number | undefined {
-  if (header === undefined) return undefined;
-  const seconds = /^\d{1,9}$/.test(header) ? Number(header) : (Date.parse(header) - nowMs) / 1000;
-  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 3600) : undefined;
 }
 
 /** What others wrote, fit for a terminal. */

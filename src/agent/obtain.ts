@@ -88,12 +88,12 @@ async function asked(
 ): Promise<{ answer: CertificateAnswer; root: Buffer; pending: PendingKey; skewMs: number }> {
   const { dir, address, credential, seen } = errand;
   const purpose = createHash('sha256').update(evidenceOf(credential)).digest('hex');
-  const key = untilDone(async () => {
-    await makeDeliveryFolder(dir);
-    return pendingKey(dir, purpose);
-  });
+  const folder = untilDone(() => makeDeliveryFolder(dir));
+  const key = untilDone(() => pendingKey(dir, purpose));
   const pinned = untilDone(async () => errand.root ?? learnRoot(address, parts));
   const attempt = async () => {
+    // What cannot be written to is known before anybody is dialled.
+    await folder();
     const [pending, root] = await Promise.all([key(), pinned()]);
     return { root, pending, ...(await ask({ address, root, credential, pending, head: seen.head }, parts)) };
   };
