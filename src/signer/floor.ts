@@ -54,6 +54,7 @@ export class Floor {
 
   /** Reads both marks. Rejects with `integrity-state` where the floor is there and unreadable. */
   static async open(parts: FloorParts): Promise<Floor> {
+    await removeLeftovers(parts.file);
     const stored = await readFloor(parts.file);
     return new Floor(parts, await Guard.open(parts.guards, parts.log), stored);
   }
@@ -89,8 +90,18 @@ export class Floor {
     return this.#stored !== undefined || this.#guard.marks().length > 0;
   }
 
-  /** Takes note of the tree as signed; written within a second. */
+  /**
+   * Takes note of a tree before it is signed; written within a second. Throws `integrity-rewind` for one that is not the
+   * last or larger: whatever led there, it is not signed.
+   */
   advance(treeSize: number, rootHash: Buffer): void {
+    const { treeSize: last, rootHash: lastRoot } = this.#current;
+    const isBehind = treeSize < last || (treeSize === last && !rootHash.equals(lastRoot));
+    if (__VOUCH_WITHOUT__ !== 'I11' && isBehind)
+      throw new VouchError(
+        'integrity-rewind',
+        `this signer has signed another tree of ${last} leaves; bring its log, or use \`vouch restore\``,
+      );
     this.#current = { ...this.#current, treeSize, rootHash };
     this.changed();
   }
@@ -105,11 +116,11 @@ export class Floor {
   async start(): Promise<void> {
     this.stop();
     this.#takenUp = true;
-    await removeLeftovers(this.#file);
-    await this.flush();
+    // Before the first wait, so that a stop meanwhile ends them.
     const floor = setInterval(() => this.#tick(() => this.#writeFloor()), this.#intervals.floorMs);
     const guard = setInterval(() => this.#tick(() => this.#writeGuard()), this.#intervals.guardMs);
     this.#timers = [floor.unref(), guard.unref()];
+    await this.flush();
   }
 
   /** Writes both marks now, the floor first: a guard above the floor would read as a floor put back. */

@@ -28,6 +28,12 @@ export interface ServiceParts {
   clock: Clock;
 }
 
+/** A tree on its way: leaves are fed, then the marks are written and the checkpoint signed, then it signs. */
+interface TakenUp {
+  readonly tree: SignerTree;
+  phase: 'fed' | 'finishing' | 'usable';
+}
+
 const nothing = Buffer.alloc(0);
 
 /** What the signer does for one client: takes up the tree, then decides and signs (I11). */
@@ -37,9 +43,8 @@ export class SignerService {
   readonly #logKey: LogKey;
   readonly #started: { wallMs: number; monotonicMs: number };
   #greeted = false;
-  /** Being taken up: leaves are fed, nothing is signed. */
-  #resuming: SignerTree | undefined;
-  #tree: SignerTree | undefined;
+  /** One at a time: what is taken up anew, or stopped, leaves nothing that a slow signature could make usable again. */
+  #takenUp: TakenUp | undefined;
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
@@ -104,25 +109,27 @@ export class SignerService {
   }
 
   #resume(request: Request & { op: 'resume' }): void {
+    this.#takenUp = undefined;
+    this.#takenUp = { tree: this.#treeFor(request), phase: 'fed' };
+  }
+
+  #treeFor(request: Request & { op: 'resume' }): SignerTree {
     const { floor } = this.#parts;
-    this.#tree = undefined;
     if (request.genesis) {
       if (__VOUCH_WITHOUT__ !== 'I11' && floor.exists())
         throw new VouchError(
           'integrity-state',
           `the log ${this.#logKey.name} was begun before; only a new token and a new state begin from nothing`,
         );
-      this.#resuming = SignerTree.genesis();
-      return;
+      return SignerTree.genesis();
     }
     const marks = __VOUCH_WITHOUT__ === 'I11' ? [] : floor.marks();
     const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey], this.#logKey.name);
-    this.#resuming = SignerTree.resume(checkpoint, request.peaks, marks);
+    return SignerTree.resume(checkpoint, request.peaks, marks);
   }
 
   #feed(leaves: readonly Buffer[]): void {
-    const tree = this.#resuming;
-    if (!tree) throw new VouchError('request-malformed', 'the signer is not taking up a tree');
+    const { tree } = this.#beingFed();
     for (const leaf of leaves) {
       tree.append(leaf);
       this.#noteCrl(leaf);
@@ -142,15 +149,17 @@ export class SignerService {
 
   async #finishResume(): Promise<Buffer> {
     const { floor } = this.#parts;
-    const tree = this.#resuming;
-    this.#resuming = undefined;
-    if (!tree) throw new VouchError('request-malformed', 'the signer is not taking up a tree');
+    const takenUp = this.#beingFed();
+    takenUp.phase = 'finishing';
+    const { tree } = takenUp;
     tree.finishResume();
     const head = { treeSize: tree.size, rootHash: tree.root() };
     floor.advance(head.treeSize, head.rootHash);
     await floor.start();
     const checkpoint = await this.#signCheckpoint(head);
-    this.#tree = tree;
+    if (this.#takenUp !== takenUp)
+      throw new VouchError('request-malformed', 'the signer was told to take up another tree meanwhile');
+    takenUp.phase = 'usable';
     return encodeCheckpoint(checkpoint);
   }
 
@@ -234,14 +243,19 @@ export class SignerService {
   }
 
   async #stop(): Promise<Buffer> {
-    this.#tree = undefined;
+    this.#takenUp = undefined;
     this.#parts.floor.stop();
     await this.#parts.floor.flush();
     return nothing;
   }
 
+  #beingFed(): TakenUp {
+    if (this.#takenUp?.phase === 'fed') return this.#takenUp;
+    throw new VouchError('request-malformed', 'the signer is not taking up a tree');
+  }
+
   #usableTree(): SignerTree {
-    if (this.#tree) return this.#tree;
+    if (this.#takenUp?.phase === 'usable') return this.#takenUp.tree;
     throw new VouchError('unavailable-signer', 'the signer has no tree yet', { retryAfterSeconds: 1 });
   }
 

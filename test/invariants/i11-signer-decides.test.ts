@@ -9,6 +9,7 @@ import { rdnName } from '../../src/x509/name.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { withCrlExtension, withExtension } from '../signer/raw-tbs.ts';
 import { publicationUrl } from '../support/software-authority.ts';
+import type { Request } from '../../src/signer/protocol.ts';
 import { frontierOf, HostileServer, type SignerTarget } from './support/hostile-server.ts';
 import { codeOf } from './support/refusal.ts';
 import { softHsmSigner, softwareSigner } from './support/signer-targets.ts';
@@ -237,6 +238,46 @@ describe.each([
         tbs: attacker.certificateTbs(),
       });
       expect(signatures).toEqual([undefined]);
+    });
+  });
+
+  describe('asked for more before it has answered', () => {
+    /** Takes up the true tree and sends what follows at once. */
+    async function takingUp(...next: Request[]): Promise<void> {
+      await target.restart();
+      await attacker.greet();
+      const requests = [attacker.resumeRequest(), { op: 'resumed' } as const, ...next];
+      await Promise.allSettled(requests.map((request) => target.ask(request)));
+    }
+
+    test('signs one tree, though it is told to take up two at once', async () => {
+      await takingUp(attacker.resumeRequest());
+      const [hidden, shown] = [attacker.certificate(attacker.certificateTbs()), attacker.record()];
+      const inFirst = await codeOf(() => attacker.append(hidden));
+      await target.ask({ op: 'leaves', leaves: [shown.leaf] });
+      await attacker.finishResume().catch(() => undefined);
+      expect(attacker.forks()).toEqual([]);
+      expect(inFirst).toBe('unavailable-signer');
+      attacker.leaves.push(shown.leaf);
+      expect(await verdictOn(attacker.certificateTbs())).toBe('signed');
+    });
+
+    test('signs nothing after it was told to stop', async () => {
+      await takingUp({ op: 'stop' });
+      expect(await codeOf(() => attacker.append(attacker.record()))).not.toBe('allowed');
+    });
+
+    test('[guard] goes on from what it has signed, though that is not on disk yet', async () => {
+      await target.restart();
+      await attacker.greet();
+      await attacker.resume();
+      const size = attacker.leaves.length;
+      const before = { size, note: attacker.notes.get(size) ?? '' };
+      await attacker.append(attacker.record());
+      const others = [attacker.record().leaf, attacker.record().leaf];
+      for (const leaves of [[], others.slice(1), others])
+        expect(await codeOf(() => attacker.resume({ ...before, leaves }))).toBe('integrity-rewind');
+      expect(attacker.forks()).toEqual([]);
     });
   });
 

@@ -59,6 +59,20 @@ describe('the floor', () => {
     expect(next.crlNumbers.ofScope(issuer, 'full')).toBeUndefined();
   });
 
+  it('never goes down, nor to another tree of its size (I11)', async () => {
+    const test = newFloor();
+    const floor = await started(test, 10);
+    for (const [size, fill] of [
+      [9, 9],
+      [10, 11],
+    ] as const)
+      expect(() => floor.advance(size, root(fill))).toThrow(
+        expect.objectContaining({ code: 'integrity-rewind' }),
+      );
+    floor.advance(10, root(10));
+    floor.advance(11, root(11));
+  });
+
   it('is readable by its owner alone and written whole', async () => {
     const test = newFloor();
     await started(test);

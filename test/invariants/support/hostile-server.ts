@@ -45,6 +45,8 @@ export class HostileServer {
   readonly leaves: Buffer[];
   /** Checkpoint notes by tree size: each was signed by the log's key once. */
   readonly notes = new Map<number, string>();
+  /** Every tree head that was signed, as size and root. */
+  readonly #heads = new Set<string>();
   #crlNumber = BigInt(Date.now());
 
   constructor(target: SignerTarget) {
@@ -69,12 +71,29 @@ export class HostileServer {
   async resume(
     lie: { genesis?: boolean; size?: number; note?: string; peaks?: Buffer[]; leaves?: Buffer[] } = {},
   ): Promise<Checkpoint> {
-    const size = lie.size ?? Math.max(0, ...this.notes.keys());
+    const size = lie.size ?? this.#newest();
+    await this.target.ask(this.resumeRequest(lie));
+    await this.target.ask({ op: 'leaves', leaves: lie.leaves ?? this.leaves.slice(size) });
+    return this.finishResume();
+  }
+
+  /** The request that begins to take up a tree; by default the true one from its newest checkpoint. */
+  resumeRequest(lie: { genesis?: boolean; size?: number; note?: string; peaks?: Buffer[] } = {}): Request {
+    const { genesis = false, size = this.#newest() } = lie;
     const checkpoint = lie.note ?? this.notes.get(size) ?? '';
     const peaks = lie.peaks ?? frontierOf(this.leaves.slice(0, size)).peaks();
-    await this.target.ask({ op: 'resume', genesis: lie.genesis ?? false, checkpoint, peaks });
-    await this.target.ask({ op: 'leaves', leaves: lie.leaves ?? this.leaves.slice(size) });
+    return { op: 'resume', genesis, checkpoint, peaks };
+  }
+
+  /** Ends taking up. */
+  async finishResume(): Promise<Checkpoint> {
     return this.#noted(decodeCheckpoint(await this.target.ask({ op: 'resumed' })));
+  }
+
+  /** Sizes for which two trees were signed. */
+  forks(): string[] {
+    const sizes = [...this.#heads].map((head) => head.split(' ')[0] ?? '');
+    return sizes.filter((size, at) => sizes.indexOf(size) !== at);
   }
 
   /** Appends items where the tree ends. */
@@ -187,8 +206,13 @@ export class HostileServer {
     return encodeLeaf({ timeMs, issuerKeyId, context: randomBytes(32), ...over });
   }
 
+  #newest(): number {
+    return Math.max(0, ...this.notes.keys());
+  }
+
   #noted(checkpoint: Checkpoint): Checkpoint {
     this.notes.set(checkpoint.treeSize, checkpoint.note);
+    this.#heads.add(`${checkpoint.treeSize} ${checkpoint.rootHash.toString('hex')}`);
     return checkpoint;
   }
 }
