@@ -220,9 +220,10 @@ async function newStatement(
   const before = openStatement(jws, createPublicKey({ key: spki, format: 'der', type: 'spki' }));
   const [logKey] = before.logKeys;
   if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
-  // Past a log that an earlier rewind opened, which this backup does not know of.
+  // Past every log that an earlier rewind opened: the present state may know of one, and where that is lost, time does.
   const presentSequence = Number(/-log-(\d+)$/.exec(presentOrigin)?.[1] ?? 1);
-  const sequence = Math.max(before.sequence, presentSequence) + 1;
+  const last = Math.max(before.sequence, presentSequence);
+  const sequence = Math.max(last + 1, Math.floor(systemClock.now() / 1000));
   const statement: Statement = {
     ...before,
     sequence,

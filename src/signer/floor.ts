@@ -69,25 +69,28 @@ export class Floor {
    * missing: it was there since `vouch init`.
    */
   marks(): Mark[] {
+    const guards = this.#guard.marks();
+    const written = this.#stored ? [this.#stored, ...guards] : guards;
+    // What this process has taken up it knows by itself, whatever became of writing it down.
+    if (this.#takenUp) return [...written, this.#current];
     if (!this.#stored)
       throw new VouchError(
         'integrity-state',
         `${this.#file} is missing or another log's, so the signer cannot know whether this state was put back; ` +
           'restore the file, or use `vouch restore`',
       );
-    if (this.#guard.marks().length === 0)
+    if (guards.length === 0)
       throw new VouchError(
         'integrity-state',
         'the rollback mark holds no guard for this log, so the signer cannot know whether the state was put back; ' +
           'was the token exchanged? Use `vouch restore`',
       );
-    const signed = this.#current.treeSize > 0 ? [this.#current] : [];
-    return [this.#stored, ...this.#guard.marks(), ...signed];
+    return written;
   }
 
-  /** True where any mark of this log exists: then it cannot begin again from nothing. */
+  /** True where any mark of this log exists, written or not: then it is not new. */
   exists(): boolean {
-    return this.#stored !== undefined || this.#guard.marks().length > 0;
+    return this.#takenUp || this.#stored !== undefined || this.#guard.marks().length > 0;
   }
 
   /**

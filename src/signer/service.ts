@@ -115,15 +115,10 @@ export class SignerService {
 
   #treeFor(request: Request & { op: 'resume' }): SignerTree {
     const { floor } = this.#parts;
-    if (request.genesis) {
-      if (__VOUCH_WITHOUT__ !== 'I11' && floor.exists())
-        throw new VouchError(
-          'integrity-state',
-          `the log ${this.#logKey.name} was begun before; only a new token and a new state begin from nothing`,
-        );
-      return SignerTree.genesis();
-    }
-    const marks = __VOUCH_WITHOUT__ === 'I11' ? [] : floor.marks();
+    // A log that was begun before begins again only as itself: a signer that ended during genesis is replaced.
+    const isNew = request.genesis && !floor.exists();
+    const marks = __VOUCH_WITHOUT__ === 'I11' || isNew ? [] : floor.marks();
+    if (request.genesis) return SignerTree.genesis(marks);
     const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey], this.#logKey.name);
     return SignerTree.resume(checkpoint, request.peaks, marks);
   }

@@ -39,9 +39,9 @@ export class SignerTree {
     return new SignerTree(frontier, marks);
   }
 
-  /** The tree without leaves, for `vouch init` alone. */
-  static genesis(): SignerTree {
-    return new SignerTree(Frontier.empty(), []);
+  /** The tree without leaves, for `vouch init` and `vouch restore`; the marks are those of an attempt that was cut short. */
+  static genesis(marks: readonly Mark[]): SignerTree {
+    return new SignerTree(Frontier.empty(), marks);
   }
 
   get size(): number {

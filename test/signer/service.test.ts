@@ -243,13 +243,42 @@ describe('genesis', () => {
     expect((await h.append(recordItem(h.test))).checkpoint.rootHash).toEqual(frontierOf(h.leaves).root());
   });
 
-  it('happens once: refused where floor or guard exist (I10, I11)', async () => {
+  it('goes on where it was cut short: the same log begins again, no other (I11)', async () => {
     const h = await new Harness().usable();
-    await h.start();
-    await expect(h.genesis()).rejects.toMatchObject({ code: 'integrity-state' });
+    await h.append(recordItem(h.test), certificateItem(h.test));
+    await h.ask({ op: 'stop' });
+    await (await h.start()).genesis();
+    const { checkpoint } = await h.append(recordItem(h.test));
+    expect(checkpoint.rootHash).toEqual(frontierOf(h.leaves).root());
+    await h.ask({ op: 'stop' });
+    const whole = h.leaves;
+    for (const leaves of [[], whole.slice(0, 2), whole.with(1, recordItem(h.test).leaf)]) {
+      h.leaves = leaves;
+      await h.start();
+      await expect(h.genesis()).rejects.toMatchObject({ code: 'integrity-rewind' });
+    }
+  });
+
+  it('under way begins no second one (I11)', async () => {
+    const h = await new Harness().start();
+    const begin: Request = { op: 'resume', genesis: true, checkpoint: '', peaks: [] };
+    const leaves = [recordItem(h.test).leaf, recordItem(h.test).leaf];
+    const begun = [begin, { op: 'leaves', leaves: [leaves[0]] }, { op: 'resumed' }, begin] as Request[];
+    const first = begun.map((request) => h.ask(request));
+    await Promise.allSettled(first);
+    await expect(h.ask({ op: 'leaves', leaves: leaves.slice(1) })).rejects.toMatchObject({
+      code: 'integrity-rewind',
+    });
+  });
+
+  it('is refused where one of floor and guard is missing (I10, I11)', async () => {
+    const h = await new Harness().usable();
     const otherState = new Harness(h.test);
     await otherState.start();
     await expect(otherState.genesis()).rejects.toMatchObject({ code: 'integrity-state' });
+    h.test.hsm.guardValues = [];
+    await h.start();
+    await expect(h.genesis()).rejects.toMatchObject({ code: 'integrity-state' });
   });
 
   it('is not what a resume without checkpoint falls back to', async () => {

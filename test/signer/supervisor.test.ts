@@ -272,7 +272,7 @@ describe('a start that must fail', () => {
     const fresh = new LiveLog(live);
     await signer.close();
     own = startSigner(fresh);
-    await expect(own.ready()).rejects.toMatchObject({ code: 'integrity-state' });
+    await expect(own.ready()).rejects.toMatchObject({ code: 'integrity-rewind' });
     await own.close();
     const floor = join(live.stateDir, 'signer/floor.json');
     renameSync(floor, `${floor}.away`);
