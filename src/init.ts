@@ -16,6 +16,7 @@ import { VouchError } from './core/errors.ts';
 import { parseTrustDomain, type TrustDomain } from './core/spiffe-id.ts';
 import { freePort } from './http/free-port.ts';
 import { openKernel, serverIdentityParts } from './kernel.ts';
+import { logOriginOf } from './log/origin.ts';
 import { crlLeaf, recordLeaf } from './sequencer/record.ts';
 import { defaultProfile } from './issuance/profile.ts';
 import { encodeAuthority, type SignerAuthority } from './signer/authority-file.ts';
@@ -193,7 +194,7 @@ async function holdCeremony(
   const paths = statePaths(working);
   const { trustDomain, hsm } = draft;
   const serialPrefix = randomInt(0x01, 0x80);
-  const logOrigin = `${trustDomain}/vouch-log`;
+  const logOrigin = logOriginOf(trustDomain, 1);
   const store = createSqliteStore(paths.database, {
     stateId: randomBytes(16).toString('hex'),
     trustDomain,

@@ -12,6 +12,7 @@ import { type Issuer, issuerOf } from './issuance/issuer.ts';
 import { openFileTiles } from './log/file-tiles.ts';
 import type { LogKey } from './log/note.ts';
 import { Sequencer } from './sequencer/sequencer.ts';
+import { parseCertificate } from './x509/certificate.ts';
 import { openStatement, type Statement } from './log/statement.ts';
 import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
@@ -85,7 +86,10 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const signer = opened.adopt(
     openSigner({
       signer: signerOf(config, parts.configFile),
-      resume: () => resumeState(store, tree, parts.genesis),
+      resume: () =>
+        parts.genesis
+          ? { ...resumeState(store, tree, undefined), newLog: authorities.newLog }
+          : resumeState(store, tree, store.checkpointNote()),
       clock,
       log: (level, message, fields) => log[level](fields ?? {}, message),
       genesis: parts.genesis,
@@ -175,6 +179,7 @@ function readAuthorities(store: StoreReader) {
     rootPin: rootPin(root.certificateDer),
     statement,
     logKey,
+    newLog: { statement: jws, rootSpki: parseCertificate(root.certificateDer).spki },
     bundle: bundleOf([root.certificateDer], jws, statement.sequence),
     authorities: [active.certificateDer, root.certificateDer],
   };
@@ -190,8 +195,7 @@ function signerOf(config: Config, configFile: string): Parameters<typeof openSig
 const resumeChunk = 1024;
 
 /** The last stored checkpoint, the peaks at its size, and every leaf committed since. */
-function resumeState(store: StoreReader, tree: TileTree, genesis: boolean): ResumeState {
-  const note = genesis ? undefined : store.checkpointNote();
+function resumeState(store: StoreReader, tree: TileTree, note: string | undefined): ResumeState {
   const size = note === undefined ? 0 : checkpointSize(note);
   return { checkpoint: note, peaks: tree.peaks(size), leaves: leavesFrom(store, size) };
 }

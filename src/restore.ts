@@ -18,10 +18,10 @@ import { asVouchError, isIntegrityFailure, VouchError } from './core/errors.ts';
 import { type Issuer, issuerOf } from './issuance/issuer.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { decodeJsonBody, decodeLeaf } from './log/leaf.ts';
+import { logOriginOf } from './log/origin.ts';
 import { openStatement, type Statement } from './log/statement.ts';
 import { importCrl } from './revocation/import.ts';
 import { recordLeaf } from './sequencer/record.ts';
-import { encodeAuthority, readAuthority } from './signer/authority-file.ts';
 import { ceremonyLifetimes, signStatement } from './signer/ceremony.ts';
 import { readingState, syncTree } from './state.ts';
 import type { Store, StoreReader } from './store/port.ts';
@@ -192,26 +192,17 @@ async function openNewLog(options: RestoreOptions, state: string, working: strin
   const store = openSqliteStore(paths.database);
   try {
     const issuer = issuerOf(activeIssuer(store));
-    const authority = readAuthority(paths.authority);
     const { crls, warnings } = await publishedCrls(state, options.crlFiles, issuer);
-    const statement = await newStatement(store, config, options.rootHsmFile, authority.logOrigin, log);
+    const statement = await newStatement(store, config, options.rootHsmFile, log);
     let imported = 0;
     for (const der of crls) imported += await importCrl(der, issuer, store);
-    const logOrigin = statement.logKeys[0]?.name ?? authority.logOrigin;
-    writeFileSync(paths.authority, encodeAuthority({ ...authority, logOrigin }), { mode: 0o600 });
     return { statement, imported, treeSize: store.treeSize(), warnings };
   } finally {
     await store.close();
   }
 }
 
-async function newStatement(
-  store: Store,
-  config: Config,
-  rootHsmFile: string,
-  presentOrigin: string,
-  log: Log,
-): Promise<Statement> {
+async function newStatement(store: Store, config: Config, rootHsmFile: string, log: Log): Promise<Statement> {
   const root = store.authorities().find((authority) => authority.kind === 'root');
   const jws = store.statement();
   if (!root || jws === undefined)
@@ -220,15 +211,13 @@ async function newStatement(
   const before = openStatement(jws, createPublicKey({ key: spki, format: 'der', type: 'spki' }));
   const [logKey] = before.logKeys;
   if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
-  // Past every log that an earlier rewind opened: the present state may know of one, and where that is lost, time does.
-  const presentSequence = Number(/-log-(\d+)$/.exec(presentOrigin)?.[1] ?? 1);
-  const last = Math.max(before.sequence, presentSequence);
-  const sequence = Math.max(last + 1, Math.floor(systemClock.now() / 1000));
+  // Past every log that an earlier rewind opened, which neither this backup nor a state that was lost knows of.
+  const sequence = Math.max(before.sequence + 1, Math.floor(systemClock.now() / 1000));
   const statement: Statement = {
     ...before,
     sequence,
     notAfterMs: systemClock.now() + ceremonyLifetimes.statement * 1000,
-    logKeys: [{ ...logKey, name: `${config.trustDomain}/vouch-log-${sequence}` }],
+    logKeys: [{ ...logKey, name: logOriginOf(config.trustDomain, sequence) }],
   };
   const text = await signStatement({
     entry: process.argv[1] ?? '',

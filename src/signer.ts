@@ -108,7 +108,7 @@ class SignerProcess {
 
   /** Every client takes the tree up anew; the marks, which this process keeps, go on from the last one. */
   #serve(stream: Socket, onStopped: () => void): Session {
-    const service = this.#runtime.then((runtime) => new SignerService({ ...runtime, clock: systemClock }));
+    const service = this.#runtime.then((runtime) => new SignerService(runtime, systemClock));
     service.catch(() => undefined);
     // Requests wait for the same promise, so they are still handled in the order in which they came.
     const handler = async (kind: number, payload: Buffer) => {

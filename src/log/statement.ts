@@ -23,7 +23,8 @@ export interface Statement {
 export type StatementAlgorithm = 'ES256' | 'ES384';
 
 const typ = 'vouch-statement+jwt';
-const jwsMaxBytes = 65_536;
+/** Longest compact JWS that is read. */
+export const statementMaxBytes = 65_536;
 const listMax = 16;
 const urlMaxLength = 2048;
 const curves = {
@@ -59,7 +60,7 @@ export function assembleStatement(signingInput: string, signature: Buffer): stri
  * same; one encoding of everything; unknown members refused. Expiry is the caller's check. Throws `integrity-log`.
  */
 export function openStatement(jws: string, rootPublicKey: KeyObject): Statement {
-  if (jws.length > jwsMaxBytes) refuse('statement is longer than 65,536 bytes');
+  if (jws.length > statementMaxBytes) refuse('statement is longer than 65,536 bytes');
   const { alg, digest, pointBytes } = curveOf(rootPublicKey);
   const parts = jws.split('.', 4);
   const [header = '', payload = '', signatureText = ''] = parts;

@@ -149,6 +149,7 @@ async function takeUp(ask: (request: Request) => Promise<Buffer>, options: LinkO
       'integrity-state',
       'the log has no checkpoint, though it was begun; restore a backup',
     );
+  if (genesis && state.newLog) await ask({ op: 'openLog', ...state.newLog });
   await ask({ op: 'resume', genesis, checkpoint: state.checkpoint ?? '', peaks: [...state.peaks] });
   for await (const leaves of state.leaves)
     for (const part of frameSized(leaves)) await ask({ op: 'leaves', leaves: part });

@@ -1,4 +1,5 @@
 import type { Checkpoint } from '../log/checkpoint.ts';
+import type { NewLog } from './new-log.ts';
 
 /** Why a leaf is appended; the signer decides by it what it signs, and refuses any other value. */
 export type Purpose =
@@ -53,6 +54,8 @@ export interface ResumeState {
   checkpoint: string | undefined;
   /** Roots of the complete subtrees at the checkpoint's size, largest first. */
   peaks: readonly Buffer[];
+  /** Where a log begins: the root's statement that opens it. */
+  newLog?: NewLog;
   /** Every leaf from the checkpoint's size to the committed end. */
   leaves: AsyncIterable<readonly Buffer[]>;
 }

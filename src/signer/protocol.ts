@@ -2,7 +2,9 @@ import { type ErrorCode, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { leafMaxBytes } from '../log/leaf.ts';
 import { noteMaxBytes } from '../log/note.ts';
+import { statementMaxBytes } from '../log/statement.ts';
 import { frameMaxBytes } from './frames.ts';
+import type { NewLog } from './new-log.ts';
 import { Packer, Unpacker } from './packing.ts';
 import type { AppendResult, Purpose } from './port.ts';
 
@@ -17,6 +19,8 @@ export type Request =
   | { op: 'hello'; version: number }
   /** Starts taking up the tree: from a checkpoint and the peaks at its size, or with `genesis` from nothing. */
   | { op: 'resume'; genesis: boolean; checkpoint: string; peaks: Buffer[] }
+  /** Before a genesis: the root's statement that opens a new log, for a signer that has another (`vouch restore`). */
+  | ({ op: 'openLog' } & NewLog)
   /** Leaves that follow, in order. */
   | { op: 'leaves'; leaves: Buffer[] }
   /** All leaves were sent: checks floor and guard, answers with the checkpoint over the tree. */
@@ -59,6 +63,7 @@ const ops = {
   signLogged: 6,
   ping: 7,
   stop: 8,
+  openLog: 9,
 } as const;
 const opOfCode = new Map(Object.entries(ops).map(([name, code]) => [code as number, name as Request['op']]));
 const purposes = { record: 1, certificate: 2, 'server-certificate': 3, crl: 4 } as const;
@@ -72,6 +77,8 @@ export const answers = { done: 0, refused: 1 } as const;
 /** Most items of one append. */
 const itemsMax = 65_536;
 const hashBytes = 32;
+/** Of a root: P-384 needs 120, RSA with 4096 bits 550. */
+const spkiMaxBytes = 1024;
 /** A tree of 2^53 leaves has no more peaks and no longer path. */
 const hashesMax = 64;
 
@@ -84,6 +91,7 @@ export function encodeRequest(request: Request): { kind: number; payload: Buffer
       .flag(request.genesis)
       .text(request.checkpoint)
       .list(request.peaks, (peak) => out.bytes(peak));
+  else if (request.op === 'openLog') out.text(request.statement).bytes(request.rootSpki);
   else if (request.op === 'leaves') out.list(request.leaves, (leaf) => out.bytes(leaf));
   else if (request.op === 'append')
     out.u64(request.firstIndex).list(request.items, (item) => packItem(out, item));
@@ -208,6 +216,8 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
         checkpoint: from.text(noteMaxBytes),
         peaks: from.list(hashesMax, () => from.bytes(hashBytes)),
       };
+    case 'openLog':
+      return { op, statement: from.text(statementMaxBytes), rootSpki: from.bytes(spkiMaxBytes) };
     case 'leaves':
       return { op, leaves: from.list(frameMaxBytes, () => from.bytes(leafMaxBytes)) };
     case 'append':

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, type VouchError } from '../core/errors.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
-import { readAuthority, type SignerAuthority } from './authority-file.ts';
+import { writeAtomically } from './atomic-file.ts';
+import { encodeAuthority, readAuthority, type SignerAuthority } from './authority-file.ts';
 import { exitCodeFor, exitCodes } from './exit-codes.ts';
 import { Floor } from './floor.ts';
 import { fileGuards } from './guard.ts';
@@ -26,6 +27,8 @@ export interface SignerRuntime {
   authority: SignerAuthority;
   hsm: Hsm;
   floor: Floor;
+  /** Goes over to a new log, for good: authority and marks are that log's from then on. */
+  openLog(over: SignerAuthority): Promise<void>;
 }
 
 /** Opens a token; `onFault` is called when a new process is needed. */
@@ -36,25 +39,51 @@ export type OpenHsm = (request: {
   onFault: (fault: { error: VouchError; hangs: boolean }) => void;
 }) => Promise<Hsm>;
 
-/** Opens authority file, token and marks. Rejects with `config-…` or `integrity-state`. */
-export async function openRuntime(parts: {
+/** What a runtime is opened from. */
+export interface RuntimeParts {
   config: SignerConfig;
   openHsm: OpenHsm;
   clock: Clock;
   log: SignerLog;
   /** Called when nothing may be signed any more by this process. */
   onFault: (fault: { error: VouchError; hangs: boolean }) => void;
-}): Promise<SignerRuntime> {
+}
+
+/** Opens authority file, token and marks. Rejects with `config-…` or `integrity-state`. */
+export async function openRuntime(parts: RuntimeParts): Promise<SignerRuntime> {
   const folder = join(parts.config.stateDir, 'signer');
-  const authority = readAuthority(join(folder, 'authority.json'));
+  const authorityFile = join(folder, 'authority.json');
+  const authority = readAuthority(authorityFile);
   const hsm = await parts.openHsm({
     hsm: parts.config.hsm,
     keys: authorityKeys(authority),
     refusedFile: join(folder, 'pin-refused'),
     onFault: parts.onFault,
   });
+  const runtime: SignerRuntime = {
+    authority,
+    hsm,
+    floor: await openFloor(parts, folder, authority, hsm),
+    openLog: async (over) => {
+      runtime.floor.stop();
+      await runtime.floor.flush();
+      // First: marks of a log that authority.json does not name would read as a state put back.
+      await writeAtomically(authorityFile, encodeAuthority(over));
+      runtime.floor = await openFloor(parts, folder, over, hsm);
+      runtime.authority = over;
+    },
+  };
+  return runtime;
+}
+
+function openFloor(
+  parts: RuntimeParts,
+  folder: string,
+  authority: SignerAuthority,
+  hsm: Hsm,
+): Promise<Floor> {
   const { rollbackMark, logOrigin, logKey } = authority;
-  const floor = await Floor.open({
+  return Floor.open({
     file: join(folder, 'floor.json'),
     log: { origin: logOrigin, logKeySha256: hash('sha256', logKey.publicKeySpki, 'hex') },
     guards: rollbackMark === 'token' ? hsm.guards : fileGuards(rollbackMark.file),
@@ -65,7 +94,6 @@ export async function openRuntime(parts: {
       if (stale) parts.onFault({ error, hangs: false });
     },
   });
-  return { authority, hsm, floor };
 }
 
 /** Every key that is proven at the start: each issuer's by its certificate, and the log's. */

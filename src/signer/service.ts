@@ -3,9 +3,7 @@ import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { decodeCrlBody, decodeLeaf } from '../log/leaf.ts';
 import { assembleNote, checkpointBody, type LogKey, openCheckpoint } from '../log/note.ts';
-import type { SignerAuthority } from './authority-file.ts';
-import type { Floor } from './floor.ts';
-import type { Hsm } from './hsm.ts';
+import { authorityOverNewLog } from './new-log.ts';
 import { type Decision, decide } from './policy.ts';
 import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
 import type { AppendResult } from './port.ts';
@@ -18,15 +16,8 @@ import {
   type RequestedItem,
   type RequestedSignature,
 } from './protocol.ts';
+import type { SignerRuntime } from './runtime.ts';
 import { SignerTree } from './tree.ts';
-
-/** What the service works with. */
-export interface ServiceParts {
-  authority: SignerAuthority;
-  hsm: Hsm;
-  floor: Floor;
-  clock: Clock;
-}
 
 /** A tree on its way: leaves are fed, then the marks are written and the checkpoint signed, then it signs. */
 interface TakenUp {
@@ -38,21 +29,20 @@ const nothing = Buffer.alloc(0);
 
 /** What the signer does for one client: takes up the tree, then decides and signs (I11). */
 export class SignerService {
-  readonly #parts: ServiceParts;
+  readonly #runtime: SignerRuntime;
+  readonly #clock: Clock;
   readonly #issuers: ReadonlyMap<string, PolicyIssuer>;
-  readonly #logKey: LogKey;
   readonly #started: { wallMs: number; monotonicMs: number };
   #greeted = false;
   /** One at a time: what is taken up anew, or stopped, leaves nothing that a slow signature could make usable again. */
   #takenUp: TakenUp | undefined;
 
-  constructor(parts: ServiceParts) {
-    this.#parts = parts;
-    this.#started = { wallMs: parts.clock.now(), monotonicMs: parts.clock.monotonicMs() };
-    const { issuers, logKey, logOrigin } = parts.authority;
+  constructor(runtime: SignerRuntime, clock: Clock) {
+    this.#runtime = runtime;
+    this.#clock = clock;
+    this.#started = { wallMs: clock.now(), monotonicMs: clock.monotonicMs() };
+    const { issuers } = runtime.authority;
     this.#issuers = new Map(issuers.map((issuer) => [issuer.keyId, policyIssuer(issuer)]));
-    const { algorithm, publicKeySpki } = logKey;
-    this.#logKey = { name: logOrigin, algorithm, publicKeySpki };
   }
 
   /**
@@ -74,6 +64,8 @@ export class SignerService {
       case 'resume':
         this.#resume(request);
         return Promise.resolve(nothing);
+      case 'openLog':
+        return this.#openLog(request);
       case 'leaves':
         this.#feed(request.leaves);
         return Promise.resolve(nothing);
@@ -97,7 +89,7 @@ export class SignerService {
         `server and signer are of different versions (protocol ${version} and ${protocolVersion}); install the same`,
       );
     this.#greeted = true;
-    const { trustDomain, logOrigin } = this.#parts.authority;
+    const { trustDomain, logOrigin } = this.#runtime.authority;
     const issuerKeyIds = [...this.#issuers.keys()];
     return encodeGreeting({
       version: protocolVersion,
@@ -114,13 +106,25 @@ export class SignerService {
   }
 
   #treeFor(request: Request & { op: 'resume' }): SignerTree {
-    const { floor } = this.#parts;
+    const { floor } = this.#runtime;
     // A log that was begun before begins again only as itself: a signer that ended during genesis is replaced.
     const isNew = request.genesis && !floor.exists();
     const marks = __VOUCH_WITHOUT__ === 'I11' || isNew ? [] : floor.marks();
     if (request.genesis) return SignerTree.genesis(marks);
-    const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey], this.#logKey.name);
+    const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey()], this.#logKey().name);
     return SignerTree.resume(checkpoint, request.peaks, marks);
+  }
+
+  /** Goes over to the log that the root's statement opens; nothing else is answered meanwhile. */
+  async #openLog(request: Request & { op: 'openLog' }): Promise<Buffer> {
+    const { authority } = this.#runtime;
+    const over = authorityOverNewLog(authority, request, this.#clock.now());
+    if (over === authority) return nothing;
+    this.#takenUp = undefined;
+    this.#greeted = false;
+    await this.#runtime.openLog(over);
+    this.#greeted = true;
+    return nothing;
   }
 
   #feed(leaves: readonly Buffer[]): void {
@@ -136,14 +140,14 @@ export class SignerService {
     try {
       const leaf = decodeLeaf(bytes);
       if (leaf.type !== 'crl' || !this.#issuers.has(leaf.issuerKeyId)) return;
-      this.#parts.floor.crlNumbers.raise(leaf.issuerKeyId, decodeCrlBody(leaf.body));
+      this.#runtime.floor.crlNumbers.raise(leaf.issuerKeyId, decodeCrlBody(leaf.body));
     } catch {
       // A leaf that cannot be read was refused when it came; it is in the tree all the same.
     }
   }
 
   async #finishResume(): Promise<Buffer> {
-    const { floor } = this.#parts;
+    const { floor } = this.#runtime;
     const takenUp = this.#beingFed();
     takenUp.phase = 'finishing';
     const { tree } = takenUp;
@@ -163,7 +167,7 @@ export class SignerService {
    * them whatever is decided: a refused item loses its signature, and the log keeps what was tried.
    */
   async #append(firstIndex: number, items: readonly RequestedItem[]): Promise<Buffer> {
-    const { floor } = this.#parts;
+    const { floor } = this.#runtime;
     const tree = this.#usableTree();
     if (__VOUCH_WITHOUT__ !== 'I11' && firstIndex !== tree.size)
       throw new VouchError(
@@ -204,10 +208,10 @@ export class SignerService {
   }
 
   #decide(item: RequestedItem, occasion: 'first' | 'again'): Decision {
-    const { authority, clock, floor } = this.#parts;
+    const { authority, floor } = this.#runtime;
     const { trustDomain, limits } = authority;
     const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers: floor.crlNumbers };
-    const nowMs = item.purpose === 'crl' ? this.#latestMs() : clock.now();
+    const nowMs = item.purpose === 'crl' ? this.#latestMs() : this.#clock.now();
     const decision = decide(item, { ...context, nowMs, occasion });
     if (decision.outcome === 'sign' && decision.crl) {
       floor.crlNumbers.raise(decision.issuer.keyId, decision.crl);
@@ -219,7 +223,7 @@ export class SignerService {
   async #carryOut(decision: Decision): Promise<Buffer | Error | undefined> {
     if (decision.outcome === 'record') return undefined;
     if (decision.outcome === 'refuse') return decision.error;
-    const { hsm, floor } = this.#parts;
+    const { hsm, floor } = this.#runtime;
     const signature = await hsm.sign(decision.issuer.ckaId, decision.tbs);
     if (!decision.crl) return signature;
     // CRLs are few: their numbers are on disk before their signatures leave, not a second later.
@@ -230,17 +234,23 @@ export class SignerService {
   }
 
   async #signCheckpoint(head: { treeSize: number; rootHash: Buffer }): Promise<Checkpoint> {
-    const { hsm, authority } = this.#parts;
-    const origin = this.#logKey.name;
+    const { hsm, authority } = this.#runtime;
+    const key = this.#logKey();
+    const origin = key.name;
     const body = checkpointBody({ origin, ...head });
     const signature = await hsm.sign(authority.logKey.ckaId, Buffer.from(body, 'utf8'));
-    return { origin, ...head, note: assembleNote(body, [{ key: this.#logKey, signature }]) };
+    return { origin, ...head, note: assembleNote(body, [{ key, signature }]) };
+  }
+
+  #logKey(): LogKey {
+    const { logKey, logOrigin } = this.#runtime.authority;
+    return { name: logOrigin, algorithm: logKey.algorithm, publicKeySpki: logKey.publicKeySpki };
   }
 
   async #stop(): Promise<Buffer> {
     this.#takenUp = undefined;
-    this.#parts.floor.stop();
-    await this.#parts.floor.flush();
+    this.#runtime.floor.stop();
+    await this.#runtime.floor.flush();
     return nothing;
   }
 
@@ -259,7 +269,7 @@ export class SignerService {
    * CRL the server dates by the time that has passed.
    */
   #latestMs(): number {
-    const { clock } = this.#parts;
+    const clock = this.#clock;
     return Math.max(clock.now(), this.#started.wallMs + clock.monotonicMs() - this.#started.monotonicMs);
   }
 }

@@ -1,14 +1,17 @@
 // I11 the signer decides too: whoever owns the server gets no CA certificate, no longer validity, no other issuer's name,
 // no reserved name, no tree but the signer's own, no lower CRL number, and no way back behind floor and guard.
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../src/log/note.ts';
+import { assembleStatement, statementSigningInput } from '../../src/log/statement.ts';
 import { bitString, boolean, octetString, oid, sequence } from '../../src/x509/der.ts';
 import type { CertificateTemplate } from '../../src/x509/certificate-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
+import { spkiOf } from '../signer/fixture.ts';
 import { withCrlExtension, withExtension } from '../signer/raw-tbs.ts';
 import { publicationUrl } from '../support/software-authority.ts';
+import { keyIdOf } from '../../src/x509/public-key.ts';
 import type { Request } from '../../src/signer/protocol.ts';
 import { frontierOf, HostileServer, type SignerTarget } from './support/hostile-server.ts';
 import { codeOf } from './support/refusal.ts';
@@ -391,6 +394,30 @@ describe.each([
       expect(await toldALie(() => ({}))).toMatch(/^integrity-/);
       await target.restart();
       await target.writeFloor(floor);
+      expect(await honestly()).toBe('allowed');
+    });
+
+    test('[guard] begins no new log by the word of another root than that of its issuers', async () => {
+      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+      const rootSpki = spkiOf(publicKey);
+      const name = `${target.logKey.name}-4000000000`;
+      const input = statementSigningInput(
+        {
+          trustDomain: target.trustDomain,
+          sequence: 4_000_000_000,
+          notAfterMs: (target.nowSeconds() + hour) * 1000,
+          logKeys: [{ ...target.logKey, name }],
+          publicationUrls: [],
+        },
+        keyIdOf(rootSpki),
+        'ES256',
+      );
+      const how = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const;
+      const statement = assembleStatement(input, sign('sha256', Buffer.from(input), how));
+      await target.restart();
+      await attacker.greet();
+      const code = await codeOf(() => target.ask({ op: 'openLog', statement, rootSpki }));
+      expect(code).toBe('integrity-state');
       expect(await honestly()).toBe('allowed');
     });
 

@@ -61,12 +61,15 @@ export interface TestAuthority {
   logKey: KeyObject;
   issuerName: Buffer;
   issuerKeyId: string;
+  /** Keys of the root that certified the issuer. */
+  root: { publicKey: KeyObject; privateKey: KeyObject };
 }
 
 /** A signer's authority with one issuer, valid for 90 days around the fixture's clock, and keys in memory. */
 export function testAuthority(overrides: Partial<SignerAuthority> = {}): TestAuthority {
   const hsm = new SoftwareHsm();
   const issuer = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const root = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const log = generateKeyPairSync('ed25519');
   const issuerName = rdnName({ commonName: 'Test issuer' });
   const spki = spkiOf(issuer.publicKey);
@@ -82,12 +85,12 @@ export function testAuthority(overrides: Partial<SignerAuthority> = {}): TestAut
     uris: [`spiffe://${trustDomain}`],
     dnsNames: [],
     ipAddresses: [],
-    authorityKeyId: issuerKeyId,
+    authorityKeyId: keyIdOf(spkiOf(root.publicKey)),
     subjectKeyId: issuerKeyId,
     ca: { pathLength: 0 },
     crlUrls: [],
   });
-  const certificateDer = assembleSigned(tbs, 'ecdsa-sha256', sign('sha256', tbs, issuer.privateKey));
+  const certificateDer = assembleSigned(tbs, 'ecdsa-sha256', sign('sha256', tbs, root.privateKey));
   hsm.keys.set('01', { key: issuer.privateKey, algorithm: 'ecdsa-sha256' });
   hsm.keys.set('02', { key: log.privateKey, algorithm: 'ed25519' });
   const authority: SignerAuthority = {
@@ -99,7 +102,15 @@ export function testAuthority(overrides: Partial<SignerAuthority> = {}): TestAut
     rollbackMark: 'token',
     ...overrides,
   };
-  return { authority, hsm, issuerKey: issuer.publicKey, logKey: log.publicKey, issuerName, issuerKeyId };
+  return {
+    authority,
+    hsm,
+    issuerKey: issuer.publicKey,
+    logKey: log.publicKey,
+    issuerName,
+    issuerKeyId,
+    root,
+  };
 }
 
 /** What the policy decides by, for an authority of the fixture. */

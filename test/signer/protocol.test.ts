@@ -32,6 +32,7 @@ const request: fc.Arbitrary<Request> = fc.oneof(
     checkpoint: fc.string(),
     peaks: fc.array(hash, { maxLength: 60 }),
   }),
+  fc.record({ op: fc.constant('openLog' as const), statement: fc.string(), rootSpki: bytes(300) }),
   fc.record({ op: fc.constant('leaves' as const), leaves: fc.array(bytes(300)) }),
   fc.record({ op: fc.constant('append' as const), firstIndex: count, items: fc.array(item) }),
   fc.record({
@@ -60,7 +61,7 @@ describe('requests', () => {
         expect(known).toContain(decodeRequest(kind, Buffer.alloc(0)).op);
       } catch (error) {
         expect((error as VouchError).code).toBe(
-          kind >= 1 && kind <= 8 ? 'request-malformed' : 'request-unknown-type',
+          kind >= 1 && kind <= 9 ? 'request-malformed' : 'request-unknown-type',
         );
       }
     }

@@ -25,6 +25,8 @@ import {
   testAuthority,
 } from './fixture.ts';
 
+const openLog = () => Promise.reject(new Error('no new log here'));
+
 /** A signer's decision part with keys in memory and marks on disk, and the log that its server would hold. */
 class Harness {
   readonly test: TestAuthority;
@@ -55,7 +57,7 @@ class Harness {
         throw error;
       },
     });
-    this.service = new SignerService({ authority, hsm, floor: this.floor, clock: this.clock });
+    this.service = new SignerService({ authority, hsm, floor: this.floor, openLog }, this.clock);
     await this.ask({ op: 'hello', version: 1 });
     return this;
   }
@@ -192,7 +194,7 @@ describe('before it is usable', () => {
     const h = new Harness();
     await h.start();
     const { authority, hsm } = h.test;
-    const fresh = new SignerService({ authority, hsm, floor: h.floor, clock: h.clock });
+    const fresh = new SignerService({ authority, hsm, floor: h.floor, openLog }, h.clock);
     const every: Request[] = [
       { op: 'resume', genesis: true, checkpoint: '', peaks: [] },
       { op: 'leaves', leaves: [] },

@@ -25,8 +25,9 @@ export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHs
   const logKeySha256 = hash('sha256', authority.logKey.publicKeySpki, 'hex');
   const log = { origin: authority.logOrigin, logKeySha256 };
   const openFloor = () => Floor.open({ file, log, guards: hsm.guards, clock, onFailure: () => undefined });
+  const openLog = () => Promise.reject(new Error('no new log here'));
   let floor = await openFloor();
-  let service = new SignerService({ authority, hsm, floor, clock });
+  let service = new SignerService({ authority, hsm, floor, openLog }, clock);
   const ask = (request: Request) => {
     const { kind, payload } = encodeRequest(request);
     return service.handle(decodeRequest(kind, payload));
@@ -45,7 +46,7 @@ export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHs
       await ask({ op: 'stop' }).catch(() => undefined);
       floor.stop();
       floor = await openFloor();
-      service = new SignerService({ authority, hsm, floor, clock });
+      service = new SignerService({ authority, hsm, floor, openLog }, clock);
     },
     readFloor: () => readFile(file, 'utf8'),
     writeFloor: (text) => replaced(file, text),

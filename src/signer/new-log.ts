@@ -1,0 +1,51 @@
+import { createPublicKey } from 'node:crypto';
+import { VouchError } from '../core/errors.ts';
+import { logOriginOf, sequenceOfOrigin } from '../log/origin.ts';
+import { openStatement, type Statement } from '../log/statement.ts';
+import { parseCertificate } from '../x509/certificate.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import type { SignerAuthority } from './authority-file.ts';
+
+/** The root's word that a new log begins. */
+export interface NewLog {
+  /** Compact JWS of the root's statement. */
+  statement: string;
+  /** DER SubjectPublicKeyInfo of the root. */
+  rootSpki: Buffer;
+}
+
+/**
+ * The authority over the log that the root's statement opens: only the root leads past the marks of the present log,
+ * never whoever holds the server (I11). The root is the key that our issuers' certificates name as theirs. A statement
+ * that opened the present log changes nothing. Throws `integrity-state` for any other.
+ */
+export function authorityOverNewLog(
+  authority: SignerAuthority,
+  { statement: jws, rootSpki }: NewLog,
+  nowMs: number,
+): SignerAuthority {
+  const rootKeyId = keyIdOf(rootSpki);
+  const isRoot = authority.issuers.some(
+    ({ certificateDer }) => parseCertificate(certificateDer).authorityKeyId === rootKeyId,
+  );
+  if (__VOUCH_WITHOUT__ !== 'I11' && !isRoot) refuse('another root than that of its issuers signed it');
+  const statement = openStatement(jws, createPublicKey({ key: rootSpki, format: 'der', type: 'spki' }));
+  const name = nameOfOurLog(authority, statement);
+  if (name === authority.logOrigin) return authority;
+  if (__VOUCH_WITHOUT__ !== 'I11' && statement.sequence <= sequenceOfOrigin(authority.logOrigin))
+    refuse(`a later one opened the present log ${authority.logOrigin}`);
+  if (name !== logOriginOf(authority.trustDomain, statement.sequence)) refuse('it opens no log');
+  if (statement.notAfterMs < nowMs) refuse('it has expired');
+  return { ...authority, logOrigin: name };
+}
+
+function nameOfOurLog(authority: SignerAuthority, { trustDomain, logKeys }: Statement): string | undefined {
+  if (trustDomain !== authority.trustDomain) refuse('it is of another trust domain');
+  const [logKey] = logKeys;
+  if (!logKey?.publicKeySpki.equals(authority.logKey.publicKeySpki)) refuse('it names another log key');
+  return logKey?.name;
+}
+
+function refuse(why: string): never {
+  throw new VouchError('integrity-state', `the signer begins no new log by this statement: ${why}`);
+}
