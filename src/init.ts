@@ -208,6 +208,7 @@ async function holdCeremony(
       entry: process.argv[1] ?? '',
       hsm,
       rootHsm,
+      refusedPrefix: `${draft.state}.`,
       trustDomain,
       logOrigin,
       publicationUrl: draft.publication.url,

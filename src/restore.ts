@@ -222,6 +222,7 @@ async function newStatement(store: Store, config: Config, rootHsmFile: string, l
   const text = await signStatement({
     entry: process.argv[1] ?? '',
     rootHsm: loadHsmFile(rootHsmFile),
+    refusedPrefix: `${config.state}.`,
     log: (level, message, fields) => log[level](fields ?? {}, message),
     rootKey: {
       ckaId: rootCkaId(store, root.keyId),

@@ -26,7 +26,7 @@ export class CeremonyClient {
   static async open(options: {
     entry: string;
     hsm: HsmConfig;
-    refusedFile: string | undefined;
+    refusedFile: string;
     log: SignerLog;
   }): Promise<CeremonyClient> {
     const { entry, hsm, refusedFile, log } = options;

@@ -7,7 +7,7 @@ import type { GeneratedKeyType } from './pkcs11/key-pair.ts';
 export interface CeremonySteps {
   /** Opens the token and logs in. */
   open: {
-    request: { hsm: HsmConfig; refusedFile: string | undefined };
+    request: { hsm: HsmConfig; refusedFile: string };
     answer: { hasEd25519: boolean };
   };
   /** Makes a key that stays in the token. */

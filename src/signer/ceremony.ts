@@ -1,5 +1,4 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { join } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
@@ -49,8 +48,8 @@ export interface RootOptions {
   entry: string;
   rootHsm: HsmConfig;
   log: SignerLog;
-  /** Folder that keeps the memory of refused PINs; without it none is kept. */
-  refusedFolder?: string;
+  /** What the names of the notes of refused PINs begin with: a place that outlives a ceremony that failed. */
+  refusedPrefix: string;
   /** Resolves when the record is durable; the root signs only then. */
   logAhead: (what: CeremonyRecord) => Promise<void>;
 }
@@ -99,7 +98,7 @@ export async function runCeremony(options: CeremonyOptions): Promise<CeremonyRes
   const client = await CeremonyClient.open({
     ...options,
     hsm: options.rootHsm,
-    refusedFile: refused(options, 'root-'),
+    refusedFile: `${options.refusedPrefix}root-pin-refused`,
   });
   try {
     const rootKey = await client.ask('createKey', { type: 'ec-p384', label: 'vouch-root' });
@@ -129,7 +128,7 @@ export async function signStatement(
   const client = await CeremonyClient.open({
     ...options,
     hsm: options.rootHsm,
-    refusedFile: refused(options, 'root-'),
+    refusedFile: `${options.refusedPrefix}root-pin-refused`,
   });
   try {
     await client.ask('useKey', options.rootKey);
@@ -141,9 +140,12 @@ export async function signStatement(
 
 /** Makes the key of a new log in the online token; P-256 where the token has no Ed25519. */
 export async function createLogKey(
-  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedFolder'>,
+  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedPrefix'>,
 ): Promise<CeremonyResult['logKey']> {
-  const client = await CeremonyClient.open({ ...options, refusedFile: refused(options, '') });
+  const client = await CeremonyClient.open({
+    ...options,
+    refusedFile: `${options.refusedPrefix}pin-refused`,
+  });
   try {
     return await newLogKey(client);
   } finally {
@@ -152,7 +154,10 @@ export async function createLogKey(
 }
 
 async function createOnlineKeys(options: CeremonyOptions) {
-  const client = await CeremonyClient.open({ ...options, refusedFile: refused(options, '') });
+  const client = await CeremonyClient.open({
+    ...options,
+    refusedFile: `${options.refusedPrefix}pin-refused`,
+  });
   try {
     const issuerKey = await client.ask('createKey', { type: 'ec-p256', label: 'vouch-issuer' });
     return { issuerKey, logKey: await newLogKey(client) };
@@ -261,8 +266,4 @@ async function statementBy(
 
 function publicKeyOf(key: HsmKey): KeyObject {
   return createPublicKey({ key: key.publicKeySpki, format: 'der', type: 'spki' });
-}
-
-function refused(options: { refusedFolder?: string }, prefix: string): string | undefined {
-  return options.refusedFolder && join(options.refusedFolder, `${prefix}pin-refused`);
 }

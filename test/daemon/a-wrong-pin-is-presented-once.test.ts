@@ -1,7 +1,8 @@
 import { signalTo } from '../support/signal.ts';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
-import { type Authority, initAuthority } from '../support/daemon.ts';
+import { type Authority, initAuthority, runVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 
 let authority: Authority;
@@ -69,4 +70,17 @@ it('a running server does not present it again either, and goes on serving what 
   ).toHaveLength(1);
   const served = await fetch(`${authority.server.ready.publicationUrl}/bundle.json`);
   expect(served.status).toBe(200);
+});
+
+it('of the root is not presented again by init either', async () => {
+  writeFileSync(authority.tokens.root.pinFile, '00000000', { mode: 0o600 });
+  const files = ['online', 'root'].flatMap((name) => [
+    name === 'root' ? '--root-hsm-file' : '--hsm-file',
+    join(authority.folder, `${name}.json`),
+  ]);
+  const state = authority.path('again');
+  const init = () =>
+    runVouch(['init', '--dev', '--state', state, '--trust-domain', 'b.test', ...files, '--json']);
+  expect((await init()).problem.detail).toContain('CKR_PIN_INCORRECT');
+  expect((await init()).problem.detail).toContain('it is not presented again before the file is replaced');
 });

@@ -289,6 +289,7 @@ async function ceremonyThrough(which: number, tokens: { hsm: HsmConfig; rootHsm:
   await runCeremony({
     entry,
     ...tokens,
+    refusedPrefix: `${newFolder()}/`,
     trustDomain,
     logOrigin: `${trustDomain}/vouch-log`,
     publicationUrl,

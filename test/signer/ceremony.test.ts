@@ -40,7 +40,7 @@ function privateKeys(token: TestToken): Map<string, Record<string, number | unde
   process.env.SOFTHSM2_CONF = token.hsm.environment.SOFTHSM2_CONF;
   const opened = HsmToken.open(token.hsm, { readWrite: false });
   try {
-    opened.login(token.hsm.pinFile, undefined);
+    opened.login(token.hsm.pinFile, join(folder, 'pin-refused'));
     const attributes = [
       'SIGN',
       'DECRYPT',
@@ -73,6 +73,7 @@ beforeAll(async () => {
   online = newTestToken('online', folder);
   root = newTestToken('root', folder);
   options = {
+    refusedPrefix: `${folder}/`,
     entry: await builtSigner(),
     ...{ hsm: online.hsm, rootHsm: root.hsm, trustDomain, logOrigin: 'prod.example/vouch-log' },
     ...{ publicationUrl: 'http://pki.prod.example', clock: systemClock, serialPrefix: 0x11 },
@@ -226,7 +227,7 @@ describe('the ceremony', () => {
     const bad = newTestToken('bad', folder);
     writeFileSync(bad.hsm.pinFile, 'wrong-pin');
     const refusedFolder = temporaryFolder('refused');
-    const attempt = () => runCeremony({ ...options, rootHsm: bad.hsm, refusedFolder });
+    const attempt = () => runCeremony({ ...options, rootHsm: bad.hsm, refusedPrefix: `${refusedFolder}/` });
     await expect(attempt()).rejects.toMatchObject({
       code: 'config-pin',
       message: expect.stringMatching(/CKR_PIN_INCORRECT/),
@@ -245,7 +246,7 @@ describe('the ceremony', () => {
 describe('after the ceremony', () => {
   it('the root signs another statement, for another log key (restore)', async () => {
     const { entry, hsm, log } = options;
-    const logKey = await createLogKey({ entry, hsm, log });
+    const logKey = await createLogKey({ entry, hsm, log, refusedPrefix: `${folder}/` });
     expect(logKey.ckaId).not.toBe(result.logKey.ckaId);
     const rootKey = {
       ckaId: result.root.ckaId,

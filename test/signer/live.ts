@@ -53,6 +53,7 @@ export async function liveSigner(overrides: Partial<SignerAuthority> = {}): Prom
   const logOrigin = `${trustDomain}/vouch-log`;
   const ceremony = await runCeremony({
     ...{ entry, hsm: token.hsm, rootHsm: rootToken.hsm, trustDomain, logOrigin, publicationUrl },
+    refusedPrefix: `${folder}/`,
     ...{ clock: systemClock, serialPrefix: 0x2a, nameConstraints: undefined, log: logInto(said) },
     logAhead: () => Promise.resolve(),
   });

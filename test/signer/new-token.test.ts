@@ -38,7 +38,7 @@ describe('hsm-sim/new-token', () => {
     expect(made.tokenSerial).toMatch(/^[0-9a-f]{16}$/);
     process.env.SOFTHSM2_CONF = made.environment.SOFTHSM2_CONF;
     const token = HsmToken.open(made, { readWrite: false });
-    token.login(made.pinFile, undefined);
+    token.login(made.pinFile, join(dir, 'pin-refused'));
   });
 
   it('keeps PIN and token from others, and the PIN out of what it prints', () => {

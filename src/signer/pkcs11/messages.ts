@@ -6,7 +6,7 @@ export interface WorkerStart {
   address: TokenAddress;
   keys: readonly HsmKey[];
   /** The first worker logs in, proves the keys and keeps the guards; the others join its login. */
-  login: { pinFile: string; refusedFile: string | undefined } | undefined;
+  login: { pinFile: string; refusedFile: string } | undefined;
   /** One Int32, odd while a PKCS#11 call is under way. */
   progress: SharedArrayBuffer;
 }

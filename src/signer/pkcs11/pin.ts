@@ -14,8 +14,9 @@ import { VouchError } from '../../core/errors.ts';
 
 /** What tells one PIN file from its replacement. */
 export interface PinFileIdentity {
+  /** As configured. */
   path: string;
-  /** `mtime,ctime,inode,size,device`, times in nanoseconds. */
+  /** `mtime,ctime,inode,size,device`, times in nanoseconds; of a credential `credential`. */
   mark: string;
 }
 
@@ -27,6 +28,7 @@ export interface Pin {
 
 const pinMaxBytes = 255;
 const credentialPrefix = 'credential:';
+const credentialMark = 'credential';
 
 /**
  * Reads a PIN file, or `credential:<name>` from $CREDENTIALS_DIRECTORY (systemd LoadCredential). One line end is cut
@@ -49,8 +51,11 @@ export function readPin(pinFile: string, environment: NodeJS.ProcessEnv = proces
       );
     if (stat.size > BigInt(pinMaxBytes + 1))
       throw new VouchError('config-hsm', `the PIN file ${path} is too long`);
-    const mark = [stat.mtimeNs, stat.ctimeNs, stat.ino, stat.size, stat.dev].join(',');
-    return { bytes: readBytes(file, path), identity: { path, mark } };
+    // systemd makes its folder of credentials anew at each start: nothing of the file tells the same PIN from another.
+    const mark = isCredential
+      ? credentialMark
+      : [stat.mtimeNs, stat.ctimeNs, stat.ino, stat.size, stat.dev].join(',');
+    return { bytes: readBytes(file, path), identity: { path: pinFile, mark } };
   } finally {
     closeSync(file);
   }
@@ -69,21 +74,39 @@ export function refuseRefusedPin(refusedFile: string, identity: PinFileIdentity)
   if (path !== identity.path || mark !== identity.mark) return;
   throw new VouchError(
     'config-pin',
-    `the token refused the PIN in ${identity.path}; it is not presented again before the file is replaced`,
+    `the token refused the PIN in ${identity.path}; it is not presented again before ${remedy(refusedFile, identity)}`,
   );
 }
 
-/** Keeps on disk that the token refused the PIN of this file. */
-export function notePinRefused(refusedFile: string, identity: PinFileIdentity): void {
-  const temporary = `${refusedFile}.${process.pid}.tmp`;
-  const file = openSync(temporary, 'w', 0o600);
+/** What lets a PIN be presented again after it was refused. */
+export function remedy(refusedFile: string, { mark }: PinFileIdentity): string {
+  return mark === credentialMark
+    ? `the credential is replaced and ${refusedFile} is deleted`
+    : 'the file is replaced';
+}
+
+/**
+ * Writes down whose PIN is about to be presented, so that a refusal needs no more than a rename: on a full disk the PIN
+ * would else be presented at every start until the token is locked. Throws `config-state`: then it must not be presented.
+ */
+export function preparePinNote(refusedFile: string, identity: PinFileIdentity): void {
   try {
-    writeSync(file, `${JSON.stringify(identity)}\n`);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
+    const file = openSync(prepared(refusedFile), 'w', 0o600);
+    try {
+      writeSync(file, `${JSON.stringify(identity)}\n`);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  } catch (cause) {
+    const detail = `cannot write ${refusedFile}, without which no PIN is presented; is the disk full?`;
+    throw new VouchError('config-state', detail, { cause });
   }
-  renameSync(temporary, refusedFile);
+}
+
+/** Keeps on disk that the token refused the PIN that was prepared. */
+export function notePinRefused(refusedFile: string): void {
+  renameSync(prepared(refusedFile), refusedFile);
   const folder = openSync(dirname(refusedFile), 'r');
   try {
     fsyncSync(folder);
@@ -92,9 +115,18 @@ export function notePinRefused(refusedFile: string, identity: PinFileIdentity): 
   }
 }
 
+/** Removes what was prepared, once the token has answered. */
+export function dropPinNote(refusedFile: string): void {
+  rmSync(prepared(refusedFile), { force: true });
+}
+
 /** Forgets a refusal after a PIN was accepted. */
 export function forgetPinRefused(refusedFile: string): void {
   rmSync(refusedFile, { force: true });
+}
+
+function prepared(refusedFile: string): string {
+  return `${refusedFile}.tmp`;
 }
 
 function pinPath(pinFile: string, environment: NodeJS.ProcessEnv): string {

@@ -11,7 +11,7 @@ export interface PoolOptions {
   /** Every key that may be asked for; each is proven before the pool is ready. */
   keys: readonly HsmKey[];
   /** Where a refused PIN is noted. */
-  refusedFile: string | undefined;
+  refusedFile: string;
   /** Sessions, one a thread; 2 saturate SoftHSM on two cores. */
   workers?: number | undefined;
   /** The built worker; by default beside this file. */

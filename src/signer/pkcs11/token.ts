@@ -2,7 +2,15 @@ import { existsSync } from 'node:fs';
 import pkcs11 from 'pkcs11js';
 import { VouchError } from '../../core/errors.ts';
 import { ckrName, hsmFailure } from './errors.ts';
-import { forgetPinRefused, notePinRefused, readPin, refuseRefusedPin } from './pin.ts';
+import {
+  dropPinNote,
+  forgetPinRefused,
+  notePinRefused,
+  preparePinNote,
+  readPin,
+  refuseRefusedPin,
+  remedy,
+} from './pin.ts';
 
 /** Which token of which module. */
 export interface TokenAddress {
@@ -52,27 +60,29 @@ export class HsmToken {
   }
 
   /**
-   * Logs the process in, once: a refused PIN is noted on disk before anything else and never presented again (I8).
-   * Throws `config-pin`, `config-secret-readable` or `config-hsm`.
+   * Logs the process in, once: a refused PIN is noted on disk and never presented again (I8). The note is written before
+   * the PIN is presented and counts once it is refused. Throws `config-pin`, `config-secret-readable`, `config-state`
+   * or `config-hsm`.
    */
-  login(pinFile: string, refusedFile: string | undefined): void {
+  login(pinFile: string, refusedFile: string): void {
     const pin = readPin(pinFile);
     try {
-      if (refusedFile !== undefined) refuseRefusedPin(refusedFile, pin.identity);
+      refuseRefusedPin(refusedFile, pin.identity);
       if ((this.module.C_GetTokenInfo(this.#slot).flags & pkcs11.CKF_USER_PIN_LOCKED) !== 0)
         throw new VouchError(
           'config-pin',
           "the token's PIN is locked; its security officer must set a new one",
         );
+      preparePinNote(refusedFile, pin.identity);
       // pkcs11js takes text alone; the copy lives until the next garbage collection, in this process only.
       this.module.C_Login(this.#session, pkcs11.CKU_USER, pin.bytes.toString('utf8'));
-      if (refusedFile !== undefined) forgetPinRefused(refusedFile);
+      forgetPinRefused(refusedFile);
     } catch (error) {
       const name = ckrName(error) ?? '';
       if (name === 'CKR_USER_ALREADY_LOGGED_IN') return;
       if (!name.startsWith('CKR_PIN_')) throw hsmFailure('C_Login', error);
-      if (refusedFile !== undefined) notePinRefused(refusedFile, pin.identity);
-      const help = 'put the right one there; the refused one is not tried again';
+      notePinRefused(refusedFile);
+      const help = `put the right one there; the refused one is not tried again before ${remedy(refusedFile, pin.identity)}`;
       throw new VouchError(
         'config-pin',
         `the token refused the PIN in ${pin.identity.path} (${name}): ${help}`,
@@ -81,6 +91,7 @@ export class HsmToken {
         },
       );
     } finally {
+      dropPinNote(refusedFile);
       pin.bytes.fill(0);
     }
   }

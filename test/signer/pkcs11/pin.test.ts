@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest';
 import {
   forgetPinRefused,
   notePinRefused,
+  type PinFileIdentity,
+  preparePinNote,
   readPin,
   refuseRefusedPin,
 } from '../../../src/signer/pkcs11/pin.ts';
@@ -14,6 +16,12 @@ function pinFile(content: string | Buffer, mode = 0o600): string {
   writeFileSync(file, content, { mode });
   chmodSync(file, mode);
   return file;
+}
+
+/** What a login does whose PIN the token refuses. */
+function refuse(refusedFile: string, identity: PinFileIdentity): void {
+  preparePinNote(refusedFile, identity);
+  notePinRefused(refusedFile);
 }
 
 describe('a PIN file', () => {
@@ -87,7 +95,7 @@ describe('a refused PIN', () => {
     const file = pinFile('wrong');
     const refused = join(temporaryFolder('refused'), 'pin-refused');
     refuseRefusedPin(refused, readPin(file).identity);
-    notePinRefused(refused, readPin(file).identity);
+    refuse(refused, readPin(file).identity);
     for (let again = 0; again < 3; again += 1)
       expect(() => refuseRefusedPin(refused, readPin(file).identity)).toThrow(
         expect.objectContaining({ code: 'config-pin' }),
@@ -101,7 +109,7 @@ describe('a refused PIN', () => {
     const file = pinFile('wrong');
     const refused = join(temporaryFolder('refused'), 'pin-refused');
     const { identity } = readPin(file);
-    notePinRefused(refused, identity);
+    refuse(refused, identity);
     const folder = temporaryFolder('pin');
     const copy = join(folder, 'copy');
     writeFileSync(copy, 'right', { mode: 0o600 });
@@ -111,10 +119,23 @@ describe('a refused PIN', () => {
     expect(readPin(file).identity.mark).not.toBe(identity.mark);
   });
 
+  it('as a credential is not presented again by the next start of the unit, before the note is deleted', () => {
+    const refused = join(temporaryFolder('refused'), 'pin-refused');
+    const identityAtStart = () => {
+      const folder = temporaryFolder('credentials');
+      writeFileSync(join(folder, 'pin'), 'wrong', { mode: 0o400 });
+      return readPin('credential:pin', { CREDENTIALS_DIRECTORY: folder }).identity;
+    };
+    refuse(refused, identityAtStart());
+    expect(() => refuseRefusedPin(refused, identityAtStart())).toThrow(`${refused} is deleted`);
+    forgetPinRefused(refused);
+    refuseRefusedPin(refused, identityAtStart());
+  });
+
   it('is forgotten once a PIN was taken', () => {
     const file = pinFile('1234');
     const refused = join(temporaryFolder('refused'), 'pin-refused');
-    notePinRefused(refused, readPin(file).identity);
+    refuse(refused, readPin(file).identity);
     forgetPinRefused(refused);
     refuseRefusedPin(refused, readPin(file).identity);
     forgetPinRefused(refused);

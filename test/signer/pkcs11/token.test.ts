@@ -1,4 +1,5 @@
 import { createPublicKey, randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import pkcs11 from 'pkcs11js';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { HsmKey } from '../../../src/signer/hsm.ts';
@@ -10,7 +11,7 @@ import { ecdsaDer, signingMethods } from '../../../src/signer/pkcs11/signing.ts'
 import { HsmToken } from '../../../src/signer/pkcs11/token.ts';
 import { type SignatureAlgorithm, verifySignature } from '../../../src/x509/algorithm.ts';
 import { importPublicKey } from '../../../src/x509/public-key.ts';
-import { newTestToken } from '../../support/hsm.ts';
+import { newTestToken, temporaryFolder } from '../../support/hsm.ts';
 
 let token: HsmToken;
 
@@ -18,7 +19,7 @@ beforeAll(() => {
   const { hsm } = newTestToken('keys');
   process.env.SOFTHSM2_CONF = hsm.environment.SOFTHSM2_CONF;
   token = HsmToken.open(hsm, { readWrite: true });
-  token.login(hsm.pinFile, undefined);
+  token.login(hsm.pinFile, join(temporaryFolder('refused'), 'pin-refused'));
 });
 
 function signs(key: HsmKey): void {
