@@ -5,14 +5,21 @@ import type { SigningLimits } from './authority-file.ts';
 import type { CrlNumbers } from './crl-numbers.ts';
 import type { PolicyIssuer } from './policy-issuer.ts';
 
-/** What a CRL is compared with. */
-export interface CrlBounds {
-  issuer: PolicyIssuer;
-  /** What its leaf says of it. */
-  crl: CrlBody;
+/** How many numbers may be passed over where the clock was set back: a batch takes a few, a lost state some thousands. */
+const numbersAhead = 2n ** 20n;
+
+/** What a CRL number is compared with. */
+export interface NumberBounds {
   limits: SigningLimits;
   crlNumbers: CrlNumbers;
   nowMs: number;
+}
+
+/** What a CRL is compared with. */
+export interface CrlBounds extends NumberBounds {
+  issuer: PolicyIssuer;
+  /** What its leaf says of it. */
+  crl: CrlBody;
   occasion: 'first' | 'again';
 }
 
@@ -32,7 +39,18 @@ export function checkCrl(tbs: Buffer, bounds: CrlBounds): void {
   checkScope(crl, bounds);
 }
 
-function checkNumber(crl: ParsedTbsCrl, { crl: said, issuer, crlNumbers, occasion }: CrlBounds): void {
+/**
+ * Highest number of an issuer that is signed or remembered: numbers are max(last + 1, Unix ms). One far ahead, taken in
+ * the minute for which somebody held the server, would put every later CRL below it, for good.
+ */
+export function crlNumberCeiling(issuerKeyId: string, { limits, crlNumbers, nowMs }: NumberBounds): bigint {
+  const byTime = BigInt(Math.floor(nowMs) + limits.maxFutureSeconds * 1000);
+  const byLast = (crlNumbers.highest(issuerKeyId) ?? 0n) + numbersAhead;
+  return byLast > byTime ? byLast : byTime;
+}
+
+function checkNumber(crl: ParsedTbsCrl, bounds: CrlBounds): void {
+  const { crl: said, issuer, crlNumbers, occasion } = bounds;
   if (crl.crlNumber === undefined || crl.crlNumber !== said.crlNumber)
     refuse('its number is not the one in its leaf');
   const last = crlNumbers.ofScope(issuer.keyId, said.scope);
@@ -41,6 +59,8 @@ function checkNumber(crl: ParsedTbsCrl, { crl: said, issuer, crlNumbers, occasio
     return;
   if (last && said.crlNumber <= last.crlNumber)
     refuse(`number ${said.crlNumber} is not above ${last.crlNumber}, the last of scope ${said.scope}`);
+  if (said.crlNumber > crlNumberCeiling(issuer.keyId, bounds))
+    refuse(`number ${said.crlNumber} is too far ahead`);
   const highest = crlNumbers.highest(issuer.keyId);
   // A full CRL and the delta built with it share a number (RFC 5280 §5.2.3), so an equal one is no fault here.
   if (highest !== undefined && said.crlNumber < highest)

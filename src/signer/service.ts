@@ -4,6 +4,7 @@ import type { Checkpoint } from '../log/checkpoint.ts';
 import { decodeCrlBody, decodeLeaf } from '../log/leaf.ts';
 import { assembleNote, checkpointBody, type LogKey, openCheckpoint } from '../log/note.ts';
 import { authorityOverNewLog } from './new-log.ts';
+import { crlNumberCeiling } from './crl-policy.ts';
 import { type Decision, decide } from './policy.ts';
 import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
 import type { AppendResult } from './port.ts';
@@ -140,7 +141,13 @@ export class SignerService {
     try {
       const leaf = decodeLeaf(bytes);
       if (leaf.type !== 'crl' || !this.#issuers.has(leaf.issuerKeyId)) return;
-      this.#runtime.floor.crlNumbers.raise(leaf.issuerKeyId, decodeCrlBody(leaf.body));
+      const { floor, authority } = this.#runtime;
+      const { crlNumbers } = floor;
+      const crl = decodeCrlBody(leaf.body);
+      const bounds = { limits: authority.limits, crlNumbers, nowMs: this.#latestMs() };
+      // One past the ceiling was not signed, and is not in use.
+      if (crl.crlNumber > crlNumberCeiling(leaf.issuerKeyId, bounds)) return;
+      crlNumbers.raise(leaf.issuerKeyId, crl);
     } catch {
       // A leaf that cannot be read was refused when it came; it is in the tree all the same.
     }

@@ -163,6 +163,18 @@ describe.each([
       for (let skipped = 0; skipped < 1002; skipped += 1) attacker.nextCrlNumber();
     });
 
+    test('[guard] signs none far ahead, and one in the log does not end those that follow', async () => {
+      const before = attacker.leaves.length;
+      const crlNumber = 2n ** 159n - 1n;
+      expect(await attacker.verdict(attacker.goodCrl({ crlNumber }))).toMatch(refused);
+      expect(await attacker.verdict(attacker.goodCrl())).toBe('signed');
+      for (const size of attacker.notes.keys()) if (size > before) attacker.notes.delete(size);
+      await target.restart();
+      await attacker.greet();
+      await attacker.resume();
+      expect(await attacker.verdict(attacker.goodCrl())).toBe('signed');
+    });
+
     test('[guard] signs none whose number is not the one in its leaf', async () => {
       const crlNumber = attacker.nextCrlNumber();
       const tbs = attacker.crlTbs({ crlNumber: crlNumber + 5n });

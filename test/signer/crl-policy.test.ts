@@ -54,6 +54,17 @@ describe('a CRL', () => {
     expect(refusal(crlItem(test, { tbs: crlTbs(test, overrides) }))).toMatch(why);
   });
 
+  it('is refused with a number far ahead of time and of the last one', () => {
+    const ahead = last + 60_000n;
+    const numbered = (crlNumber: bigint, context: Partial<PolicyContext> = {}) =>
+      decide(crlItem(test, { crlNumber }), policyContext(test, context)).outcome;
+    expect(numbered(ahead)).toBe('sign');
+    expect(refusal(crlItem(test, { crlNumber: ahead + 1n }))).toMatch(/too far ahead/);
+    const crlNumbers = numbersAfter({ scope: 'full', crlNumber: ahead });
+    expect(numbered(ahead + 2n ** 20n, { crlNumbers })).toBe('sign');
+    expect(refusal(crlItem(test, { crlNumber: ahead + 2n ** 20n + 1n }), { crlNumbers })).toMatch(/too far/);
+  });
+
   it('is refused with a scope that its IDP does not say', () => {
     const noIdp = crlItem(test, { scope: '3', tbs: crlTbs(test) });
     expect(refusal(noIdp)).toMatch(/needs a critical issuingDistributionPoint/);

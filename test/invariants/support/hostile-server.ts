@@ -47,10 +47,11 @@ export class HostileServer {
   readonly notes = new Map<number, string>();
   /** Every tree head that was signed, as size and root. */
   readonly #heads = new Set<string>();
-  #crlNumber = BigInt(Date.now());
+  #crlNumber: bigint;
 
   constructor(target: SignerTarget) {
     this.target = target;
+    this.#crlNumber = BigInt(target.nowSeconds()) * 1000n;
     this.leaves = [...target.leaves];
     if (target.checkpoint !== undefined)
       this.notes.set(Number(target.checkpoint.split('\n')[1]), target.checkpoint);
