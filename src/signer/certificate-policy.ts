@@ -19,6 +19,8 @@ export interface CertificateBounds {
   trustDomain: TrustDomain;
   limits: SigningLimits;
   nowMs: number;
+  /** When its leaf says that it was logged. */
+  leafTimeMs: number;
   occasion: 'first' | 'again';
   /** The server's own TLS certificate: exactly its reserved name. */
   isServer: boolean;
@@ -85,7 +87,8 @@ function checkUsage(certificate: ParsedTbs): void {
   if (certificate.criticalUnknown.length > 0 || nameConstraints) refuse('it has a constraint of a CA');
 }
 
-function checkValidity(certificate: ParsedTbs, { issuer, limits, nowMs, occasion }: CertificateBounds): void {
+function checkValidity(certificate: ParsedTbs, bounds: CertificateBounds): void {
+  const { issuer, limits, nowMs } = bounds;
   const { notBeforeMs, notAfterMs } = certificate;
   const lifetimeMs = limits.maxCertificateSeconds * 1000;
   const backdateMs = (limits.backdateSeconds + limits.maxFutureSeconds + waitSeconds) * 1000;
@@ -95,8 +98,30 @@ function checkValidity(certificate: ParsedTbs, { issuer, limits, nowMs, occasion
   if (notAfterMs > nowMs + lifetimeMs + limits.maxFutureSeconds * 1000) refuse('it is valid for too long');
   // A whole second at both ends counts (RFC 5280 §4.1.2.5).
   if (notAfterMs - notBeforeMs + 1000 > lifetimeMs + backdateMs) refuse('it is valid for too long');
-  if (occasion === 'first' && notBeforeMs < nowMs - backdateMs) refuse('its notBefore is too far back');
   if (notAfterMs < nowMs) refuse('it has expired');
+  if (bounds.occasion === 'first') checkFirst(certificate, bounds, backdateMs);
+  else checkAgain(certificate, bounds, backdateMs);
+}
+
+function checkFirst({ notBeforeMs }: ParsedTbs, bounds: CertificateBounds, backdateMs: number): void {
+  const { nowMs, leafTimeMs, limits } = bounds;
+  if (notBeforeMs < nowMs - backdateMs) refuse('its notBefore is too far back');
+  if (Math.abs(leafTimeMs - nowMs) > (limits.maxFutureSeconds + waitSeconds) * 1000)
+    refuse('its leaf is of another time');
+}
+
+/**
+ * What was refused for being backdated is not signed later: it is judged by its leaf's time. A leaf may lie, and nobody
+ * remembers what was refused, so it must be in the first half of its life, too; the server signs none again past that.
+ */
+function checkAgain(
+  certificate: ParsedTbs,
+  { nowMs, leafTimeMs }: CertificateBounds,
+  backdateMs: number,
+): void {
+  const { notBeforeMs, notAfterMs } = certificate;
+  if (notBeforeMs < leafTimeMs - backdateMs) refuse('its notBefore is too far back');
+  if (nowMs > (notBeforeMs + notAfterMs) / 2 + backdateMs) refuse('half of its life is over');
 }
 
 function checkName(certificate: ParsedTbs, { trustDomain, isServer }: CertificateBounds): void {

@@ -56,7 +56,12 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
       if (__VOUCH_WITHOUT__ !== 'I1' && !tbs.equals(leaf.body))
         throw new VouchError('policy-lint', 'the certificate to sign is not the one in its leaf');
       unlessWithoutI11(() =>
-        checkCertificate(tbs, { ...context, issuer, isServer: item.purpose !== 'certificate' }),
+        checkCertificate(tbs, {
+          ...context,
+          issuer,
+          leafTimeMs: leaf.timeMs,
+          isServer: item.purpose !== 'certificate',
+        }),
       );
       return { outcome: 'sign', issuer, tbs, crl: undefined };
     }

@@ -135,6 +135,22 @@ describe.each([
     ).toMatch(refused);
   });
 
+  test('[guard] signs no certificate later that it refused when it was logged for being backdated', async () => {
+    const timeMs = (target.nowSeconds() - 20 * hour) * 1000;
+    const notBeforeSeconds = target.nowSeconds() - 20 * hour;
+    const tbs = attacker.certificateTbs({
+      notBeforeSeconds,
+      notAfterSeconds: target.nowSeconds() + 3 * hour,
+    });
+    for (const over of [{}, { timeMs }]) {
+      const item = attacker.certificate(tbs, 'certificate', over);
+      expect(await attacker.verdict(item, tbs)).toMatch(refused);
+      const place = { index: attacker.leaves.length - 1, treeSize: attacker.leaves.length, path: [] };
+      const again = codeOf(() => target.ask({ op: 'signLogged', request: { ...item, ...place } }));
+      expect(await again).toMatch(refused);
+    }
+  });
+
   describe('of CRLs', () => {
     test('[guard] signs no lower number, no number twice, no number below that of any scope', async () => {
       const first = attacker.goodCrl();

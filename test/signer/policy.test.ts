@@ -168,11 +168,12 @@ describe('a workload certificate', () => {
     expect(decide(certificateItem(test), policyContext(test, later)).outcome).toBe('sign');
   });
 
-  it('is signed again after a crash while it is valid, and not after it', () => {
+  it('is signed again after a crash in the first half of its life, and not after it', () => {
     const item = certificateItem(test);
     const half = { nowMs: nowMs + 1_800_000 };
     expect(refusal(item, half)).toMatch(/too far back/);
     expect(decide(item, policyContext(test, { ...half, occasion: 'again' })).outcome).toBe('sign');
+    expect(refusal(item, { nowMs: nowMs + 2_400_000, occasion: 'again' })).toMatch(/half of its life/);
     expect(refusal(item, { nowMs: nowMs + 3_600_000, occasion: 'again' })).toMatch(/expired/);
   });
 });
