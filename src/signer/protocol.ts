@@ -74,7 +74,7 @@ const purposeOfCode = new Map(
 /** Kind byte of an answer. */
 export const answers = { done: 0, refused: 1 } as const;
 
-/** Most items of one append. */
+/** Most items of one append, and most leaves of one frame: what is hashed in one turn. */
 const itemsMax = 65_536;
 const hashBytes = 32;
 /** Of a root: P-384 needs 120, RSA with 4096 bits 550. */
@@ -219,7 +219,7 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
     case 'openLog':
       return { op, statement: from.text(statementMaxBytes), rootSpki: from.bytes(spkiMaxBytes) };
     case 'leaves':
-      return { op, leaves: from.list(frameMaxBytes, () => from.bytes(leafMaxBytes)) };
+      return { op, leaves: from.list(itemsMax, () => from.bytes(leafMaxBytes)) };
     case 'append':
       return { op, firstIndex: from.u64(), items: from.list(itemsMax, () => unpackItem(from)) };
     case 'signLogged':

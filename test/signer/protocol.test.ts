@@ -44,6 +44,8 @@ const request: fc.Arbitrary<Request> = fc.oneof(
   fc.constantFrom<Request>({ op: 'resumed' }, { op: 'ping' }, { op: 'stop' }),
 );
 
+const decoded = ({ kind, payload }: ReturnType<typeof encodeRequest>) => decodeRequest(kind, payload);
+
 describe('requests', () => {
   it('read back as they were written', () => {
     fc.assert(
@@ -97,6 +99,13 @@ describe('requests', () => {
         }
       }),
     );
+  });
+
+  it('to take up leaves hold no more of them than one append: millions of empty ones would hold the signer up', () => {
+    const leaves = (count: number) =>
+      encodeRequest({ op: 'leaves', leaves: Array(count).fill(Buffer.alloc(0)) });
+    expect(decoded(leaves(65_536))).toMatchObject({ op: 'leaves' });
+    expect(() => decoded(leaves(65_537))).toThrow(expect.objectContaining({ code: 'request-malformed' }));
   });
 
   it('that announce a huge list cost nothing', () => {
