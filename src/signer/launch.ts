@@ -41,6 +41,7 @@ const logLineMaxChars = 4096;
 /**
  * Starts the program with a socket pair as its descriptor 3. It dumps no core (I8: the PIN and what it protects are in
  * its memory), takes no inspector, and ends when the socket does.
+ * Throws `unavailable-signer` where no process can be started.
  */
 export function launch(program: Program, log: SignerLog): Launched {
   const node = [process.execPath, '--disable-sigusr1', program.entry, ...program.args];
@@ -52,10 +53,20 @@ export function launch(program: Program, log: SignerLog): Launched {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     env: environmentFor(program),
   });
-  const stream = child.stdio[3];
-  assert(stream instanceof Duplex, 'descriptor 3 is a socket');
+  // Before anything that may throw: an error event that nobody hears ends the server.
+  const exited = exitOf(child);
+  // Without a descriptor for it there is neither a child nor what its type promises.
+  const stream = (child.stdio as ChildProcess['stdio'] | undefined)?.[3];
+  if (!(stream instanceof Duplex))
+    throw new VouchError(
+      'unavailable-signer',
+      'the signer cannot be started; are there too many open files?',
+      {
+        retryAfterSeconds: 1,
+      },
+    );
   if (child.stderr) relayLog(child.stderr, log);
-  return { stream, pid: child.pid, exited: exitOf(child), kill: () => child.kill('SIGKILL') };
+  return { stream, pid: child.pid, exited, kill: () => child.kill('SIGKILL') };
 }
 
 /** Connects to a signer that runs by itself. Rejects with `unavailable-signer`. */
