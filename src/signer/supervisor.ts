@@ -199,21 +199,29 @@ class Supervisor implements SupervisedSigner {
 
   /** From usable to the end of this life. */
   async #live(link: SignerLink): Promise<void> {
-    this.#restarts.cameUp();
-    this.#starting = undefined;
-    this.#link = link;
-    this.#setState('usable', { pid: link.pid, problem: undefined });
-    this.#options.log('info', 'the signer is usable', { pid: link.pid ?? 0, treeSize: link.treeSize });
-    this.#ready.resolve(link.checkpoint);
-    this.#options.onResumed?.(link.checkpoint);
-    for (const call of [...this.#calls]) this.#attempt(call, link);
-    await link.ended;
-    this.#link = undefined;
-    link.kill();
+    try {
+      this.#begin(link);
+      await link.ended;
+    } finally {
+      this.#link = undefined;
+      link.kill();
+    }
     if (this.#closing) return;
     this.#setState('degraded', { pid: undefined, problem: 'the signer ended and is started again' });
     this.#status.restarts += 1;
     this.#options.log('warn', 'the signer ended; starting another', { restarts: this.#status.restarts });
+  }
+
+  /** It is usable once the server has taken up its checkpoint, and not before. */
+  #begin(link: SignerLink): void {
+    this.#starting = undefined;
+    this.#options.onResumed?.(link.checkpoint);
+    this.#restarts.cameUp();
+    this.#link = link;
+    this.#setState('usable', { pid: link.pid, problem: undefined });
+    this.#options.log('info', 'the signer is usable', { pid: link.pid ?? 0, treeSize: link.treeSize });
+    this.#ready.resolve(link.checkpoint);
+    for (const call of [...this.#calls]) this.#attempt(call, link);
   }
 
   #failedToStart(error: VouchError): void {

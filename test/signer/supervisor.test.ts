@@ -242,6 +242,28 @@ describe('closing', () => {
   });
 });
 
+describe('a server that cannot take up the checkpoint', () => {
+  it('has no usable signer, and no process is left of it', async () => {
+    const children = () =>
+      readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').length;
+    const before = children();
+    await signer.close();
+    let refusals = 0;
+    const own = startSigner(log, {
+      onResumed: () => {
+        refusals += 1;
+        if (refusals < 3) throw new Error('disk full');
+      },
+    });
+    await own.ready();
+    expect(refusals).toBe(3);
+    await expect.poll(children).toBe(before);
+    await own.close();
+    signer = startSigner(log);
+    await signer.ready();
+  });
+});
+
 describe('a start that must fail', () => {
   let own: SupervisedSigner | undefined;
 
