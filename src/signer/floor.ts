@@ -5,6 +5,7 @@ import { emptyRoot } from '../log/merkle.ts';
 import { removeLeftovers, writeAtomically } from './atomic-file.ts';
 import { CrlNumbers } from './crl-numbers.ts';
 import { Guard, type GuardStore } from './guard.ts';
+import { MarkWriter } from './mark-writer.ts';
 import { encodeFloor, type LogIdentity, type Mark, parseFloor, sameLog } from './marks.ts';
 
 /** How often the marks are written while they change. */
@@ -15,33 +16,36 @@ export interface MarkIntervals {
   guardMs: number;
   /** Past this without a written floor nothing is signed any more. */
   staleMs: number;
+  /** The same of the guard. */
+  guardStaleMs: number;
 }
 
-const markIntervals: MarkIntervals = { floorMs: 1000, guardMs: 60_000, staleMs: 10_000 };
+const markIntervals: MarkIntervals = {
+  floorMs: 1000,
+  guardMs: 60_000,
+  staleMs: 10_000,
+  guardStaleMs: 180_000,
+};
 
 /** The marks of one log: the floor in a file of the signer's own, the guard elsewhere (I11). */
 export class Floor {
   readonly #file: string;
   readonly #guard: Guard;
-  readonly #clock: Clock;
   readonly #intervals: MarkIntervals;
   readonly #onFailure: FloorParts['onFailure'];
   #current: Mark;
   /** As read at start; undefined where the file is missing. */
   #stored: Mark | undefined;
   #takenUp = false;
-  #changed = false;
-  /** Monotonic time of the oldest change that is not on disk. */
-  #changedSinceMs: number | undefined;
-  /** Last write of each, so that two never overlap. */
-  #floorWrites: Promise<void> = Promise.resolve();
-  #guardWrites: Promise<void> = Promise.resolve();
+  readonly #floorWriter: MarkWriter;
+  readonly #guardWriter: MarkWriter;
   #timers: NodeJS.Timeout[] = [];
 
   private constructor(parts: FloorParts, guard: Guard, stored: Mark | undefined) {
     this.#file = parts.file;
     this.#guard = guard;
-    this.#clock = parts.clock;
+    this.#floorWriter = new MarkWriter(() => this.#writeFloor(), parts.clock);
+    this.#guardWriter = new MarkWriter(() => this.#guard.write(this.#current), parts.clock);
     this.#intervals = parts.intervals ?? markIntervals;
     this.#onFailure = parts.onFailure;
     this.#stored = stored && sameLog(stored, parts.log) ? stored : undefined;
@@ -111,8 +115,8 @@ export class Floor {
 
   /** Something in it changed. */
   changed(): void {
-    this.#changed = true;
-    this.#changedSinceMs ??= this.#clock.monotonicMs();
+    this.#floorWriter.changed();
+    this.#guardWriter.changed();
   }
 
   /** Writes both marks and then keeps them written. Rejects where they cannot be written: then nothing may be signed. */
@@ -120,8 +124,9 @@ export class Floor {
     this.stop();
     this.#takenUp = true;
     // Before the first wait, so that a stop meanwhile ends them.
-    const floor = setInterval(() => this.#tick(() => this.#writeFloor()), this.#intervals.floorMs);
-    const guard = setInterval(() => this.#tick(() => this.#writeGuard()), this.#intervals.guardMs);
+    const { floorMs, guardMs, staleMs, guardStaleMs } = this.#intervals;
+    const floor = setInterval(() => this.#tick(this.#floorWriter, staleMs), floorMs);
+    const guard = setInterval(() => this.#tick(this.#guardWriter, guardStaleMs), guardMs);
     this.#timers = [floor.unref(), guard.unref()];
     await this.flush();
   }
@@ -130,13 +135,13 @@ export class Floor {
   async flush(): Promise<void> {
     // Before a tree was taken up there is nothing to say, and an empty mark would destroy a true one.
     if (!this.#takenUp) return;
-    await this.#writeFloor();
-    await this.#writeGuard();
+    await this.#floorWriter.write();
+    await this.#guardWriter.write();
   }
 
   /** Writes the floor now, for what must not be lost with the last second. */
   write(): Promise<void> {
-    return this.#writeFloor();
+    return this.#floorWriter.write();
   }
 
   /** Ends the writing in the background. */
@@ -144,44 +149,28 @@ export class Floor {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
   }
 
-  #tick(write: () => Promise<void>): void {
-    write().catch((error: unknown) => {
-      const sinceMs = this.#changedSinceMs;
-      const stale = sinceMs !== undefined && this.#clock.monotonicMs() - sinceMs > this.#intervals.staleMs;
-      this.#onFailure(asVouchError(error), stale);
-    });
+  #tick(writer: MarkWriter, staleMs: number): void {
+    const isStale = () => writer.waitingMs > staleMs;
+    // A write that hangs never rejects: it is looked at before the next one.
+    if (isStale())
+      this.#onFailure(
+        new VouchError('unavailable-signer', `a rollback mark has not been written for ${staleMs / 1000} s`),
+        true,
+      );
+    writer.write().catch((error: unknown) => this.#onFailure(asVouchError(error), isStale()));
   }
 
-  #writeFloor(): Promise<void> {
-    const done = this.#floorWrites.then(() => this.#writeFloorNow());
-    this.#floorWrites = done.catch(() => undefined);
-    return done;
-  }
-
-  #writeGuard(): Promise<void> {
-    const done = this.#guardWrites.then(() => this.#guard.write(this.#current));
-    this.#guardWrites = done.catch(() => undefined);
-    return done;
-  }
-
-  async #writeFloorNow(): Promise<void> {
-    if (!this.#changed && this.#stored) return;
-    const mark = this.#current;
-    const text = encodeFloor(mark);
-    const sinceMs = this.#changedSinceMs;
-    this.#changed = false;
-    this.#changedSinceMs = undefined;
+  async #writeFloor(): Promise<void> {
+    const text = encodeFloor(this.#current);
     try {
       await writeAtomically(this.#file, text);
-      this.#stored = parseFloor(text);
     } catch (cause) {
-      this.#changed = true;
-      this.#changedSinceMs = sinceMs ?? this.#clock.monotonicMs();
       throw new VouchError('unavailable-signer', `the signer cannot write ${this.#file}; is the disk full?`, {
         cause,
         retryAfterSeconds: 5,
       });
     }
+    this.#stored = parseFloor(text);
   }
 }
 

@@ -1,4 +1,14 @@
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Floor } from '../../src/signer/floor.ts';
@@ -30,7 +40,7 @@ function newFloor(
     log: overrides.log ?? log,
     guards,
     clock: overrides.clock ?? new FakeClock(),
-    intervals: { floorMs: 10, guardMs: 10, staleMs: 100 },
+    intervals: { floorMs: 10, guardMs: 10, staleMs: 100, guardStaleMs: 300 },
     onFailure: (error: Error, stale: boolean) => void failures.push({ error, stale }),
   };
   return { folder, guards, failures, file: parts.file, open: () => Floor.open(parts) };
@@ -181,6 +191,46 @@ describe('the floor', () => {
     await expect.poll(() => test.failures.at(-1)?.stale).toBe(true);
     rmSync(test.file, { recursive: true });
     await expect.poll(() => parseFloor(readFileSync(test.file, 'utf8'))?.treeSize).toBe(12);
+    floor.stop();
+  });
+});
+
+describe('nothing is signed any more', () => {
+  it('where a write of the floor hangs, as a disk that is away makes it', async () => {
+    const clock = new FakeClock();
+    const test = newFloor({ clock });
+    const floor = await started(test);
+    await floor.start();
+    const blocked = `${test.file}.${process.pid}.tmp`;
+    execFileSync('mkfifo', [blocked]);
+    floor.advance(11, root(11));
+    clock.pass(101);
+    await expect.poll(() => test.failures.at(-1)?.stale).toBe(true);
+    floor.stop();
+    closeSync(openSync(blocked, constants.O_RDONLY | constants.O_NONBLOCK));
+  });
+
+  it.each([
+    ['fails', () => Promise.reject(new Error('the other disk is away'))],
+    ['hangs', () => new Promise<never>(() => undefined)],
+  ])('where a write of the guard %s for long', async (_what, replace) => {
+    const clock = new FakeClock();
+    const store = new SoftwareHsm().guards;
+    let isAway = false;
+    const guards: GuardStore = {
+      read: store.read,
+      replace: (...values) => (isAway ? replace() : store.replace(...values)),
+    };
+    const test = newFloor({ clock, guards });
+    const floor = await started(test);
+    await floor.start();
+    isAway = true;
+    floor.advance(11, root(11));
+    await expect.poll(() => parseFloor(readFileSync(test.file, 'utf8'))?.treeSize).toBe(11);
+    clock.pass(299);
+    expect(test.failures.filter(({ stale }) => stale)).toEqual([]);
+    clock.pass(2);
+    await expect.poll(() => test.failures.at(-1)?.stale).toBe(true);
     floor.stop();
   });
 });
