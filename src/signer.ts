@@ -68,10 +68,10 @@ class SignerProcess {
   #session: Session | undefined;
 
   constructor(config: SignerConfig, workerUrl: URL | undefined) {
-    const { workers, hangMs = defaultHangMs } = config;
+    const { workers, startMs, hangMs = defaultHangMs } = config;
     this.#runtime = openRuntime({
       config,
-      openHsm: (request) => openPool({ ...request, log: stderrLog, hangMs, workers, workerUrl }),
+      openHsm: (request) => openPool({ ...request, log: stderrLog, hangMs, startMs, workers, workerUrl }),
       clock: systemClock,
       log: stderrLog,
       onFault: (fault) => this.#fail(fault),

@@ -20,6 +20,8 @@ export interface SignerConfig {
   workers?: number | undefined;
   /** A PKCS#11 call that takes longer hangs: two thirds of the deadline for a request; default 2000. */
   hangMs?: number | undefined;
+  /** Longest start of the token; default 15 s. */
+  startMs?: number | undefined;
 }
 
 /** What the signer process holds for as long as it lives. */

@@ -1,9 +1,9 @@
 import { signalTo } from '../support/signal.ts';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { verify } from 'node:crypto';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { AppendItem } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { temporaryFolder } from '../support/hsm.ts';
@@ -126,5 +126,20 @@ describe('a fault of the token under a signature', () => {
     rmSync(control);
     await expect.poll(() => signer.status().state, { timeout: 5000 }).toBe('usable');
     await expectServed();
+  });
+});
+
+describe('a token that hangs while a listening signer starts', () => {
+  it('ends the process, so that whoever keeps it starts another', async () => {
+    await signer.close();
+    const configFile = join(folder, 'listening.json');
+    const config = JSON.parse(readFileSync(live.configFile, 'utf8')) as object;
+    writeFileSync(configFile, JSON.stringify({ ...config, startMs: 500 }));
+    writeFileSync(control, 'hang');
+    const args = [live.entry, 'signer', '--config', configFile, '--listen', join(folder, 'sock')];
+    const child = spawn(process.execPath, args, { env: { PATH: process.env.PATH }, stdio: 'ignore' });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const signal = await new Promise((done) => child.once('exit', (_code, by) => done(by)));
+    expect(signal).toBe('SIGKILL');
   });
 });

@@ -18,6 +18,8 @@ export interface PoolOptions {
   workerUrl?: URL | undefined;
   /** A PKCS#11 call that takes longer hangs. */
   hangMs: number;
+  /** A thread that takes longer to log in and prove its keys hangs, too; default 15 s: network HSMs take seconds. */
+  startMs?: number | undefined;
   log: SignerLog;
   /** Called once, when the token failed in a way that a new process may cure, or hangs. */
   onFault: (fault: HsmFault) => void;
@@ -33,6 +35,8 @@ export interface HsmFault {
 /** Jobs handed to a thread at once, and threads are handed the next before they are done: they never wait. */
 const chunkJobs = 8;
 const chunksAhead = 2;
+
+const defaultStartMs = 15_000;
 
 /** Opens the token in worker threads. Rejects with `config-hsm`, `config-pin`, `config-secret-readable`. */
 export async function openPool(options: PoolOptions): Promise<Hsm> {
@@ -132,12 +136,20 @@ class Pool implements Hsm {
     const worker = new Worker(this.#options.workerUrl ?? defaultWorkerUrl(), { workerData: start });
     const thread = { worker, progress: new Int32Array(progress), seen: 0, stuckMs: 0, chunks: 0 };
     return new Promise((resolve, reject) => {
+      // Nobody else watches a process that listens and has no client yet. It is not rejected: whoever waits would end the
+      // process in order, which a thread that hangs holds up for ever.
+      const late = setTimeout(
+        () => this.#fail({ error: tokenHangs(), hangs: true }),
+        this.#options.startMs ?? defaultStartMs,
+      );
       worker.on('error', (cause) => {
+        clearTimeout(late);
         const error = new VouchError('config-hsm', 'a PKCS#11 thread failed', { cause });
         reject(error);
         if (this.#threads.includes(thread)) this.#fail({ error, hangs: false });
       });
       worker.on('message', (message: WorkerReply) => {
+        clearTimeout(late);
         if (message.kind === 'ready') {
           this.#threads.push(thread);
           resolve();
@@ -180,7 +192,7 @@ class Pool implements Hsm {
       thread.seen = now;
       thread.stuckMs = sameCall ? thread.stuckMs + elapsedMs : 0;
       if (thread.stuckMs < this.#options.hangMs) continue;
-      this.#fail({ error: new VouchError('unavailable-signer', 'the token does not answer'), hangs: true });
+      this.#fail({ error: tokenHangs(), hangs: true });
     }
   }
 
@@ -193,6 +205,10 @@ class Pool implements Hsm {
     this.#running.clear();
     for (const call of this.#guardCalls.splice(0)) call.reject(fault.error);
   }
+}
+
+function tokenHangs(): VouchError {
+  return new VouchError('unavailable-signer', 'the token does not answer');
 }
 
 function defaultWorkerUrl(): URL {
