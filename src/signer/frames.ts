@@ -28,10 +28,16 @@ export function encodeFrame(frame: Frame): [head: Buffer, payload: Buffer] {
 
 /** Cuts a byte stream into frames; holds no more than one frame's bytes. */
 export class FrameReader {
+  readonly #maxBytes: number;
   #chunks: Buffer[] = [];
   #held = 0;
   /** Bytes of the frame under way with its head; unknown until the length field is there. */
   #wanted: number | undefined;
+
+  /** Reads frames of at most `maxBytes`. */
+  constructor(maxBytes = frameMaxBytes) {
+    this.#maxBytes = maxBytes;
+  }
 
   /** Takes what arrived; returns the frames it completes. Throws `request-malformed` or `request-too-large`. */
   push(chunk: Buffer): Frame[] {
@@ -60,7 +66,7 @@ export class FrameReader {
     this.#chunks = [joined];
     const length = joined.readUInt32BE(0);
     if (length < headBytes - 4) throw new VouchError('request-malformed', 'signer message is too short');
-    if (length > frameMaxBytes) throw new VouchError('request-too-large', 'signer message is too long');
+    if (length > this.#maxBytes) throw new VouchError('request-too-large', 'signer message is too long');
     return length + 4;
   }
 

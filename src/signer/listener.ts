@@ -9,6 +9,8 @@ import { type Session, turnAway } from './session.ts';
 const silentMs = 5000;
 /** How long a new client waits for the end of the one before. */
 const graceMs = 200;
+/** The client, its successor, and two to be told that they are in the way; each may hold memory. */
+const connectionsMax = 4;
 /** sockaddr_un holds 108 bytes with the final NUL. */
 const pathMaxBytes = 107;
 
@@ -46,6 +48,7 @@ export async function listenForClients(
     if (current === session) current = undefined;
   };
   const server = createServer((stream) => void admit(stream));
+  server.maxConnections = connectionsMax;
   await listen(server, path, groupAccess);
   return server;
 }

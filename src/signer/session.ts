@@ -10,12 +10,13 @@ export type Handler = (kind: number, payload: Buffer) => Promise<Buffer>;
 export class Session {
   readonly #stream: Duplex;
   readonly #handler: Handler;
-  readonly #reader = new FrameReader();
+  readonly #reader: FrameReader;
   #heardMs: number;
   /** Resolves when the client is gone. */
   readonly ended: Promise<void>;
 
-  constructor(stream: Duplex, handler: Handler, nowMs: () => number) {
+  constructor(stream: Duplex, handler: Handler, nowMs: () => number, reader = new FrameReader()) {
+    this.#reader = reader;
     this.#stream = stream;
     this.#handler = handler;
     this.#heardMs = nowMs();
@@ -74,11 +75,17 @@ export class Session {
   }
 }
 
-/** Tells a client why it is not served, at its first request, and ends. */
+/** A hello has 13 bytes; nothing else is of interest. */
+const turnedAwayMaxBytes = 64;
+const turnedAwayMs = 1000;
+
+/** Tells a client why it is not served, at its first request, and ends. One that asks nothing, or too much, is cut off. */
 export function turnAway(stream: Duplex, error: VouchError): void {
   const refuse = (): Promise<Buffer> => {
     setImmediate(() => session.close());
     return Promise.reject(error);
   };
-  const session = new Session(stream, refuse, () => 0);
+  const session = new Session(stream, refuse, () => 0, new FrameReader(turnedAwayMaxBytes));
+  const timer = setTimeout(() => session.destroy(), turnedAwayMs);
+  void session.ended.then(() => clearTimeout(timer));
 }

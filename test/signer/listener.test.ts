@@ -1,8 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { promisify } from 'node:util';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { listenForClients } from '../../src/signer/listener.ts';
+import { Session } from '../../src/signer/session.ts';
+import { FakeClock } from '../fakes/clock.ts';
 import type { AppendItem } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { temporaryFolder } from '../support/hsm.ts';
@@ -100,6 +105,32 @@ describe('vouch signer --listen', () => {
     expect(Buffer.isBuffer((await append(first, [liveCertificate(live)])).signatures[0])).toBe(true);
     await first.close();
     await expect.poll(() => second.status().state, { timeout: 5000 }).toBe('usable');
+  });
+
+  it('cuts off whoever is turned away, whatever they send or do not send, and takes four at once', async () => {
+    const path = join(folder, 'few.sock');
+    const serve = (stream: Socket) =>
+      new Session(
+        stream,
+        () => Promise.resolve(Buffer.alloc(0)),
+        () => 0,
+      );
+    const server = await listenForClients({ path, groupAccess: false }, serve, new FakeClock());
+    onTestFinished(() => void server.close());
+    const served = connect(path);
+    await once(served, 'connect');
+    const half = Buffer.alloc(1024);
+    half.writeUInt32BE(64_000_000);
+    const others = Array.from({ length: 12 }, (_, at) => {
+      const stream = connect(path).on('error', () => undefined);
+      if (at % 2 === 0) stream.write(half);
+      return new Promise((resolve) => stream.resume().once('close', resolve));
+    });
+    await Promise.race(others);
+    expect(await promisify(server.getConnections.bind(server))()).toBeLessThanOrEqual(4);
+    await Promise.all(others);
+    expect(served.destroyed).toBe(false);
+    served.destroy();
   });
 
   it('drops a client that speaks another protocol, and serves on', async () => {
