@@ -2,7 +2,7 @@
 import { hash, randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { crlBody, type LeafType, leafTypes } from '../../src/log/leaf.ts';
+import { crlBody, decodeCrlBody, decodeLeaf, type LeafType, leafTypes } from '../../src/log/leaf.ts';
 import type { Purpose } from '../../src/signer/port.ts';
 import type { RequestedItem } from '../../src/signer/protocol.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
@@ -67,27 +67,44 @@ describe.each([
     const { target } = attacker;
     const tbs = attacker.certificateTbs();
     const item = attacker.certificate(tbs);
-    const ask = (claim: { index: number; treeSize: number; path: Buffer[] }) =>
-      codeOf(() => target.ask({ op: 'signLogged', request: { ...item, ...claim } }));
+    const ask = (claim: { index: number; treeSize: number; path: Buffer[] }, what = item) =>
+      codeOf(() => target.ask({ op: 'signLogged', request: { ...what, ...claim } }));
+    // Of a leaf before what this signer was sent: it is known by its path alone, and by a root that is known.
+    const early = attacker.certificate(attacker.certificateTbs());
+    await attacker.append(early);
+    const at = attacker.leaves.length - 1;
+    await attacker.append(attacker.record(), attacker.record());
+    await target.restart();
+    await attacker.greet();
+    await attacker.resume();
     const treeSize = attacker.leaves.length;
+    const truth = { index: at, treeSize, path: attacker.pathTo(at) };
+    expect(await ask(truth, early)).toBe('allowed');
+
     const mine = [...attacker.leaves.slice(0, -1), item.leaf];
     const grown = [...attacker.leaves, item.leaf];
-    const claims = [
-      { index: treeSize - 1, treeSize, path: [] },
-      { index: treeSize, treeSize, path: [] },
-      // A true path in a tree of the attacker's own.
-      { index: mine.length - 1, treeSize: mine.length, path: attacker.pathTo(mine.length - 1, mine) },
-      { index: grown.length - 1, treeSize: grown.length, path: attacker.pathTo(grown.length - 1, grown) },
-      // A true path of another leaf.
-      { index: 1, treeSize, path: attacker.pathTo(1) },
-      { index: 0, treeSize: 1, path: [] },
-      { index: 0, treeSize: 0, path: [] },
-      { index: Number.MAX_SAFE_INTEGER, treeSize: Number.MAX_SAFE_INTEGER, path: [] },
+    const claims: [string, Parameters<typeof ask>[0], typeof item?][] = [
+      ['integrity-log', { index: treeSize - 1, treeSize, path: [] }],
+      ['integrity-log', { index: treeSize, treeSize, path: [] }],
+      // A true path in a tree of the attacker's own, of the size of the signer's.
+      ['integrity-log', { index: treeSize - 1, treeSize, path: attacker.pathTo(treeSize - 1, mine) }],
+      // A true path of another leaf, and of this one elsewhere, cut short or bent.
+      ['integrity-log', truth],
+      ['integrity-log', { ...truth, index: at + 1 }, early],
+      ['integrity-log', { ...truth, path: truth.path.slice(1) }, early],
+      ['integrity-log', { ...truth, path: truth.path.with(0, randomBytes(32)) }, early],
+      ['integrity-log', { ...truth, path: [] }, early],
+      ['integrity-log', { index: 0, treeSize: 1, path: [] }],
+      ['integrity-log', { index: 0, treeSize: 0, path: [] }],
+      ['integrity-log', { index: Number.MAX_SAFE_INTEGER, treeSize: Number.MAX_SAFE_INTEGER, path: [] }],
+      // A tree that the signer does not know may be one that has grown meanwhile.
+      [
+        'unavailable-signer',
+        { index: treeSize, treeSize: treeSize + 1, path: attacker.pathTo(treeSize, grown) },
+      ],
     ];
-    for (const claim of claims)
-      expect(await ask(claim), JSON.stringify({ ...claim, path: claim.path.length })).toMatch(
-        /^(?:integrity-log|unavailable-signer)$/,
-      );
+    for (const [code, claim, what] of claims)
+      expect(await ask(claim, what), JSON.stringify({ ...claim, path: claim.path.length })).toBe(code);
   });
 
   test('signing again gives the logged TBS, not another one that comes beside the leaf', async () => {
@@ -110,7 +127,12 @@ describe.each([
   });
 
   test('no purpose signs a leaf of another type', async () => {
-    const tbs = attacker.certificateTbs();
+    const ofWorkload = attacker.certificateTbs();
+    const ofServer = attacker.certificateTbs({
+      uris: [`spiffe://${attacker.target.trustDomain}/vouch/server`],
+    });
+    const server = attacker.certificate(ofServer, 'server-certificate');
+    expect(await attacker.verdict(server, ofServer), 'the type alone is wrong below').toBe('signed');
     const crl = attacker.goodCrl();
     const purposes: (Purpose | undefined)[] = [
       'record',
@@ -124,7 +146,8 @@ describe.each([
     };
     for (const purpose of purposes)
       for (const type of Object.keys(leafTypes) as LeafType[]) {
-        if (purpose === type) continue;
+        if (purpose === type || (purpose === 'server-certificate' && type === 'certificate')) continue;
+        const tbs = purpose === 'server-certificate' ? ofServer : ofWorkload;
         const leaf = attacker.leaf({ type, body: type === 'crl' ? Buffer.from(crl.leaf) : tbs });
         const item: RequestedItem = { purpose, leaf, tbs: purpose === 'crl' ? crl.tbs : tbs };
         const expected = fitting[purpose ?? '']?.includes(type)
@@ -234,11 +257,23 @@ describe('the server', () => {
       const { entry, tokenId } = await registered(authority, name);
       await authority.issuance.issue(requestFor(entry, tokenId));
     }
+    const publisher = openPublisher(authority);
+    expect(await becomes(() => publisher.current().length === 17)).toBe(true);
+    await publisher.close();
     await authority.sequencer.close();
+    const leafAt = (index: number) =>
+      decodeLeaf(authority.store.leaves(index, index + 1)[0] ?? Buffer.alloc(0));
     const certificates = authority.store.certificatesByLeaf(0, 100);
     expect(certificates.map((one) => one.signature !== undefined)).toEqual([true, true, true]);
-    for (const { leafIndex, tbs } of certificates)
-      expect(authority.store.leaves(leafIndex, leafIndex + 1)[0]?.includes(tbs)).toBe(true);
+    for (const { leafIndex, tbs } of certificates) expect(leafAt(leafIndex).body.equals(tbs)).toBe(true);
+    const crls = authority.store.crls().filter(({ issuerKeyId }) => issuerKeyId === authority.issuer.keyId);
+    expect(crls.filter(({ signature }) => signature !== undefined)).toHaveLength(17);
+    for (const { leafIndex, scope, crlNumber, tbs } of crls)
+      expect(decodeCrlBody(leafAt(leafIndex).body)).toEqual({
+        scope,
+        crlNumber,
+        tbsSha256: hash('sha256', tbs, 'buffer'),
+      });
   });
 });
 

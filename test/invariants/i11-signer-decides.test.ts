@@ -167,10 +167,13 @@ describe.each([
       expect(await attacker.verdict(again)).toMatch(refused);
     });
 
-    test('[guard] remembers the numbers over a restart', async () => {
+    test.each([
+      ['a restart', () => target.restart()],
+      ['a kill', () => target.crash()],
+    ])('[guard] remembers the numbers over %s', async (_what, again) => {
       const crlNumber = attacker.nextCrlNumber() + 1000n;
       expect(await attacker.verdict(attacker.goodCrl({ crlNumber }))).toBe('signed');
-      await target.restart();
+      await again();
       await attacker.greet();
       await attacker.resume();
       for (const number of [crlNumber - 1n, crlNumber])
@@ -343,6 +346,17 @@ describe.each([
       expect(await honestly()).toBe('allowed');
       expect(await toldALie(() => ({ ...earlier() }))).toBe('allowed');
       expect(await verdictOn(attacker.certificateTbs())).toBe('signed');
+    });
+
+    test('takes up the true tree after a kill, too, from before its last signature', async () => {
+      await target.crash();
+      expect(await honestly()).toBe('allowed');
+      const old = earlier();
+      await attacker.append(attacker.record());
+      await target.crash();
+      await attacker.greet();
+      expect(await codeOf(() => attacker.resume({ ...old }))).toBe('allowed');
+      expect(attacker.forks()).toEqual([]);
     });
 
     test('[guard] goes on from nothing behind its floor, though the log key signed it once', async () => {

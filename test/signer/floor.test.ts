@@ -83,6 +83,27 @@ describe('the floor', () => {
     floor.advance(11, root(11));
   });
 
+  it('is written before its guard: a guard above it would read as a floor put back', async () => {
+    const hsm = new SoftwareHsm();
+    const seen: number[][] = [];
+    const guards: GuardStore = {
+      read: hsm.guards.read,
+      replace: (value, obsolete) => {
+        const floorSize = parseFloor(readFileSync(test.file, 'utf8'))?.treeSize ?? -1;
+        seen.push([floorSize, parseGuard(value)?.treeSize ?? -1]);
+        return hsm.guards.replace(value, obsolete);
+      },
+    };
+    const test = newFloor({ guards });
+    const floor = await started(test, 10);
+    floor.advance(11, root(11));
+    await floor.flush();
+    expect(seen).toEqual([
+      [10, 10],
+      [11, 11],
+    ]);
+  });
+
   it('is readable by its owner alone and written whole', async () => {
     const test = newFloor();
     await started(test);

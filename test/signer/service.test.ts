@@ -1,10 +1,12 @@
 import { createPublicKey, hash, verify } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { asVouchError } from '../../src/core/errors.ts';
 import { Frontier, hashLeaf, inclusionPath, rangeHasher } from '../../src/log/merkle.ts';
 import { openCheckpoint } from '../../src/log/note.ts';
 import { Floor } from '../../src/signer/floor.ts';
+import { parseFloor } from '../../src/signer/marks.ts';
 import {
   decodeAppendResult,
   decodeCheckpoint,
@@ -186,6 +188,23 @@ describe('appending', () => {
     await (await h.start()).resume();
     const after = await h.append(crlItem(h.test, { crlNumber: number }));
     expect(after.signatures[0]).toMatchObject({ message: expect.stringMatching(/not above/) });
+  });
+});
+
+describe('a CRL', () => {
+  it('leaves when its number is on disk, and not where that cannot be written (I11)', async () => {
+    const h = await new Harness().usable();
+    const file = join(h.folder, 'floor.json');
+    const numbers = () => parseFloor(readFileSync(file, 'utf8'))?.crlNumbers;
+    const first = await h.append(crlItem(h.test, { crlNumber: 7n }));
+    expect(Buffer.isBuffer(first.signatures[0])).toBe(true);
+    expect(numbers()?.highest(h.test.issuerKeyId)).toBe(7n);
+    rmSync(file);
+    mkdirSync(file);
+    const { signatures } = await h.append(crlItem(h.test, { crlNumber: 8n }), certificateItem(h.test));
+    expect(signatures[0]).toMatchObject({ code: 'unavailable-signer' });
+    expect(Buffer.isBuffer(signatures[1])).toBe(true);
+    h.floor.stop();
   });
 });
 

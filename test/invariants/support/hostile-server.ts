@@ -33,6 +33,8 @@ export interface SignerTarget {
   ask(request: Request): Promise<Buffer>;
   /** The signer is ended as an orderly stop does, and started again; it has taken up no tree then. */
   restart(): Promise<void>;
+  /** The signer is killed and started again: what is not on disk by then is lost. */
+  crash(): Promise<void>;
   /** Text of the floor that the signer keeps in the state directory; to be put back by the attacker. */
   readFloor(): Promise<string>;
   writeFloor(text: string | undefined): Promise<void>;

@@ -32,6 +32,11 @@ export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHs
     const { kind, payload } = encodeRequest(request);
     return service.handle(decodeRequest(kind, payload));
   };
+  const startAgain = async () => {
+    floor.stop();
+    floor = await openFloor();
+    service = new SignerService({ authority, hsm, floor, openLog }, clock);
+  };
   return {
     hsm,
     clock,
@@ -44,10 +49,9 @@ export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHs
     ask,
     restart: async () => {
       await ask({ op: 'stop' }).catch(() => undefined);
-      floor.stop();
-      floor = await openFloor();
-      service = new SignerService({ authority, hsm, floor, openLog }, clock);
+      await startAgain();
     },
+    crash: () => startAgain(),
     readFloor: () => readFile(file, 'utf8'),
     writeFloor: (text) => replaced(file, text),
     close: () => Promise.resolve(floor.stop()),
@@ -83,6 +87,11 @@ export async function softHsmSigner(): Promise<SignerTarget> {
     running.connection.destroy();
     await running.launched.exited;
   };
+  const startAgain = async () => {
+    running = start();
+    // Refused, since it was not greeted; but only once it has opened its token and read its marks.
+    await ask({ op: 'ping' }).catch(() => undefined);
+  };
   return {
     trustDomain: authority.trustDomain,
     issuer: issuerOf(issuer.certificateDer),
@@ -93,9 +102,12 @@ export async function softHsmSigner(): Promise<SignerTarget> {
     ask,
     restart: async () => {
       await end();
-      running = start();
-      // Refused, since it was not greeted; but only once it has opened its token and read its marks.
-      await ask({ op: 'ping' }).catch(() => undefined);
+      await startAgain();
+    },
+    crash: async () => {
+      running.launched.kill();
+      await running.launched.exited;
+      await startAgain();
     },
     readFloor: () => readFile(floorFile, 'utf8'),
     writeFloor: (text) => replaced(floorFile, text),

@@ -1,7 +1,7 @@
 import { createPublicKey, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import pkcs11 from 'pkcs11js';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { HsmKey } from '../../../src/signer/hsm.ts';
 import { curves, ecSpki } from '../../../src/signer/pkcs11/attributes.ts';
 import { readGuardObjects, replaceGuardObject } from '../../../src/signer/pkcs11/guard-object.ts';
@@ -180,6 +180,17 @@ describe('guards', () => {
     expect(readGuardObjects(token).map(String).sort()).toEqual(['one', 'two']);
     replaceGuardObject(token, Buffer.from('three'), [Buffer.from('one'), Buffer.from('nothing')]);
     expect(readGuardObjects(token).map(String).sort()).toEqual(['three', 'two']);
+  });
+
+  it('stay where a new one cannot be made', () => {
+    const { C_CreateObject } = token.module;
+    onTestFinished(() => void Object.assign(token.module, { C_CreateObject }));
+    token.module.C_CreateObject = () => {
+      throw new Error('CKR_DEVICE_MEMORY');
+    };
+    const before = readGuardObjects(token).map(String);
+    expect(() => replaceGuardObject(token, Buffer.from('four'), readGuardObjects(token))).toThrow(/MEMORY/);
+    expect(readGuardObjects(token).map(String)).toEqual(before);
   });
 
   it('of more than one answer of the token are all read', () => {
