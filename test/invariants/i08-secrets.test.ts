@@ -187,7 +187,7 @@ function processes(): { pid: number; argv: string; environ: string }[] {
 describe('a running server and its signer', () => {
   test('carry no secret in arguments or environment', () => {
     const found = processes();
-    expect(found.map(({ argv }) => argv.includes('signer'))).toEqual([false, true]);
+    expect(found.map(({ argv }) => argv.split('\0').includes('signer'))).toEqual([false, true]);
     for (const { pid, argv, environ } of found) {
       expectNone(argv, `argv of ${pid}`);
       expectNone(environ, `environ of ${pid}`);
