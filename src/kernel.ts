@@ -5,12 +5,13 @@ import { type Config, statePaths } from './config/config.ts';
 import type { Clock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import type { Serial } from './core/serial.ts';
+import { haltIfRewound } from './enrollment/consistency.ts';
 import { bootId } from './issuance/boot-id.ts';
 import { ClockGuard } from './issuance/clock-guard.ts';
 import { Issuance } from './issuance/issue.ts';
 import { type Issuer, issuerOf } from './issuance/issuer.ts';
 import { openFileTiles } from './log/file-tiles.ts';
-import type { LogKey } from './log/note.ts';
+import { type LogKey, openCheckpoint } from './log/note.ts';
 import { Sequencer } from './sequencer/sequencer.ts';
 import { parseCertificate } from './x509/certificate.ts';
 import { openStatement, type Statement } from './log/statement.ts';
@@ -18,7 +19,7 @@ import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
 import type { ResumeState, Signer } from './signer/port.ts';
 import { openSigner } from './signer/supervisor.ts';
-import { refuseOpenState } from './state.ts';
+import { refuseReadableState } from './state.ts';
 import type { Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
@@ -67,7 +68,7 @@ export interface KernelParts {
 export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const { config, clock, log } = parts;
   const paths = statePaths(config.state);
-  refuseOpenState(config.state);
+  refuseReadableState(config.state);
   await using opened = new AsyncDisposableStack();
   opened.adopt(lockState(paths.lock), (held) => held.release());
   const store = opened.adopt(openSqliteStore(paths.database), (held) => held.close());
@@ -81,6 +82,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
     store.leafHashes(from, to),
   );
+  if (!parts.genesis) refuseOtherLog(store.checkpointNote(), tree, authorities.logKey);
   const clockGuard = new ClockGuard(clock, store.clockMark(), bootId());
   const adopting: { checkpoint?: (note: string) => void } = {};
   const signer = opened.adopt(
@@ -103,6 +105,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     onHalt: (reason) => log.error(errorFields(reason), 'signing is stopped until an operator acts'),
   });
   adopting.checkpoint = (note) => sequencer.adoptCheckpoint(note);
+  haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
   const settings = {
     trustDomain: config.trustDomain,
     publicationUrl: publicationBase(config),
@@ -130,6 +133,25 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
       tree.flush();
     },
   };
+}
+
+/**
+ * I10: the log must hold what its last checkpoint covers. No token is needed to see that its tail was cut off, and
+ * nothing may be written onto it then. Throws `integrity-rewind` or `integrity-log`.
+ */
+function refuseOtherLog(note: string | undefined, tree: TileTree, logKey: LogKey): void {
+  if (note === undefined) return;
+  const { treeSize, rootHash } = openCheckpoint(note, [logKey], logKey.name);
+  if (treeSize > tree.size)
+    throw new VouchError(
+      'integrity-rewind',
+      `the log has ${tree.size} leaves, its last checkpoint covers ${treeSize}: its end is missing; restore the newest backup with \`vouch restore\``,
+    );
+  if (!rootHash.equals(tree.root(treeSize)))
+    throw new VouchError(
+      'integrity-log',
+      'the leaves are not those that the last checkpoint covers; see `vouch log verify`, and restore the newest backup',
+    );
 }
 
 /** What the server's own certificate is made from. */

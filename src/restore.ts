@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   copyFileSync,
   cpSync,
   existsSync,
@@ -142,6 +143,7 @@ async function assemble(file: string, state: string, working: string): Promise<v
   mkdirSync(path.join(working, 'signer'), { recursive: true, mode: 0o700 });
   const paths = statePaths(working);
   copyFileSync(file, paths.database);
+  chmodSync(paths.database, 0o600);
   for (const embedded of extractFiles(paths.database)) {
     const inside = path.resolve(working, embedded.path);
     if (inside !== paths.config && inside !== paths.authority)

@@ -20,16 +20,16 @@ export async function readingState<T>(state: string, work: (store: StoreReader) 
 }
 
 /**
- * Throws `config-secret-readable` where group or others may enter a state directory (I8): the server's TLS key, the
- * decisions and the tokens' hashes lie in it.
+ * Throws `config-secret-readable` where group or others may read what must stay in a state (I8): the server's TLS key,
+ * the decisions and the tokens' hashes. The folder's own mode is `vouch doctor`'s to mind: copies of a state lose it.
  */
-export function refuseOpenState(state: string): void {
-  const mode = statSync(state, { throwIfNoEntry: false })?.mode ?? 0;
-  if (__VOUCH_WITHOUT__ !== 'I8' && (mode & 0o077) !== 0)
-    throw new VouchError(
-      'config-secret-readable',
-      `others can enter the state directory ${state} (mode 0${(mode & 0o777).toString(8)}); run: chmod 700 ${state}`,
-    );
+export function refuseReadableState(state: string): void {
+  const { serverKey, database } = statePaths(state);
+  for (const file of [serverKey, database]) {
+    const mode = statSync(file, { throwIfNoEntry: false })?.mode ?? 0;
+    if (__VOUCH_WITHOUT__ !== 'I8' && (mode & 0o077) !== 0)
+      throw new VouchError('config-secret-readable', `others can read ${file}; run: chmod 600 ${file}`);
+  }
 }
 
 /** Everything below a folder, then the folder, is on disk when it returns. Not for a state in use: see `syncPath`. */

@@ -26,6 +26,8 @@ CREATE TABLE marks (
   clock_ms INTEGER NOT NULL,
   clock_monotonic_ms REAL NOT NULL,
   clock_boot_id TEXT NOT NULL,
+  -- A checkpoint that proves that this log was set back (I10).
+  rewind_evidence TEXT,
   checkpoint_note TEXT
 ) STRICT;
 

@@ -4,6 +4,7 @@ import { consistencyPath, rangeHasher } from '../log/merkle.ts';
 import { type LogKey, openCheckpoint } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
+import type { Store } from '../store/port.ts';
 
 /** RFC 6962 consistency path from the tree of `treeSize` to a checkpoint's. */
 export interface Consistency {
@@ -18,31 +19,41 @@ export interface SeenLog {
   checkpoint?: string | undefined;
 }
 
+/** Where such a proof stops issuance, and is kept so that a restart does not forget it. */
+export interface RewindGuard {
+  logKey: LogKey;
+  tree: TileTree;
+  sequencer: Sequencer;
+  store: Pick<Store, 'rewindEvidence' | 'keepRewindEvidence'>;
+}
+
 /**
  * I10: a checkpoint that our own log key signed, larger than our log or over another tree, proves that this state was
- * set back or split. Issuance stops until an operator acts. What does not verify proves nothing and is ignored.
+ * set back or split. Issuance stops until an operator acts, over restarts, too. What does not verify proves nothing and
+ * is ignored.
  */
-export function haltIfRewound(
-  seen: SeenLog,
-  parts: { logKey: LogKey; tree: TileTree; sequencer: Sequencer },
-): void {
-  const checkpoint = ownCheckpoint(seen.checkpoint, parts.logKey);
-  if (!checkpoint) return;
-  const { tree, sequencer } = parts;
-  if (checkpoint.treeSize > tree.size)
-    sequencer.halt(
-      new VouchError(
-        'integrity-rewind',
-        `an agent has seen ${checkpoint.treeSize} leaves, this log has ${tree.size}: it was set back`,
-      ),
+export function haltIfRewound(seen: SeenLog, { logKey, tree, sequencer, store }: RewindGuard): void {
+  const checkpoint = ownCheckpoint(seen.checkpoint, logKey);
+  const reason = checkpoint && contradiction(checkpoint, tree);
+  if (!checkpoint || !reason) return;
+  sequencer.halt(reason);
+  if (store.rewindEvidence() === undefined)
+    // A store that takes no writes is a reason to stop of its own.
+    store.keepRewindEvidence(checkpoint.note).catch(() => undefined);
+}
+
+function contradiction({ treeSize, rootHash }: Checkpoint, tree: TileTree): VouchError | undefined {
+  if (treeSize > tree.size)
+    return new VouchError(
+      'integrity-rewind',
+      `an agent has seen ${treeSize} leaves, this log has ${tree.size}: it was set back; restore the newest backup`,
     );
-  else if (!checkpoint.rootHash.equals(tree.root(checkpoint.treeSize)))
-    sequencer.halt(
-      new VouchError(
+  return rootHash.equals(tree.root(treeSize))
+    ? undefined
+    : new VouchError(
         'integrity-log',
-        `an agent has seen another tree of ${checkpoint.treeSize} leaves: there are two logs`,
-      ),
-    );
+        `an agent has seen another tree of ${treeSize} leaves: there are two logs; find out which one is true`,
+      );
 }
 
 /** The proof that the tree an agent has seen is a beginning of ours; undefined where it has seen none of this log. */

@@ -12,7 +12,7 @@ import { VouchError } from '../core/errors.ts';
 import { certificateAnswer } from '../enrollment/answer.ts';
 import type { Challenges } from '../enrollment/challenge.ts';
 import { standingOf } from '../enrollment/client-certificate.ts';
-import { consistencyWith, haltIfRewound, type SeenLog } from '../enrollment/consistency.ts';
+import { consistencyWith, haltIfRewound, type RewindGuard, type SeenLog } from '../enrollment/consistency.ts';
 import type { Enrolled, Enrollment } from '../enrollment/enroll.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { LogKey } from '../log/note.ts';
@@ -37,7 +37,7 @@ import { channelOf, clientCertificateOf } from './tls-channel.ts';
 export interface EnrollmentApiParts {
   enrollment: Enrollment;
   challenges: Challenges;
-  store: StoreReader;
+  store: StoreReader & RewindGuard['store'];
   tree: TileTree;
   logKey: LogKey;
   sequencer: Sequencer;

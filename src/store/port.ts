@@ -208,6 +208,8 @@ export interface StoreReader {
   leaves(from: number, to: number): Buffer[];
   /** The newest stored checkpoint note. */
   checkpointNote(): string | undefined;
+  /** A signed note that proves that this log was set back, as `keepRewindEvidence` kept it. */
+  rewindEvidence(): string | undefined;
   /** Revocations of an issuer that still have to stand on its CRLs, by serial. */
   revocations(issuerKeyId: string): RevocationRecord[];
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
@@ -244,6 +246,8 @@ export interface Store extends StoreReader {
   /** Marks revocations that stood on a scheduled CRL past their notAfter as free to leave. */
   releaseExpired(issuerKeyId: string, serials: readonly Serial[]): Promise<void>;
   setClockMark(mark: ClockMark): Promise<void>;
+  /** Keeps what proves that this log was set back, so that a restart does not forget it (I10). */
+  keepRewindEvidence(note: string): Promise<void>;
   /** False after a failed fsync: nothing can be written until the process is started again. */
   writable(): boolean;
   /** Consistent copy of the database in one file, while in use. */

@@ -17,16 +17,18 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { Serial } from '../../src/core/serial.ts';
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
+import { haltIfRewound } from '../../src/enrollment/consistency.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
 import { recordLeaf } from '../../src/sequencer/record.ts';
+import { Sequencer } from '../../src/sequencer/sequencer.ts';
 import type { Store } from '../../src/store/port.ts';
 import { assertDurable, connect, connectUnmarked } from '../../src/store/sqlite/connection.ts';
 import { lockState } from '../../src/store/sqlite/lock.ts';
 import { migrate } from '../../src/store/sqlite/migrations.ts';
 import { createSqliteStore, openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { type Authority, bootAuthority, initAuthority, runVouch } from '../support/daemon.ts';
-import { newFolder } from '../support/running.ts';
+import { eventually, newFolder } from '../support/running.ts';
 import {
   publicationUrl,
   type SoftwareAuthority,
@@ -34,7 +36,7 @@ import {
   trustDomain,
 } from '../support/software-authority.ts';
 import { newToken } from './support/enrollee.ts';
-import { Client, listeningServer } from './support/listening-server.ts';
+import { Client, listeningServer, logKeyOf } from './support/listening-server.ts';
 import { codeOf } from './support/refusal.ts';
 
 const identity = {
@@ -206,6 +208,15 @@ describe('a server that is shown a checkpoint of its own log', () => {
     expect(authority.store.revocation(authority.issuer.keyId, own?.serial ?? ('' as Serial))).toBeDefined();
   });
 
+  test('that is larger stops issuing over a restart, too', async () => {
+    await shown(larger);
+    const kept = await eventually(() => authority.store.rewindEvidence());
+    const sequencer = new Sequencer({ ...authority, logKey: logKeyOf(authority) });
+    haltIfRewound({ checkpoint: kept }, { ...authority, sequencer, logKey: logKeyOf(authority) });
+    expect(sequencer.haltedBy()?.code).toBe('integrity-rewind');
+    await sequencer.close();
+  });
+
   test.each(['id', 'token', 'entry'] as const)('that is larger still takes revocations by %s', async (by) => {
     await shown(larger);
     const [token] = authority.store.tokens({ limit: 1 });
@@ -344,6 +355,32 @@ describe('the program', () => {
     writeFileSync(config, text.replace(/^trustDomain: .*$/m, 'trustDomain: other.example'), { mode: 0o600 });
     const ran = await runVouch(['server', '--config', config, '--json']);
     expect([ran.code, ran.problem.code]).toEqual([78, 'config-state']);
+    await authority.start();
+  });
+
+  test('refuses a log whose end was cut off, without asking the token', async () => {
+    await authority.enroll('cut');
+    await authority.server.end();
+    const kept = authority.path('kept');
+    cpSync(authority.state, kept, { recursive: true });
+    const db = new Database(path.join(authority.state, 'vouch.db'));
+    db.pragma('foreign_keys = OFF');
+    const triggers = db
+      .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+      .pluck()
+      .all() as string[];
+    for (const name of triggers) db.exec(`DROP TRIGGER ${name}`);
+    const last = db.prepare('SELECT max(leaf_index) FROM leaves').pluck().get() as number;
+    for (const table of ['token_uses', 'certificates', 'crls', 'leaves'])
+      db.prepare(`DELETE FROM ${table} WHERE leaf_index >= ?`).run(last);
+    db.close();
+    const hidden = `${authority.tokens.online.pinFile}.away`;
+    renameSync(authority.tokens.online.pinFile, hidden);
+    const cut = await authority.refusal();
+    expect(cut.problem).toMatchObject({ code: 'integrity-rewind' });
+    expect(cut.problem.detail).toContain('its end is missing');
+    renameSync(hidden, authority.tokens.online.pinFile);
+    restore(kept);
     await authority.start();
   });
 

@@ -149,6 +149,7 @@ function prepareLog(db: Connection) {
       )
       .pluck(),
     checkpointNote: db.prepare<[], string | null>('SELECT checkpoint_note FROM marks').pluck(),
+    rewindEvidence: db.prepare<[], string | null>('SELECT rewind_evidence FROM marks').pluck(),
     clockMark: db.prepare<[], ClockMark>(
       'SELECT clock_ms AS wallMs, clock_monotonic_ms AS monotonicMs, clock_boot_id AS bootId FROM marks',
     ),

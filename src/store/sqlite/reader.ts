@@ -157,6 +157,10 @@ export class SqliteReader implements StoreReader {
     return BigInt(first(this.reads.lastCrlNumber, issuerKeyId) ?? 0);
   }
 
+  rewindEvidence(): string | undefined {
+    return first(this.reads.rewindEvidence) ?? undefined;
+  }
+
   clockMark(): ClockMark {
     return first(this.reads.clockMark) ?? { wallMs: 0, monotonicMs: 0, bootId: '' };
   }

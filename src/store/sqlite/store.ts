@@ -107,6 +107,10 @@ export class SqliteStore extends SqliteReader implements Store {
     this.#commit(({ clockMark }) => clockMark.run(wallMs, monotonicMs, bootId));
   }
 
+  async keepRewindEvidence(note: string): Promise<void> {
+    this.#commit(({ rewindEvidence }) => rewindEvidence.run(note));
+  }
+
   async backup(file: string): Promise<void> {
     const copying = copyDatabase(this.#db, file);
     const settled = copying.catch(() => undefined);
@@ -135,6 +139,7 @@ function prepareWrites(db: Connection, reads: ReadStatements) {
     committer: new Committer(db),
     batch: new BatchWriter(db, reads),
     revocations: new RevocationWriter(db, reads),
+    rewindEvidence: db.prepare<[string]>('UPDATE marks SET rewind_evidence = ?'),
     clockMark: db.prepare<[number, number, string]>(
       'UPDATE marks SET clock_ms = ?, clock_monotonic_ms = ?, clock_boot_id = ?',
     ),

@@ -81,7 +81,7 @@ export async function listeningServer(
 }
 
 /** The log's key, as the root's statement names it. */
-function logKeyOf(authority: SoftwareAuthority): LogKey {
+export function logKeyOf(authority: SoftwareAuthority): LogKey {
   const statement = openStatement(authority.store.statement() ?? '', issuerOf(authority.rootDer).publicKey);
   const [key] = statement.logKeys;
   if (!key) throw new Error('a statement names a log key');
