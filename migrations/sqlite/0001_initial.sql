@@ -130,6 +130,7 @@ CREATE TABLE revocations (
   revoked_at_ms INTEGER NOT NULL,
   reason TEXT NOT NULL,
   operator TEXT NOT NULL,
+  salt BLOB NOT NULL CHECK (length(salt) = 16),
   not_after_ms INTEGER NOT NULL,
   crl_date_seconds INTEGER,
   may_leave INTEGER NOT NULL CHECK (may_leave IN (0, 1)),
@@ -200,7 +201,7 @@ BEGIN SELECT RAISE(ABORT, 'a certificate is signed once'); END;
 CREATE TRIGGER certificates_stay BEFORE DELETE ON certificates BEGIN SELECT RAISE(ABORT, 'certificates are append-only'); END;
 
 CREATE TRIGGER revocations_are_fixed BEFORE UPDATE OF leaf_index, issuer_key_id, serial, shard, revoked_at_ms, reason,
-  operator, not_after_ms ON revocations
+  operator, salt, not_after_ms ON revocations
 BEGIN SELECT RAISE(ABORT, 'revocations are append-only'); END;
 CREATE TRIGGER revocations_keep_their_date BEFORE UPDATE OF crl_date_seconds ON revocations
 WHEN OLD.crl_date_seconds IS NOT NULL OR NEW.crl_date_seconds IS NULL

@@ -5,7 +5,6 @@ import { parseSerial } from '../core/serial.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
 import type { CreatedToken, TokenRequest, Tokens } from '../enrollment/tokens.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import { decodeLeaf } from '../log/leaf.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -19,6 +18,7 @@ import {
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RevocationTargetJson } from '../wire/admin.ts';
+import { deedOf } from './deeds.ts';
 import { certificateView, crlView, entryView, explanation, tokenView } from './views.ts';
 
 /** A page of a list as the CLI asks for it. */
@@ -191,17 +191,8 @@ export class OperatorVerbs {
     const from = page.after === undefined ? 0 : leafIndexOf(page.after) + 1;
     const to = Math.min(store.treeSize(), from + bounded(page).limit);
     const records = store.leaves(from, Math.max(from, to)).flatMap((bytes, position) => {
-      const leaf = decodeLeaf(bytes);
-      if (!['token', 'entry', 'operator', 'authority'].includes(leaf.type)) return [];
-      const body: unknown = JSON.parse(leaf.body.toString('utf8'));
-      return [
-        {
-          logIndex: from + position,
-          time: rfc3339(leaf.timeMs),
-          type: leaf.type,
-          ...(typeof body === 'object' ? body : {}),
-        },
-      ];
+      const deed = deedOf(bytes, from + position, store);
+      return deed === undefined ? [] : [deed];
     });
     return { records, next: to < store.treeSize() ? String(to - 1) : null };
   }

@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { systemClock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { type Issuer, signedBy } from '../issuance/issuer.ts';
@@ -34,20 +34,18 @@ export async function importCrl(der: Buffer, issuer: Issuer, store: Store): Prom
     // A certificate that this state does not know may last as long as its issuer.
     const notAfterMs = store.certificate(issuer.keyId, serial)?.notAfterMs ?? issuer.notAfterMs;
     const revokedAtMs = dateSeconds * 1000;
-    mutations.push({
-      kind: 'revocation',
-      leaf: revocationLeaf(nowMs, issuer.keyId, { serial, reason, revokedAtMs }),
-      revocation: {
-        issuerKeyId: issuer.keyId,
-        serial,
-        shard: shardOf(serial, shardCount),
-        revokedAtMs,
-        reason,
-        operator: 'restore',
-        notAfterMs,
-      },
-      blockKeySha256: undefined,
-    });
+    const revocation = {
+      issuerKeyId: issuer.keyId,
+      serial,
+      shard: shardOf(serial, shardCount),
+      revokedAtMs,
+      reason,
+      operator: 'restore',
+      salt: randomBytes(16),
+      notAfterMs,
+    };
+    const leaf = revocationLeaf(nowMs, issuer.keyId, revocation);
+    mutations.push({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
   }
   await commitAll(store, mutations);
   if (crlNumber > store.lastCrlNumber(issuer.keyId))

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { Reason } from '../core/reasons.ts';
@@ -164,8 +165,9 @@ export class Revocation {
     const { issuerKeyId, serial, notAfterMs } = certificate;
     const revokedAtMs = clockGuard.revocationTimeMs();
     const shard = shardOf(serial, shardCount);
-    const revocation = { issuerKeyId, serial, shard, revokedAtMs, reason, operator, notAfterMs };
-    const leaf = revocationLeaf(revokedAtMs, issuerKeyId, { serial, reason, revokedAtMs });
+    const salt = randomBytes(16);
+    const revocation = { issuerKeyId, serial, shard, revokedAtMs, reason, operator, salt, notAfterMs };
+    const leaf = revocationLeaf(revokedAtMs, issuerKeyId, revocation);
     const blockKeySha256 = reason === 'keyCompromise' ? certificate.spkiSha256 : undefined;
     const leafIndex = await unlessDone(
       sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256 }),

@@ -1,11 +1,16 @@
-import type { Json } from '../core/canonical-json.ts';
-import type { Reason } from '../core/reasons.ts';
-import type { Serial } from '../core/serial.ts';
-import type { LeafDraft } from '../store/port.ts';
-import { crlBody, encodeLeaf, jsonBody, type LeafType, revocationBody } from '../log/leaf.ts';
+import { canonicalJson, type Json } from '../core/canonical-json.ts';
+import type { LeafDraft, RevocationRecord } from '../store/port.ts';
+import {
+  crlBody,
+  decisionContext,
+  encodeLeaf,
+  jsonBody,
+  type LeafType,
+  revocationBody,
+} from '../log/leaf.ts';
 import { leafDraft } from './submission.ts';
 
-/** Leaves whose body says all there is have an empty context. */
+/** Leaves whose body says all there is, their operator too, have an empty context. */
 const noContext = Buffer.alloc(32);
 
 /** The leaf of an operator's deed (token, entry, authority, operator): canonical JSON, who did what. */
@@ -17,11 +22,16 @@ export function recordLeaf(
   return leafDraft(encodeLeaf({ type, timeMs, issuerKeyId: '', body: jsonBody(body), context: noContext }));
 }
 
-/** The leaf of one revocation. */
+/** The decision that a revocation's leaf commits to, canonical JSON: who revoked. Its body has no room for it. */
+function revocationDecision({ operator }: Pick<RevocationRecord, 'operator'>): string {
+  return canonicalJson({ operator });
+}
+
+/** The leaf of one revocation; its operator stands salted in the context. */
 export function revocationLeaf(
   timeMs: number,
   issuerKeyId: string,
-  revocation: { serial: Serial; reason: Reason; revokedAtMs: number },
+  revocation: Pick<RevocationRecord, 'serial' | 'reason' | 'revokedAtMs' | 'operator' | 'salt'>,
 ): LeafDraft {
   return leafDraft(
     encodeLeaf({
@@ -29,7 +39,7 @@ export function revocationLeaf(
       timeMs,
       issuerKeyId,
       body: revocationBody(revocation),
-      context: noContext,
+      context: decisionContext(revocation.salt, revocationDecision(revocation)),
     }),
   );
 }

@@ -74,6 +74,8 @@ export interface RevocationRecord {
   revokedAtMs: number;
   reason: Reason;
   operator: string;
+  /** 16 bytes that hide the operator in the leaf's context. */
+  salt: Buffer;
   notAfterMs: number;
   leafIndex: number;
   /** The entry's revocationDate, fixed by the first CRL that carried it (I5); Unix seconds. */

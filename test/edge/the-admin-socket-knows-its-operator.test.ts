@@ -133,6 +133,7 @@ it('each deed is in the audit with the uid of who did it, whatever the request c
     'token revoked',
     'entry suspended',
     'entry resumed',
+    'revocation revoked',
     'operator crl-publish',
     'operator backup',
     'operator clock-accepted',
@@ -148,6 +149,20 @@ it('a revocation names its operator', async () => {
   expect((await authority.vouch('explain', orders.serial)).json()).toMatchObject({
     revocation: { operator: `uid:${process.getuid?.()}` },
   });
+  const { records } = (await authority.vouch('audit')).json<{ records: Json[] }>();
+  expect(records.filter(({ serial }) => serial === orders.serial)).toEqual([
+    {
+      logIndex: expect.any(Number) as unknown,
+      time: expect.any(String) as unknown,
+      type: 'revocation',
+      event: 'revoked',
+      operator: `uid:${process.getuid?.()}`,
+      issuerKeyId: orders.delivery.issuerKeyId,
+      serial: orders.serial,
+      reason: 'keyCompromise',
+      revokedAt: expect.any(String) as unknown,
+    },
+  ]);
 });
 
 it.each([

@@ -101,7 +101,7 @@ describe('a random generator', () => {
     const issuerKeyId = authority.issuer.keyId;
     const revocation = {
       ...{ issuerKeyId, serial, shard: 1, revokedAtMs: authority.clock.now(), reason: 'superseded' as const },
-      ...{ operator: 'uid:0', notAfterMs: authority.clock.now() + 1000 },
+      ...{ operator: 'uid:0', salt: Buffer.alloc(16), notAfterMs: authority.clock.now() + 1000 },
     };
     await authority.sequencer.record({
       kind: 'revocation',

@@ -137,6 +137,7 @@ test('a CRL with a wrong signature is not published; the one before stays', asyn
   const revocation = {
     ...{ issuerKeyId: record.issuerKeyId, serial: record.serial, shard: shardOf(record.serial, 16) },
     ...{ revokedAtMs: authority.clock.now(), reason: 'superseded' as const, operator: 'uid:0' },
+    salt: Buffer.alloc(16),
     notAfterMs: record.notAfterMs,
   };
   const leaf = revocationLeaf(authority.clock.now(), record.issuerKeyId, revocation);

@@ -151,6 +151,7 @@ export function revocationMutation(
       revokedAtMs: startMs + 1_000,
       reason: 'superseded',
       operator: 'uid:0',
+      salt: randomBytes(16),
       notAfterMs: of.notAfterMs,
       ...revocation,
     },

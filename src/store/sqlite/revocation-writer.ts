@@ -36,6 +36,7 @@ export class RevocationWriter {
       r.revokedAtMs,
       r.reason,
       r.operator,
+      r.salt,
       r.notAfterMs,
     );
     if (blockKeySha256 !== undefined) this.#statements.block.run(blockKeySha256, leafIndex);
@@ -51,9 +52,9 @@ export class RevocationWriter {
 
 function prepareRevoke(db: Connection) {
   return {
-    insert: db.prepare<[number, string, Serial, number, number, string, string, number]>(
-      `INSERT INTO revocations (leaf_index, issuer_key_id, serial, shard, revoked_at_ms, reason, operator, not_after_ms, may_leave)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+    insert: db.prepare<[number, string, Serial, number, number, string, string, Buffer, number]>(
+      `INSERT INTO revocations (leaf_index, issuer_key_id, serial, shard, revoked_at_ms, reason, operator, salt, not_after_ms, may_leave)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
     ),
     block: db.prepare<[string, number]>(
       'INSERT INTO blocked_keys (spki_sha256, leaf_index) VALUES (?, ?) ON CONFLICT DO NOTHING',

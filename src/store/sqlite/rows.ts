@@ -95,6 +95,7 @@ export interface RevocationRow {
   revoked_at_ms: number;
   reason: Reason;
   operator: string;
+  salt: Buffer;
   not_after_ms: number;
   crl_date_seconds: number | null;
   may_leave: number;
@@ -203,6 +204,7 @@ export function revocationOf(row: RevocationRow): RevocationRecord {
     revokedAtMs: row.revoked_at_ms,
     reason: row.reason,
     operator: row.operator,
+    salt: row.salt,
     notAfterMs: row.not_after_ms,
     leafIndex: row.leaf_index,
     crlDateSeconds: row.crl_date_seconds ?? undefined,
