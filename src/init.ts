@@ -195,15 +195,18 @@ async function holdCeremony(
   const { trustDomain, hsm } = draft;
   const serialPrefix = randomInt(0x01, 0x80);
   const logOrigin = logOriginOf(trustDomain, 1);
-  const store = createSqliteStore(paths.database, {
+  const identity = {
     stateId: randomBytes(16).toString('hex'),
     trustDomain,
     logOrigin,
     serialPrefix,
     shardCount,
     createdAtMs: systemClock.now(),
-  });
+  };
+  const store = createSqliteStore(paths.database, identity);
   try {
+    const leaf = recordLeaf('authority', identity.createdAtMs, { event: 'initialized', ...identity });
+    await commitAll(store, [{ kind: 'operator', leaf }]);
     const ceremony = await runCeremony({
       entry: process.argv[1] ?? '',
       hsm,
@@ -290,20 +293,11 @@ async function recordCeremony(store: Store, ceremony: CeremonyResult): Promise<v
   const nowMs = systemClock.now();
   for (const kind of ['root', 'issuer'] as const) {
     const { keyId, ckaId, certificateDer } = ceremony[kind];
-    const leaf = recordLeaf('authority', nowMs, {
-      event: 'created',
-      kind,
-      keyId,
-      ckaId,
-      certificateSha256: hash('sha256', certificateDer, 'hex'),
-    });
-    await commitAll(store, [
-      {
-        kind: 'authority',
-        leaf,
-        authority: { keyId, kind, state: 'active', certificateDer },
-      },
-    ]);
+    const state = 'active';
+    const certificateSha256 = hash('sha256', certificateDer, 'hex');
+    const body = { event: 'created', kind, keyId, ckaId, state, certificateSha256 };
+    const leaf = recordLeaf('authority', nowMs, body);
+    await commitAll(store, [{ kind: 'authority', leaf, authority: { keyId, kind, state, certificateDer } }]);
   }
   const sequence = 1;
   const leaf = recordLeaf('authority', nowMs, {

@@ -84,18 +84,24 @@ export class Tokens {
       createdAtMs: nowMs,
       createdBy: operator,
     };
+    const secretSha256 = joinTokenHash(secret);
+    // All that the rows of token and entry hold: `vouch log verify` compares them with it.
     const leaf = recordLeaf('token', nowMs, {
       event: 'created',
       operator,
       tokenId,
       entryId: entry.entryId,
       spiffeId: entry.spiffeId,
+      selectors: entry.selectors.map(({ type, value }) => ({ type, value })),
       dnsNames: [...entry.dnsNames],
       ipAddresses: [...entry.ipAddresses],
       allowedClients: [...entry.allowedClients],
+      profile: entry.profile,
+      lifetimeSeconds: entry.lifetimeSeconds,
       uses: usesAllowed,
       cidrs: [...request.cidrs],
       expiresAtMs,
+      secretSha256: secretSha256.toString('hex'),
     });
     // Before the record: what cannot be written down must not be made.
     const joinFile = formatJoinFile({
@@ -105,7 +111,7 @@ export class Tokens {
       token: secret,
       floor: facts.floor(),
     });
-    await sequencer.record({ kind: 'token', leaf, token, secretSha256: joinTokenHash(secret), entry });
+    await sequencer.record({ kind: 'token', leaf, token, secretSha256, entry });
     return {
       tokenId,
       spiffeId: entry.spiffeId,

@@ -17,7 +17,7 @@ const noContext = Buffer.alloc(32);
 export function recordLeaf(
   type: Extract<LeafType, 'token' | 'entry' | 'authority' | 'operator'>,
   timeMs: number,
-  body: { readonly [key: string]: Json },
+  body: { readonly [key: string]: Json | undefined },
 ): LeafDraft {
   return leafDraft(encodeLeaf({ type, timeMs, issuerKeyId: '', body: jsonBody(body), context: noContext }));
 }
