@@ -83,6 +83,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     store.leafHashes(from, to),
   );
   if (!parts.genesis) refuseOtherLog(store.checkpointNote(), tree, authorities.logKey);
+  writeLostTiles(tree, log);
   const clockGuard = new ClockGuard(clock, store.clockMark(), bootId());
   const adopting: { checkpoint?: (note: string) => void } = {};
   const signer = opened.adopt(
@@ -152,6 +153,15 @@ function refuseOtherLog(note: string | undefined, tree: TileTree, logKey: LogKey
       'integrity-log',
       'the leaves are not those that the last checkpoint covers; see `vouch log verify`, and restore the newest backup',
     );
+}
+
+/** What a crash lost of the tiles is written before the log goes on: then a tile that is missing later was taken away. */
+function writeLostTiles(tree: TileTree, log: Log): void {
+  try {
+    tree.flush();
+  } catch (error) {
+    log.error(errorFields(error), 'log tiles cannot be written; it is tried again');
+  }
 }
 
 /** What the server's own certificate is made from. */
