@@ -7,7 +7,7 @@ import { noteMaxBytes, openCheckpoint } from '../log/note.ts';
 import { openStatement } from '../log/statement.ts';
 import { tilePath } from '../log/tiles.ts';
 import { tileWidth } from '../log/tile-nodes.ts';
-import type { LogVerification } from './verify-state.ts';
+import type { LogVerification } from './verification.ts';
 
 const timeoutMs = 10_000;
 const bundleMaxBytes = 1024 * 1024;

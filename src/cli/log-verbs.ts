@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { VouchError } from '../core/errors.ts';
 import { verifyPublished } from '../audit/verify-published.ts';
-import { type LogVerification, verifyState } from '../audit/verify-state.ts';
+import { readStateFiles } from '../audit/state-files.ts';
+import type { LogVerification } from '../audit/verification.ts';
+import { verifyState } from '../audit/verify-state.ts';
 import { readingState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery } from './context.ts';
@@ -73,7 +75,9 @@ async function verify(
       throw new VouchError('usage-invalid', '--url needs --root-pin: without it anybody could answer');
     return verifyPublished(flags.url, flags.rootPin, progress);
   }
-  return readingState(flags.state ?? '', (store) => verifyState(store, flags.rootPin, progress));
+  const state = flags.state ?? '';
+  const files = readStateFiles(state);
+  return readingState(state, (store) => verifyState(store, flags.rootPin, progress, files));
 }
 
 /** A line that rewrites itself on a terminal, once a second at the most. */

@@ -23,7 +23,7 @@ export function recordLeaf(
 }
 
 /** The decision that a revocation's leaf commits to, canonical JSON: who revoked. Its body has no room for it. */
-function revocationDecision({ operator }: Pick<RevocationRecord, 'operator'>): string {
+export function revocationDecision({ operator }: Pick<RevocationRecord, 'operator'>): string {
   return canonicalJson({ operator });
 }
 

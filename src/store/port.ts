@@ -3,6 +3,7 @@ import type { Reason } from '../core/reasons.ts';
 import type { RegistrationEntry } from '../core/registration.ts';
 import type { Serial } from '../core/serial.ts';
 import type { SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
+import type { StateRows } from './rows-port.ts';
 
 /** Who this state belongs to; written by `vouch init`, checked at each start (I10). */
 export interface StateIdentity {
@@ -224,7 +225,8 @@ export interface StoreReader {
   clockMark(): ClockMark;
   /** Certificates after `leafIndex` order, for verification of a whole state. */
   certificatesByLeaf(fromLeafIndex: number, limit: number): CertificateRecord[];
-  allRevocations(): RevocationRecord[];
+  /** Every row as it is stored, for the verification of a whole state. */
+  rows(): StateRows;
 }
 
 /** The last moment at which the clock was believed (I12). */

@@ -38,7 +38,7 @@ export function revocationConformance(current: Current): void {
       code: 'policy-conflict',
       revocation: standing,
     });
-    expect(current.store.allRevocations()).toEqual([standing]);
+    expect(current.store.rows().revocations(-1, 9)).toMatchObject([{ leafIndex, reason: 'superseded' }]);
     await committed(current.store, certificateMutation({ spkiSha256: certificate.spkiSha256 }));
     expect(current.store.treeSize(), 'nothing of the refused one was written').toBe(2);
   });
@@ -74,7 +74,12 @@ export function revocationConformance(current: Current): void {
     for (const serial of serials)
       await committed(current.store, revocationMutation({ issuerKeyId, serial, notAfterMs: startMs }));
     expect(current.store.revocations(issuerKeyId).map(({ serial }) => serial)).toEqual(serials.toSorted());
-    expect(current.store.allRevocations().map(({ serial }) => serial)).toEqual(serials);
+    expect(
+      current.store
+        .rows()
+        .revocations(-1, 9)
+        .map(({ serial }) => serial),
+    ).toEqual(serials);
     expect(current.store.revocations(otherIssuerKeyId)).toEqual([]);
   });
 
@@ -202,7 +207,7 @@ export function revocationConformance(current: Current): void {
     await publish({ thisUpdateSeconds: pastSeconds, scheduled: true });
     expect(await left()).toBe(true);
     expect(current.store.revocations(issuerKeyId)).toEqual([]);
-    expect(current.store.allRevocations().length, 'the revocation itself stays').toBe(1);
+    expect(current.store.rows().revocations(-1, 9).length, 'the revocation itself stays').toBe(1);
   });
 }
 

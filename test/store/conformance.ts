@@ -6,6 +6,7 @@ import { certificateConformance } from './conformance-certificates.ts';
 import { joinTokenConformance } from './conformance-join-tokens.ts';
 import { registrationConformance } from './conformance-registration.ts';
 import { revocationConformance } from './conformance-revocation.ts';
+import { rowsConformance } from './conformance-rows.ts';
 import {
   certificateMutation,
   committed,
@@ -47,6 +48,7 @@ export function storeConformance(adapter: string, open: () => Promise<StoreHarne
     describe('join tokens', () => joinTokenConformance(current));
     describe('entries and authorities', () => registrationConformance(current));
     describe('revocation and CRLs', () => revocationConformance(current));
+    describe('all rows', () => rowsConformance(current));
   });
 }
 
@@ -66,7 +68,7 @@ function stateConformance(current: Current): void {
     expect(store.treeSize()).toBe(0);
     expect(store.leaves(0, 0)).toEqual([]);
     expect(store.checkpointNote()).toBeUndefined();
-    expect([store.authorities(), store.allRevocations(), store.crls()]).toEqual([[], [], []]);
+    expect([store.authorities(), store.rows().revocations(-1, 1), store.crls()]).toEqual([[], [], []]);
   });
 
   it('says that it can be written to', () => {

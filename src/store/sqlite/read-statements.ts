@@ -12,6 +12,7 @@ import type {
   StandingRow,
   TokenRow,
 } from './rows.ts';
+import { prepareRows } from './state-rows.ts';
 
 const entryColumns = `entries.entry_id, entries.spiffe_id, entries.selectors, entries.dns_names, entries.ip_addresses,
   entries.allowed_clients, entries.profile, entries.lifetime_seconds, entries.version, entries.suspended_at_ms, entries.created_at_ms`;
@@ -50,7 +51,13 @@ const live = `SELECT ${record} FROM certificates AS c ${named}
 
 /** Every reading statement, prepared once for a connection; together, so that a test can ask for each one's plan. */
 export function prepareReads(db: Connection) {
-  return { ...prepareNamed(db), ...prepareCertificates(db), ...prepareLog(db), ...prepareRevocation(db) };
+  return {
+    ...prepareNamed(db),
+    ...prepareCertificates(db),
+    ...prepareLog(db),
+    ...prepareRevocation(db),
+    rows: prepareRows(db),
+  };
 }
 
 /** What `prepareReads` gives. */
@@ -164,7 +171,6 @@ function prepareRevocation(db: Connection) {
     revocation: db.prepare<[Serial, string], RevocationRow>(
       'SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ?',
     ),
-    allRevocations: db.prepare<[], RevocationRow>('SELECT * FROM revocations ORDER BY leaf_index'),
     blockedKey: db.prepare<[string], number>('SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?').pluck(),
     lastCrls: db.prepare<[string], CrlRow>(
       `SELECT ${crlColumns} FROM crls WHERE leaf_index IN (

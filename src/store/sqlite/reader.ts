@@ -14,6 +14,7 @@ import type {
   StateIdentity,
   StoreReader,
 } from '../port.ts';
+import type { StateRows } from '../rows-port.ts';
 import { storeFailure } from './failure.ts';
 import type { ReadStatements } from './read-statements.ts';
 import {
@@ -26,6 +27,7 @@ import {
   standingOf,
   tokenOf,
 } from './rows.ts';
+import { stateRows } from './state-rows.ts';
 
 /** Newer than every row: where a list starts without a cursor. */
 const newest = Number.MAX_SAFE_INTEGER;
@@ -169,8 +171,8 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.certificatesByLeaf, fromLeafIndex, limit).map(certificateOf);
   }
 
-  allRevocations(): RevocationRecord[] {
-    return all(this.reads.allRevocations).map(revocationOf);
+  rows(): StateRows {
+    return stateRows(this.reads.rows, this.reads);
   }
 }
 

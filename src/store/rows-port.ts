@@ -1,0 +1,150 @@
+/**
+ * Every row as it is stored, for the verification of a whole state: nothing is parsed, so that a row that somebody
+ * damaged can still be named. Lists and objects are JSON as stored, 64-bit numbers text, flags 0 or 1; what another
+ * table says of a row stands beside it.
+ */
+export interface StateRows {
+  /** Rows behind a position, in its order, at most `limit`: how one walks through all of them in bounded memory. */
+  leaves(afterLeafIndex: number, limit: number): StoredLeaf[];
+  certificates(afterLeafIndex: number, limit: number): StoredCertificate[];
+  revocations(afterLeafIndex: number, limit: number): StoredRevocation[];
+  /** Of one issuer, in the order in which CRLs list them. */
+  revocationsBySerial(issuerKeyId: string, afterSerial: string, limit: number): StoredRevocation[];
+  crls(afterLeafIndex: number, limit: number): StoredCrl[];
+  statements(afterLeafIndex: number, limit: number): StoredStatement[];
+  /** In the order in which they were made. */
+  tokens(afterNumber: number, limit: number): StoredToken[];
+  entries(afterNumber: number, limit: number): StoredEntry[];
+  tokenUses(after: { tokenNumber: number; spkiSha256: string }, limit: number): StoredTokenUse[];
+  blockedKeys(afterSpkiSha256: string, limit: number): StoredBlockedKey[];
+  crlScopes(): StoredCrlScope[];
+  tokenNumber(tokenId: string): number | undefined;
+  entryNumber(entryId: string): number | undefined;
+}
+
+export interface StoredLeaf {
+  leafIndex: number;
+  hash: Buffer;
+  bytes: Buffer;
+}
+
+export interface StoredCertificate {
+  leafIndex: number;
+  issuerKeyId: string;
+  serial: string;
+  spiffeId: string;
+  entryId: string | null;
+  tokenId: string | null;
+  predecessor: string | null;
+  lineage: string;
+  spkiSha256: string;
+  notBeforeMs: number;
+  notAfterMs: number;
+  issuedAtMs: number;
+  signature: Buffer | null;
+  salt: Buffer;
+  tbs: Buffer;
+  decision: string;
+  /** Of the certificate that its row names as predecessor, where an earlier leaf has it. */
+  predecessorLineage: string | null;
+  predecessorTokenId: string | null;
+  /** Whether the use of its token is recorded with its key and its leaf. */
+  useRecorded: number;
+}
+
+export interface StoredRevocation {
+  leafIndex: number;
+  issuerKeyId: string;
+  serial: string;
+  shard: number;
+  revokedAtMs: number;
+  reason: string;
+  operator: string;
+  salt: Buffer;
+  notAfterMs: number;
+  crlDateSeconds: number | null;
+  mayLeave: number;
+  /** Of the certificate with its issuer and serial, where the state knows it. */
+  certificateNotAfterMs: number | null;
+  certificateSpkiSha256: string | null;
+  /** Whether that certificate's key is blocked. */
+  keyBlocked: number;
+}
+
+export interface StoredCrl {
+  leafIndex: number;
+  issuerKeyId: string;
+  scope: string;
+  crlNumber: string;
+  thisUpdateSeconds: number;
+  nextUpdateSeconds: number;
+  scheduled: number;
+  coversTreeSize: number;
+  signature: Buffer | null;
+  tbs: Buffer;
+}
+
+export interface StoredStatement {
+  leafIndex: number;
+  sequence: number;
+  jws: string;
+}
+
+export interface StoredToken {
+  tokenNumber: number;
+  tokenId: string;
+  /** Hex. */
+  secretSha256: string;
+  entryId: string | null;
+  usesAllowed: number;
+  usesTaken: number;
+  /** How many uses are recorded. */
+  usesRecorded: number;
+  cidrs: string;
+  expiresAtMs: number;
+  createdAtMs: number;
+  createdBy: string;
+  revokedAtMs: number | null;
+}
+
+export interface StoredEntry {
+  entryNumber: number;
+  entryId: string;
+  spiffeId: string;
+  selectors: string;
+  selectorCount: number;
+  /** JSON of the selectors that it is found by, as text, in order. */
+  foundBy: string;
+  dnsNames: string;
+  ipAddresses: string;
+  allowedClients: string;
+  profile: string;
+  lifetimeSeconds: number | null;
+  version: number;
+  suspendedAtMs: number | null;
+  createdAtMs: number;
+}
+
+export interface StoredTokenUse {
+  tokenNumber: number;
+  tokenId: string | null;
+  spkiSha256: string;
+  leafIndex: number;
+  /** Whether the certificate of that leaf is a first one, with this token and key. */
+  certificateFits: number;
+}
+
+export interface StoredBlockedKey {
+  spkiSha256: string;
+  leafIndex: number;
+  /** Whether that leaf's revocation is for keyCompromise and of a certificate with this key. */
+  revocationFits: number;
+}
+
+export interface StoredCrlScope {
+  issuerKeyId: string;
+  scope: string;
+  lastNumber: string;
+  scheduledThisUpdateSeconds: number | null;
+  scheduledCoversTreeSize: number | null;
+}
