@@ -7,6 +7,7 @@ import type { LogVerification } from '../../src/audit/verification.ts';
 import { verifyState } from '../../src/audit/verify-state.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import type { Authority } from '../support/daemon.ts';
+import { newFolder } from '../support/running.ts';
 
 /** What the audited state holds, by the words that the tests use. */
 export interface Known {
@@ -96,9 +97,12 @@ export function verified(state: string, pin?: string): LogVerification {
 /** How an intruder changes a copy of a state: SQL, or whatever else. */
 export type Tampering = string | ((db: Database.Database, state: string) => void);
 
-/** A copy of a state, changed as an intruder would, who is not stopped by triggers. */
+let copies: string | undefined;
+
+/** A copy of a state, changed as an intruder would, who is not stopped by triggers; the next one replaces it. */
 export function tampered(state: string, how: Tampering): string {
-  const copy = `${state}-t`;
+  copies ??= newFolder();
+  const copy = join(copies, 's');
   rmSync(copy, { recursive: true, force: true });
   cpSync(state, copy, { recursive: true });
   const db = new Database(join(copy, 'vouch.db'));

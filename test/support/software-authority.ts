@@ -1,7 +1,8 @@
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { generateKeyPairSync, hash, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Json } from '../../src/core/canonical-json.ts';
 import { newSerial } from '../../src/core/serial.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { ClockGuard } from '../../src/issuance/clock-guard.ts';
@@ -15,8 +16,9 @@ import { Sequencer } from '../../src/sequencer/sequencer.ts';
 import { assembleStatement, statementSigningInput } from '../../src/log/statement.ts';
 import { TileTree } from '../../src/log/tiles.ts';
 import type { RegistrationEntry } from '../../src/core/registration.ts';
-import type { Store } from '../../src/store/port.ts';
+import type { LeafDraft, Store } from '../../src/store/port.ts';
 import { createSqliteStore } from '../../src/store/sqlite/store.ts';
+import { parseCertificate } from '../../src/x509/certificate.ts';
 import { assembleSigned, buildCertificateTbs } from '../../src/x509/certificate-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import { importPublicKey, type PublicKeyInfo } from '../../src/x509/public-key.ts';
@@ -53,14 +55,15 @@ export async function softwareAuthority(): Promise<SoftwareAuthority> {
   const issuerDer = caCertificate(issuing.publicKey, root, 'Test Issuer', rootDer, clock);
   const origin = `${trustDomain}/vouch-log`;
   const logKey: LogKey = { name: origin, algorithm: 'ed25519', publicKeySpki: spkiOf(log.publicKey) };
-  const store = createSqliteStore(path.join(folder, 'vouch.db'), {
+  const identity = {
     stateId: randomBytes(16).toString('hex'),
     trustDomain,
     logOrigin: origin,
     serialPrefix: 0x2a,
     shardCount: 16,
     createdAtMs: clock.now(),
-  });
+  };
+  const store = createSqliteStore(path.join(folder, 'vouch.db'), identity);
   const signer = new SoftwareSigner({ issuerKey: issuing.privateKey, logPrivateKey: log.privateKey, logKey });
   const tree = new TileTree(openFileTiles(path.join(folder, 'log')), 0, (from, to) =>
     store.leafHashes(from, to),
@@ -68,15 +71,23 @@ export async function softwareAuthority(): Promise<SoftwareAuthority> {
   const sequencer = new Sequencer({ store, signer, tree, logKey });
   const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
   const issuer = issuerOf(issuerDer);
+  const ceremony = (event: string, body: { readonly [member: string]: Json }): LeafDraft =>
+    recordLeaf('authority', clock.now(), { event, ...body });
+  await sequencer.record({ kind: 'operator', leaf: ceremony('initialized', identity) });
   for (const [kind, der] of [
     ['root', rootDer],
     ['issuer', issuerDer],
-  ] as const)
+  ] as const) {
+    const { keyId } = issuerOf(der);
+    const tbsSha256 = hash('sha256', parseCertificate(der).tbs, 'hex');
+    const certificateSha256 = hash('sha256', der, 'hex');
+    await sequencer.record({ kind: 'operator', leaf: ceremony('to-be-signed', { kind, tbsSha256 }) });
     await sequencer.record({
       kind: 'authority',
-      leaf: recordLeaf('authority', clock.now(), { event: 'created', kind }),
-      authority: { keyId: issuerOf(der).keyId, kind, state: 'active', certificateDer: der },
+      leaf: ceremony('created', { kind, keyId, ckaId: '01', state: 'active', certificateSha256 }),
+      authority: { keyId, kind, state: 'active', certificateDer: der },
     });
+  }
   await recordStatement(sequencer, root.privateKey, rootDer, logKey, clock);
   const settings = { trustDomain, publicationUrl, shardCount: 16, serialPrefix: 0x2a, random: randomBytes };
   const issuance = new Issuance({ sequencer, clockGuard, issuer, settings });
@@ -113,9 +124,16 @@ export async function registered(
     createdAtMs: nowMs,
   };
   const secretSha256 = randomBytes(32);
+  const { entryId, spiffeId, profile } = entry;
+  const selectors = [{ type: 'join_token', value: tokenId }];
+  const lists = { selectors, dnsNames: [...entry.dnsNames], ipAddresses: [], allowedClients: [] };
+  const names = { tokenId, entryId, spiffeId, profile, ...lists };
   await authority.sequencer.record({
     kind: 'token',
-    leaf: recordLeaf('token', nowMs, { event: 'created', tokenId }),
+    leaf: recordLeaf('token', nowMs, {
+      ...{ event: 'created', operator: 'uid:0', ...names, uses: options.uses ?? 1, cidrs: [] },
+      ...{ expiresAtMs: nowMs + 600_000, secretSha256: secretSha256.toString('hex') },
+    }),
     entry,
     secretSha256,
     token: {
@@ -145,7 +163,7 @@ export function requestFor(
     entry: { entryId: entry.entryId, version: entry.version },
     tokenId,
     predecessor: undefined,
-    decision: { kind: 'test' },
+    decision: { kind: 'enrollment', entry: entry.entryId, ...(tokenId ? { evidence: { tokenId } } : {}) },
   };
 }
 
@@ -169,12 +187,15 @@ async function recordStatement(
   };
   const input = statementSigningInput(content, issuerOf(rootDer).keyId, 'ES384');
   const signature = sign('sha384', Buffer.from(input), { key: rootKey, dsaEncoding: 'ieee-p1363' });
-  const leaf = recordLeaf('authority', clock.now(), { event: 'statement', sequence: 1 });
+  const statement = assembleStatement(input, signature);
+  const announced = { event: 'to-be-signed', kind: 'statement', tbsSha256: hash('sha256', input, 'hex') };
+  const made = { event: 'statement', sequence: 1, sha256: hash('sha256', statement, 'hex') };
+  await sequencer.record({ kind: 'operator', leaf: recordLeaf('authority', clock.now(), announced) });
   await sequencer.record({
     kind: 'statement',
-    leaf,
+    leaf: recordLeaf('authority', clock.now(), made),
     sequence: 1,
-    statement: assembleStatement(input, signature),
+    statement,
   });
 }
 

@@ -1,0 +1,109 @@
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { verifyState } from '../../src/audit/verify-state.ts';
+import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
+import { Revocation } from '../../src/revocation/revoke.ts';
+import { openSqliteStore } from '../../src/store/sqlite/store.ts';
+import { parseTbsCrl } from '../../src/x509/crl.ts';
+import { eventually } from '../support/running.ts';
+import {
+  publicationUrl,
+  registered,
+  requestFor,
+  type SoftwareAuthority,
+  softwareAuthority,
+} from '../support/software-authority.ts';
+import { tampered } from './state-copies.ts';
+
+// States that take a clock or a signer of our own to come to.
+
+let authority: SoftwareAuthority;
+let publisher: CrlPublisher;
+let revocation: Revocation;
+
+beforeEach(async () => {
+  authority = await softwareAuthority();
+  publisher = new CrlPublisher({
+    ...authority,
+    publicationUrl,
+    shardCount: 16,
+    timing: { ...defaultCrlTiming, batchMs: 0 },
+    publish: () => undefined,
+    alarm: () => undefined,
+  });
+  publisher.start();
+  await eventually(() => publisher.current().length === 17);
+  revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
+});
+afterEach(async () => {
+  await publisher.close();
+  await authority.close();
+});
+
+function problemsOf(folder: string): string[] {
+  const store = openSqliteStore(path.join(folder, 'vouch.db'), { readonly: true });
+  try {
+    return verifyState(store, undefined, () => undefined).problems;
+  } finally {
+    void store.close();
+  }
+}
+
+async function revoked(name: string): Promise<string> {
+  const { entry, tokenId } = await registered(authority, name);
+  const { serial } = (await authority.issuance.issue(requestFor(entry, tokenId))).record;
+  await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  await authority.sequencer.storeSigned();
+  return serial;
+}
+
+async function published(): Promise<void> {
+  const numbers = () => publisher.current().map(({ crlNumber }) => crlNumber);
+  const before = new Set(numbers());
+  authority.clock.pass(61_000);
+  publisher.publishAll();
+  await eventually(() => numbers().every((number) => !before.has(number)));
+  await publisher.idle(5_000);
+  await authority.sequencer.storeSigned();
+}
+
+test('a revocation that rightly left its CRLs is no problem, one that left too early is', async () => {
+  const old = await revoked('old');
+  authority.clock.pass(2 * 3600_000);
+  const young = await revoked('young');
+  expect(problemsOf(authority.folder)).toEqual([]);
+  await published();
+  expect(problemsOf(authority.folder)).toEqual([]);
+  await published();
+  const full = authority.store.lastCrls(authority.issuer.keyId).find(({ scope }) => scope === 'full');
+  expect(full && [...parseTbsCrl(full.tbs).revoked()].map(({ serial }) => serial)).toEqual([young]);
+  expect(problemsOf(authority.folder)).toEqual([]);
+  expect(
+    authority.store
+      .rows()
+      .revocations(-1, 9)
+      .map((row) => [row.serial, row.mayLeave]),
+  ).toEqual([
+    [old, 1],
+    [young, 0],
+  ]);
+  const early = tampered(authority.folder, `UPDATE revocations SET may_leave = 1 WHERE serial = '${young}'`);
+  expect(problemsOf(early).join()).toMatch(`the revocation of ${young}`);
+  const late = tampered(authority.folder, `UPDATE revocations SET may_leave = 0 WHERE serial = '${old}'`);
+  expect(problemsOf(late).join()).toMatch(`the revocation of ${old}`);
+});
+
+test('CRLs that the signer left unsigned, time and again, are no problem', async () => {
+  const serial = await revoked('orders');
+  authority.signer.corrupt = (signature) => Buffer.from(signature).fill(0, 8, 12);
+  publisher.publishAll();
+  const unsigned = () =>
+    authority.store.crls().filter((crl) => !crl.signature && crl.issuerKeyId === authority.issuer.keyId);
+  await eventually(() => unsigned().length > 0);
+  await publisher.close();
+  expect(problemsOf(authority.folder)).toEqual([]);
+  const gone = tampered(authority.folder, `DELETE FROM revocations WHERE serial = '${serial}'`);
+  expect(problemsOf(gone).some((problem) => problem.startsWith('CRL') && problem.includes(serial))).toBe(
+    true,
+  );
+});
