@@ -93,6 +93,7 @@ export async function startServer(
     listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
   );
   const admission = new Admission(config.enrollment.inFlightMax);
+  await firstClockMark(kernel, lastWrite, log);
   const shown = await firstIdentity(identity, kernel, log);
   const enrollmentListener = await listen(
     listenTls(enrollment(base, admission), config.enrollment.listen, shown),
@@ -268,6 +269,13 @@ async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite
     lastWrite.problem = asVouchError(error).detail;
     throw error;
   }
+}
+
+/** Before anything is issued: no certificate is ever dated far ahead of the mark, and `vouch log verify` relies on that. */
+async function firstClockMark(kernel: Kernel, lastWrite: LastWrite, log: Log): Promise<void> {
+  await keepClockMark(kernel, lastWrite).catch((error: unknown) => {
+    log.error(errorFields(error), 'the clock mark cannot be written; it is tried again');
+  });
 }
 
 /** A URL as configured; with `--dev` and port 0 the port that was found. */

@@ -8,6 +8,7 @@ import { parseCertificate } from '../x509/certificate.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 import { Authorities, AuthorityCheck } from './authorities.ts';
 import { CertificateCheck } from './certificates.ts';
+import { ClockMarkCheck } from './clock-mark.ts';
 import { checkCoverage } from './crl-coverage.ts';
 import { CrlCheck } from './crls.ts';
 import { floorHead } from './floor.ts';
@@ -88,6 +89,7 @@ class LeafChecks {
     this.#checks = [
       new AuthorityCheck(store, authorities, problems),
       new RegistrationCheck(rows, problems),
+      new ClockMarkCheck(store.clockMarkMs(), problems),
       this.#certificates,
       this.#revocations,
       this.#crls,

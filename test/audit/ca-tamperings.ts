@@ -69,6 +69,7 @@ export const inAuthorities: Case[] = [
     /checkpoint/,
     /signature/,
   ],
+  ['clock_ms', 'UPDATE marks SET clock_ms = 1', /clock mark/, /far behind the certificate of leaf \d+/],
   ['state_id', "UPDATE state_identity SET state_id = 'other'", /identity/, /stateId/],
   ['trust_domain', "UPDATE state_identity SET trust_domain = 'evil.example'", /identity/, /trustDomain/],
   ['log_origin', "UPDATE state_identity SET log_origin = 'evil.example/vouch-log'", /identity/, /logOrigin/],

@@ -54,6 +54,7 @@ async function revoked(name: string): Promise<string> {
   const { serial } = (await authority.issuance.issue(requestFor(entry, tokenId))).record;
   await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
   await authority.sequencer.storeSigned();
+  await authority.store.setClockMark(authority.clock.now());
   return serial;
 }
 
