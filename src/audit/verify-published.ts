@@ -1,73 +1,109 @@
+import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { bundleSchema } from '../wire/enrollment.ts';
-import { parseCertificate } from '../x509/certificate.ts';
-import { importPublicKey } from '../x509/public-key.ts';
-import { Frontier, hashBytes } from '../log/merkle.ts';
+import { fullCrlUrl } from '../core/publication.ts';
+import { type Issuer, issuerOf, signedBy } from '../issuance/issuer.ts';
+import { emptyRoot } from '../log/merkle.ts';
 import { noteMaxBytes, openCheckpoint } from '../log/note.ts';
-import { openStatement } from '../log/statement.ts';
-import { tilePath } from '../log/tiles.ts';
-import { tileWidth } from '../log/tile-nodes.ts';
-import type { LogVerification } from './verification.ts';
+import { openStatement, type Statement } from '../log/statement.ts';
+import { type BundleJson, bundleSchema } from '../wire/enrollment.ts';
+import { parseCrl } from '../x509/crl.ts';
+import { importPublicKey } from '../x509/public-key.ts';
+import { parseCertificate } from '../x509/certificate.ts';
+import { PublishedFiles } from './published-files.ts';
+import { publishedRoot } from './published-tree.ts';
+import { type LogVerification, Problems } from './verification.ts';
 
-const timeoutMs = 10_000;
 const bundleMaxBytes = 1024 * 1024;
+/** The root's CRL names authorities, which are few. */
+const rootCrlMaxBytes = 1024 * 1024;
 
 /**
- * Verifies a published log from its URLs alone: root by its pin, the root's statement, the checkpoint by the
+ * Verifies a published log from its URLs alone: root by its pin, the root's statement and CRL, the checkpoint by the
  * statement's log key, and the root hash over every hash tile. Leaves are not public, so certificates and revocations
- * count as 0 here; `--state` reads them.
+ * count as 0 here, and the issuers, with their CRLs, are not known; `--state` reads them. Throws `denied-server` for
+ * another authority than the pinned one, `unavailable-server` where nobody answers.
  */
-export async function verifyPublished(
-  url: string,
-  rootPin: string,
-  progress: (done: number, of: number) => void,
-): Promise<LogVerification> {
-  const base = url.replace(/\/+$/, '');
-  const bundle = bundleSchema.parse(
-    JSON.parse((await get(`${base}/bundle.json`, bundleMaxBytes)).toString('utf8')),
-  );
-  const root = bundle.keys
-    .flatMap((key) => key.x5c?.[0] ?? [])
-    .map((text) => importPublicKey(parseCertificate(Buffer.from(text, 'base64')).spki))
-    .find((key) => `sha256:${key.sha256}` === rootPin);
-  if (!root)
-    throw new VouchError(
-      'denied-server',
-      'no root in the bundle has this pin: another authority answers there',
-    );
-  const statement = openStatement(bundle.vouch_statement, root.key);
-  const note = (await get(`${base}/log/checkpoint`, noteMaxBytes)).toString('utf8');
-  const checkpoint = openCheckpoint(note, statement.logKeys);
-  const frontier = Frontier.empty();
-  for (let index = 0; index * tileWidth < checkpoint.treeSize; index += 1) {
-    const width = Math.min(tileWidth, checkpoint.treeSize - index * tileWidth);
-    const tile = await get(`${base}/log/${tilePath(0, index, width)}`, tileWidth * hashBytes);
-    if (tile.length !== width * hashBytes)
-      throw new VouchError('integrity-log', `${tilePath(0, index, width)} has a wrong length`);
-    for (let at = 0; at < tile.length; at += hashBytes) frontier.append(tile.subarray(at, at + hashBytes));
-    progress(frontier.size, checkpoint.treeSize);
-  }
-  const rootHash = frontier.root();
-  const problems = rootHash.equals(checkpoint.rootHash)
-    ? []
-    : ['the root over the tiles is not the one that the log key signed'];
-  return {
-    treeSize: checkpoint.treeSize,
-    rootHash: rootHash.toString('hex'),
-    certificates: 0,
-    revocations: 0,
-    problems,
-  };
+export async function verifyPublished(parts: {
+  url: string;
+  rootPin: string;
+  clock: Clock;
+  progress: (done: number, of: number) => void;
+}): Promise<LogVerification> {
+  const { url, clock, progress } = parts;
+  const problems = new Problems();
+  const files = new PublishedFiles(url, problems);
+  const result = { treeSize: 0, rootHash: emptyRoot.toString('hex'), certificates: 0, revocations: 0 };
+  const trusted = await trustedRoot(files, parts.rootPin, problems);
+  if (!trusted) return { ...result, problems: problems.list() };
+  const { root, jws } = trusted;
+  const statement = problems.attempt("the root's statement", () => openStatement(jws, root.publicKey));
+  if (statement && statement.notAfterMs < clock.now())
+    problems.add(`the root's statement expired at ${rfc3339(statement.notAfterMs)}`);
+  await checkRootCrl(files, root, clock, problems);
+  const checkpoint = statement && (await signedHead(files, statement, problems));
+  if (!checkpoint) return { ...result, problems: problems.list() };
+  const { treeSize, rootHash } = checkpoint;
+  const computed = await publishedRoot({ files, treeSize, problems, progress });
+  if (computed && !computed.equals(rootHash))
+    problems.add('the root over the tiles is not the one that the log key signed');
+  return { ...result, treeSize, rootHash: (computed ?? rootHash).toString('hex'), problems: problems.list() };
 }
 
-async function get(url: string, maxBytes: number): Promise<Buffer> {
-  const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(timeoutMs) }).catch(
-    (error: unknown) => {
-      throw new VouchError('unavailable-server', `cannot fetch ${url}`, { cause: error });
-    },
+/** The bundle's root with this pin, and the statement beside it. */
+async function trustedRoot(
+  files: PublishedFiles,
+  rootPin: string,
+  problems: Problems,
+): Promise<{ root: Issuer; jws: string } | undefined> {
+  const path = '/bundle.json';
+  const bytes = await files.get(path, bundleMaxBytes);
+  const bundle = bytes && bundleOf(bytes);
+  if (!bytes) return undefined;
+  if (!bundle) {
+    problems.add(`${path}: it is no SPIFFE bundle with a statement`);
+    return undefined;
+  }
+  const certificates = bundle.keys.flatMap((key) => key.x5c?.[0] ?? []);
+  for (const der of certificates.map((text) => Buffer.from(text, 'base64')))
+    if (problems.attempt(path, () => pinOf(der)) === rootPin)
+      return { root: issuerOf(der), jws: bundle.vouch_statement };
+  throw new VouchError(
+    'denied-server',
+    'no root in the bundle has this pin: another authority answers there',
   );
-  if (!response.ok) throw new VouchError('unavailable-server', `${url} answered ${response.status}`);
-  const bytes = Buffer.from(await response.arrayBuffer());
-  if (bytes.length > maxBytes) throw new VouchError('integrity-log', `${url} is larger than it can be`);
-  return bytes;
+}
+
+function bundleOf(bytes: Buffer): BundleJson | undefined {
+  try {
+    return bundleSchema.parse(JSON.parse(bytes.toString('utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+function pinOf(certificateDer: Buffer): string {
+  return `sha256:${importPublicKey(parseCertificate(certificateDer).spki).sha256}`;
+}
+
+/** The root's CRL says which issuers to distrust; one that is missing or old says nothing. */
+async function checkRootCrl(
+  files: PublishedFiles,
+  root: Issuer,
+  clock: Clock,
+  problems: Problems,
+): Promise<void> {
+  const path = fullCrlUrl('', root.keyId);
+  const der = await files.get(path, rootCrlMaxBytes);
+  const crl = der && problems.attempt(path, () => parseCrl(der));
+  if (!crl) return;
+  if (!crl.issuerName.equals(root.issuerName) || !signedBy(root, crl.tbs, crl.signature))
+    problems.add(`${path}: its signature is not the root's`);
+  if (crl.nextUpdateSeconds * 1000 < clock.now())
+    problems.add(`${path}: it is past its nextUpdate, ${rfc3339(crl.nextUpdateSeconds * 1000)}`);
+}
+
+async function signedHead(files: PublishedFiles, statement: Statement, problems: Problems) {
+  const path = '/log/checkpoint';
+  const note = await files.get(path, noteMaxBytes);
+  return note && problems.attempt(path, () => openCheckpoint(note.toString('utf8'), statement.logKeys));
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { systemClock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { verifyPublished } from '../audit/verify-published.ts';
 import { readStateFiles } from '../audit/state-files.ts';
@@ -73,7 +74,7 @@ async function verify(
   if (flags.url !== undefined) {
     if (flags.rootPin === undefined)
       throw new VouchError('usage-invalid', '--url needs --root-pin: without it anybody could answer');
-    return verifyPublished(flags.url, flags.rootPin, progress);
+    return verifyPublished({ url: flags.url, rootPin: flags.rootPin, clock: systemClock, progress });
   }
   const state = flags.state ?? '';
   const files = readStateFiles(state);
