@@ -61,7 +61,7 @@ export class RegistrationCheck {
     }
     if (leaf.type === 'token' && body.event === 'revoked')
       this.#tokenStates.change(tokenId, () => ({ revokedAtMs: leaf.timeMs }));
-    if (leaf.type === 'entry') {
+    if (body.event === 'suspended' || body.event === 'resumed') {
       const suspendedAtMs = body.event === 'suspended' ? leaf.timeMs : null;
       this.#entryStates.change(entryId, ({ version }) => ({ version: version + 1, suspendedAtMs }));
     }

@@ -1,9 +1,9 @@
 import { shardOf } from '../core/publication.ts';
-import type { StateRows, StoredBlockedKey, StoredRevocation } from '../store/rows-port.ts';
+import type { StateRows, StoredRevocation } from '../store/rows-port.ts';
 import { decisionContext, decodeRevocationBody, type Leaf } from '../log/leaf.ts';
 import { revocationDecision } from '../sequencer/record.ts';
 import type { Authorities } from './authorities.ts';
-import { LeafRows, RowWalk } from './row-walk.ts';
+import { LeafRows } from './row-walk.ts';
 import type { Problems } from './verification.ts';
 
 const pageRows = 256;
@@ -17,14 +17,12 @@ const restore = 'restore';
  */
 export class RevocationCheck {
   count = 0;
-  readonly #rows: StateRows;
   readonly #walk: LeafRows<StoredRevocation>;
   readonly #shardCount: number;
   readonly #authorities: Authorities;
   readonly #problems: Problems;
 
   constructor(parts: { rows: StateRows; shardCount: number; authorities: Authorities; problems: Problems }) {
-    this.#rows = parts.rows;
     this.#shardCount = parts.shardCount;
     this.#authorities = parts.authorities;
     this.#problems = parts.problems;
@@ -63,14 +61,6 @@ export class RevocationCheck {
 
   finish(): void {
     this.#walk.finish();
-    const keys = new RowWalk<StoredBlockedKey>((last) =>
-      this.#rows.blockedKeys(last?.spkiSha256 ?? '', pageRows),
-    );
-    for (const { spkiSha256, leafIndex, revocationFits } of keys.rest())
-      if (revocationFits === 0)
-        this.#problems.add(
-          `the key ${spkiSha256} is blocked, and leaf ${leafIndex} reports no compromise of it`,
-        );
   }
 
   /** Of a certificate that the state does not know, as a restore leaves it, the latest that it can be. */

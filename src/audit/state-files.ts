@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { statePaths } from '../config/config.ts';
 import { VouchError } from '../core/errors.ts';
@@ -7,8 +7,8 @@ import type { TileIo } from '../log/tiles.ts';
 
 /** What of a state lies beside its database. */
 export interface StateFiles {
-  /** Text of the signer's floor.json; undefined where there is none. */
-  floor: string | undefined;
+  /** Text of the signer's floor.json, undefined where there is none; a signer with a state of its own keeps it there. */
+  signer: { floor: string | undefined } | undefined;
   readTile: TileIo['readTile'];
 }
 
@@ -18,7 +18,10 @@ export interface StateFiles {
  */
 export function readStateFiles(state: string): StateFiles {
   const { signer, logTiles } = statePaths(state);
-  return { floor: readFloor(path.join(signer, 'floor.json')), readTile: openFileTiles(logTiles).readTile };
+  return {
+    signer: existsSync(signer) ? { floor: readFloor(path.join(signer, 'floor.json')) } : undefined,
+    readTile: openFileTiles(logTiles).readTile,
+  };
 }
 
 function readFloor(file: string): string | undefined {

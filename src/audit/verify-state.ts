@@ -7,6 +7,7 @@ import { openStatement, type Statement } from '../log/statement.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 import { Authorities, AuthorityCheck } from './authorities.ts';
+import { BlockedKeyCheck } from './blocked-keys.ts';
 import { CertificateCheck } from './certificates.ts';
 import { ClockMarkCheck } from './clock-mark.ts';
 import { checkCoverage } from './crl-coverage.ts';
@@ -89,6 +90,7 @@ class LeafChecks {
     this.#checks = [
       new AuthorityCheck(store, authorities, problems),
       new RegistrationCheck(rows, problems),
+      new BlockedKeyCheck(rows, problems),
       new ClockMarkCheck(store.clockMarkMs(), problems),
       this.#certificates,
       this.#revocations,
@@ -136,7 +138,7 @@ function headsOf(
       ? undefined
       : problems.attempt('the checkpoint', () => openCheckpoint(note, statement.logKeys, logKey?.name));
   const heads = checkpoint ? [{ ...checkpoint, what: 'the checkpoint' }] : [];
-  const floor = files && floorHead(files.floor, logKey, problems);
+  const floor = files?.signer && floorHead(files.signer.floor, logKey, problems);
   return floor ? [...heads, floor] : heads;
 }
 

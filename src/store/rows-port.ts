@@ -18,6 +18,8 @@ export interface StateRows {
   tokenUses(after: { tokenNumber: number; spkiSha256: string }, limit: number): StoredTokenUse[];
   blockedKeys(afterSpkiSha256: string, limit: number): StoredBlockedKey[];
   crlScopes(): StoredCrlScope[];
+  /** The key of a certificate and whether it is blocked. */
+  certificateKey(issuerKeyId: string, serial: string): StoredKey | undefined;
   tokenNumber(tokenId: string): number | undefined;
   entryNumber(entryId: string): number | undefined;
 }
@@ -137,8 +139,11 @@ export interface StoredTokenUse {
 export interface StoredBlockedKey {
   spkiSha256: string;
   leafIndex: number;
-  /** Whether that leaf's revocation is for keyCompromise and of a certificate with this key. */
-  revocationFits: number;
+}
+
+export interface StoredKey {
+  spkiSha256: string;
+  keyBlocked: number;
 }
 
 export interface StoredCrlScope {

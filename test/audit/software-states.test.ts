@@ -3,6 +3,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { verifyState } from '../../src/audit/verify-state.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
+import { parseSerial } from '../../src/core/serial.ts';
+import { recordLeaf } from '../../src/sequencer/record.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { parseTbsCrl } from '../../src/x509/crl.ts';
 import { eventually } from '../support/running.ts';
@@ -107,4 +109,18 @@ test('CRLs that the signer left unsigned, time and again, are no problem', async
   expect(problemsOf(gone).some((problem) => problem.startsWith('CRL') && problem.includes(serial))).toBe(
     true,
   );
+});
+
+test('a key that was blocked after its revocation stays blocked, and no other is', async () => {
+  const serial = await revoked('orders');
+  const { issuerKeyId, spkiSha256 } = authority.store.certificatesBySerial(parseSerial(serial))[0] ?? {};
+  const body = { verb: 'key-blocked', issuerKeyId, serial, operator: 'uid:0' };
+  const leaf = recordLeaf('operator', authority.clock.now(), body);
+  const index = await authority.sequencer.record({ kind: 'operator', leaf });
+  expect(problemsOf(authority.folder)).toEqual([
+    `leaf ${index} blocks the key of ${serial}, and the store does not`,
+  ]);
+  const blocking = (key: string | undefined) => `INSERT INTO blocked_keys VALUES ('${key}', ${index})`;
+  expect(problemsOf(tampered(authority.folder, blocking(spkiSha256)))).toEqual([]);
+  expect(problemsOf(tampered(authority.folder, blocking('0'.repeat(64))))).toHaveLength(2);
 });

@@ -1,3 +1,5 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { type Known, lived, tampered, verified } from './state-copies.ts';
@@ -52,6 +54,11 @@ test('what a crash leaves is no problem: a certificate and a CRL without signatu
   const unsigned =
     "UPDATE crls SET signature = NULL WHERE leaf_index = (SELECT max(leaf_index) FROM crls WHERE scope = 'full')";
   expect(verified(tampered(authority.state, unsigned)).problems).toEqual([]);
+});
+
+test('a signer with a state of its own keeps its floor there', () => {
+  const copy = tampered(authority.state, (_db, state) => rmSync(join(state, 'signer'), { recursive: true }));
+  expect(verified(copy).problems).toEqual([]);
 });
 
 test('many problems are counted, not all said', () => {

@@ -63,7 +63,10 @@ export function rowsConformance(current: Current): void {
       { certificateNotAfterMs: null, keyBlocked: 0 },
       { certificateNotAfterMs: known.certificate.notAfterMs, keyBlocked: 1 },
     ]);
-    expect(rows.blockedKeys('', all)).toMatchObject([{ leafIndex: 3, revocationFits: 1 }]);
+    expect(rows.blockedKeys('', all)).toEqual([{ leafIndex: 3, spkiSha256: known.certificate.spkiSha256 }]);
+    const { serial, spkiSha256 } = known.certificate;
+    expect(rows.certificateKey(issuerKeyId, serial)).toEqual({ spkiSha256, keyBlocked: 1 });
+    expect(rows.certificateKey(issuerKeyId, unknown.revocation.serial)).toBeUndefined();
     expect(rows.blockedKeys(known.certificate.spkiSha256, all)).toEqual([]);
     const inOrder = rows.revocationsBySerial(issuerKeyId, '', all).map((row) => row.serial);
     expect(inOrder).toEqual([unknown.revocation.serial, blocking.revocation.serial].toSorted());

@@ -5,6 +5,7 @@ import type {
   StoredCrl,
   StoredCrlScope,
   StoredEntry,
+  StoredKey,
   StoredLeaf,
   StoredRevocation,
   StoredStatement,
@@ -32,6 +33,7 @@ export function stateRows(statements: RowStatements, numbers: NumberStatements):
     blockedKeys: paged(statements.blockedKeys),
     tokenUses: ({ tokenNumber, spkiSha256 }, limit) => paged(tokenUses)(tokenNumber, spkiSha256, limit),
     crlScopes: paged(crlScopes),
+    certificateKey: (issuerKeyId, serial) => paged(statements.certificateKey)(issuerKeyId, serial)[0],
     tokenNumber: (tokenId) => paged(numbers.tokenNumber)(tokenId)[0],
     entryNumber: (entryId) => paged(numbers.entryNumber)(entryId)[0],
   };
@@ -125,10 +127,11 @@ function prepareRevoked(db: Connection) {
       `${revocation} WHERE r.issuer_key_id = ? AND r.serial > ? ORDER BY r.serial LIMIT ?`,
     ),
     blockedKeys: db.prepare<[string, number], StoredBlockedKey>(
-      `SELECT b.spki_sha256 AS spkiSha256, b.leaf_index AS leafIndex, EXISTS (SELECT 1 FROM revocations AS r
-         JOIN certificates AS c ON c.serial = r.serial AND c.issuer_key_id = r.issuer_key_id
-         WHERE r.leaf_index = b.leaf_index AND r.reason = 'keyCompromise' AND c.spki_sha256 = b.spki_sha256) AS revocationFits
-       FROM blocked_keys AS b WHERE b.spki_sha256 > ? ORDER BY b.spki_sha256 LIMIT ?`,
+      'SELECT spki_sha256 AS spkiSha256, leaf_index AS leafIndex FROM blocked_keys WHERE spki_sha256 > ? ORDER BY spki_sha256 LIMIT ?',
+    ),
+    certificateKey: db.prepare<[string, string], StoredKey>(
+      `SELECT c.spki_sha256 AS spkiSha256, EXISTS (SELECT 1 FROM blocked_keys AS b WHERE b.spki_sha256 = c.spki_sha256) AS keyBlocked
+       FROM certificates AS c WHERE c.issuer_key_id = ? AND c.serial = ?`,
     ),
     crls: db.prepare<[number, number], StoredCrl>(
       `SELECT leaf_index AS leafIndex, issuer_key_id AS issuerKeyId, scope, CAST(crl_number AS TEXT) AS crlNumber,

@@ -1,0 +1,61 @@
+import type { StateRows, StoredBlockedKey } from '../store/rows-port.ts';
+import { decodeLeaf, decodeRevocationBody, type Leaf } from '../log/leaf.ts';
+import { bodyOf, textOf } from './json-body.ts';
+import { RowWalk } from './row-walk.ts';
+import type { Problems } from './verification.ts';
+
+const pageRows = 256;
+
+/** A certificate by its two names. */
+interface Named {
+  issuerKeyId: string;
+  serial: string;
+}
+
+/**
+ * Holds blocked keys against the leaves that block them: the revocation of a certificate for keyCompromise, which
+ * `RevocationCheck` follows forwards, or an operator's `key-blocked` for one that was revoked for another reason before.
+ */
+export class BlockedKeyCheck {
+  readonly #rows: StateRows;
+  readonly #problems: Problems;
+
+  constructor(rows: StateRows, problems: Problems) {
+    this.#rows = rows;
+    this.#problems = problems;
+  }
+
+  leaf(leaf: Leaf, index: number): void {
+    const named = leaf.type === 'operator' ? blockedBy(leaf) : undefined;
+    if (named && this.#rows.certificateKey(named.issuerKeyId, named.serial)?.keyBlocked !== 1)
+      this.#problems.add(`leaf ${index} blocks the key of ${named.serial}, and the store does not`);
+  }
+
+  finish(): void {
+    const keys = new RowWalk<StoredBlockedKey>((last) =>
+      this.#rows.blockedKeys(last?.spkiSha256 ?? '', pageRows),
+    );
+    for (const { spkiSha256, leafIndex } of keys.rest()) {
+      const what = `the blocked key ${spkiSha256}`;
+      const named = this.#problems.attempt(what, () => this.#blocking(leafIndex));
+      const key = named && this.#rows.certificateKey(named.issuerKeyId, named.serial);
+      if (key?.spkiSha256 !== spkiSha256) this.#problems.add(`${what}: leaf ${leafIndex} blocks no such key`);
+    }
+  }
+
+  #blocking(leafIndex: number): Named | undefined {
+    const [row] = this.#rows.leaves(leafIndex - 1, 1);
+    return row?.leafIndex === leafIndex ? blockedBy(decodeLeaf(row.bytes)) : undefined;
+  }
+}
+
+/** Whose key a leaf blocks. */
+function blockedBy(leaf: Leaf): Named | undefined {
+  if (leaf.type === 'revocation') {
+    const { serial, reason } = decodeRevocationBody(leaf.body);
+    return reason === 'keyCompromise' ? { issuerKeyId: leaf.issuerKeyId, serial } : undefined;
+  }
+  const body = leaf.type === 'operator' ? bodyOf(leaf) : {};
+  if (body.verb !== 'key-blocked') return undefined;
+  return { issuerKeyId: textOf(body.issuerKeyId), serial: textOf(body.serial) };
+}
