@@ -1,11 +1,5 @@
-import { hash } from 'node:crypto';
-import type { AuthorityRecord, StateIdentity, StoreReader } from '../store/port.ts';
-import type { StoredStatement } from '../store/rows-port.ts';
-import type { Leaf } from '../log/leaf.ts';
+import type { AuthorityRecord } from '../store/port.ts';
 import { type Issuer, issuerOf, signedBy } from '../issuance/issuer.ts';
-import { parseCertificate } from '../x509/certificate.ts';
-import { bodyOf, type JsonBody, textOf } from './json-body.ts';
-import { LeafRows } from './row-walk.ts';
 import type { Problems } from './verification.ts';
 
 /** Root and issuers as the store has them. */
@@ -33,93 +27,5 @@ export class Authorities {
   signed(keyId: string, bytes: Buffer, signature: Buffer): boolean {
     const issuer = this.#issuers.get(keyId);
     return issuer !== undefined && signedBy(issuer, bytes, signature);
-  }
-}
-
-const pageRows = 16;
-
-/**
- * Holds identity, authorities and statements against the leaves of the ceremonies that made them: nothing of them
- * without a leaf, nothing in a leaf that the store lacks, and all that the root signed was in the log before.
- */
-export class AuthorityCheck {
-  readonly #identity: StateIdentity;
-  readonly #authorities: Authorities;
-  readonly #problems: Problems;
-  readonly #statements: LeafRows<StoredStatement>;
-  readonly #created = new Map<string, JsonBody>();
-  /** SHA-256 of what the root was to sign. */
-  readonly #announced = new Set<unknown>();
-  #isInitialized = false;
-
-  constructor(store: StoreReader, authorities: Authorities, problems: Problems) {
-    this.#identity = store.identity();
-    this.#authorities = authorities;
-    this.#problems = problems;
-    this.#statements = new LeafRows(store.rows().statements, pageRows, (row) =>
-      problems.add(`the statement ${row.sequence} of leaf ${row.leafIndex} is not in the log`),
-    );
-  }
-
-  leaf(leaf: Leaf, index: number): void {
-    if (leaf.type !== 'authority') return;
-    const body = bodyOf(leaf);
-    if (body.event === 'initialized') this.#initialized(body);
-    if (body.event === 'to-be-signed') this.#announced.add(body.tbsSha256);
-    if (body.event === 'created') this.#created.set(textOf(body.keyId), body);
-    if (body.event === 'statement') this.#statement(body, index);
-  }
-
-  finish(): void {
-    if (!this.#isInitialized) this.#problems.add('the log does not say whose state this is');
-    this.#statements.finish();
-    const unseen = new Map(this.#created);
-    for (const record of this.#authorities.records) {
-      const body = this.#created.get(record.keyId);
-      unseen.delete(record.keyId);
-      const what = `authority ${record.keyId}`;
-      if (body) this.#problems.attempt(what, () => this.#compare(what, record, body));
-      else this.#problems.add(`${what} is not in the log`);
-    }
-    for (const keyId of unseen.keys())
-      this.#problems.add(`authority ${keyId} is in the log and the store does not have it`);
-  }
-
-  #initialized(body: JsonBody): void {
-    this.#isInitialized = true;
-    const { stateId, trustDomain, logOrigin, serialPrefix, shardCount, createdAtMs } = body;
-    const expected = { stateId, trustDomain, logOrigin, serialPrefix, shardCount, createdAtMs };
-    this.#problems.compare("the state's identity", this.#identity, expected);
-  }
-
-  #statement(body: JsonBody, index: number): void {
-    const row = this.#statements.at(index);
-    const what = `the statement of leaf ${index}`;
-    if (!row) {
-      this.#problems.add(`${what} is one that the store does not have`);
-      return;
-    }
-    const sha256 = hash('sha256', row.jws, 'hex');
-    this.#problems.compare(what, { ...row, sha256 }, { sequence: body.sequence, sha256: body.sha256 });
-    const signingInput = row.jws.slice(0, row.jws.lastIndexOf('.'));
-    this.#requireAnnounced(what, hash('sha256', signingInput, 'hex'));
-  }
-
-  #compare(what: string, record: AuthorityRecord, body: JsonBody): void {
-    const { kind, state, certificateSha256 } = body;
-    const row = { ...record, certificateSha256: hash('sha256', record.certificateDer, 'hex') };
-    this.#problems.compare(what, row, { kind, state, certificateSha256 });
-    const { tbs, signature, authorityKeyId } = parseCertificate(record.certificateDer);
-    this.#requireAnnounced(what, hash('sha256', tbs, 'hex'));
-    if (this.#authorities.issuer(record.keyId)?.keyId !== record.keyId)
-      this.#problems.add(`${what}: its certificate is of another key`);
-    const root = authorityKeyId ?? '';
-    if (!this.#authorities.isRoot(root) || !this.#authorities.signed(root, tbs, signature))
-      this.#problems.add(`${what}: its certificate is not signed by the root`);
-  }
-
-  #requireAnnounced(what: string, tbsSha256: string): void {
-    if (!this.#announced.has(tbsSha256))
-      this.#problems.add(`${what}: what the root signed was not in the log before`);
   }
 }

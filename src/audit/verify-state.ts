@@ -1,21 +1,15 @@
 import type { StoreReader } from '../store/port.ts';
 import type { StoredLeaf } from '../store/rows-port.ts';
-import { decodeLeaf, type Leaf } from '../log/leaf.ts';
+import { decodeLeaf } from '../log/leaf.ts';
 import { hashLeaf } from '../log/merkle.ts';
 import { openCheckpoint } from '../log/note.ts';
 import { openStatement, type Statement } from '../log/statement.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { importPublicKey } from '../x509/public-key.ts';
-import { Authorities, AuthorityCheck } from './authorities.ts';
-import { BlockedKeyCheck } from './blocked-keys.ts';
-import { CertificateCheck } from './certificates.ts';
-import { ClockMarkCheck } from './clock-mark.ts';
-import { checkCoverage } from './crl-coverage.ts';
-import { CrlCheck } from './crls.ts';
+import { Authorities } from './authorities.ts';
 import { floorHead } from './floor.ts';
+import { LeafChecks } from './leaf-checks.ts';
 import { type Head, HeadCheck } from './log-head.ts';
-import { RegistrationCheck } from './registrations.ts';
-import { RevocationCheck } from './revocations.ts';
 import { RowWalk } from './row-walk.ts';
 import type { StateFiles } from './state-files.ts';
 import { TileCheck } from './tiles.ts';
@@ -65,63 +59,6 @@ export function verifyState(
 
 function missingLeaves(first: number, last: number): string {
   return first === last ? `leaf ${first} is missing` : `leaves ${first} to ${last} are missing`;
-}
-
-/** Every kind of artefact against its leaves. */
-class LeafChecks {
-  readonly #store: StoreReader;
-  readonly #problems: Problems;
-  readonly #shardCount: number;
-  readonly #authorities: Authorities;
-  readonly #certificates: CertificateCheck;
-  readonly #revocations: RevocationCheck;
-  readonly #crls: CrlCheck;
-  readonly #checks: { leaf: (leaf: Leaf, index: number) => void; finish: () => void }[];
-
-  constructor(store: StoreReader, authorities: Authorities, problems: Problems) {
-    const rows = store.rows();
-    this.#store = store;
-    this.#problems = problems;
-    this.#shardCount = store.identity().shardCount;
-    this.#authorities = authorities;
-    this.#certificates = new CertificateCheck(rows, authorities, problems);
-    this.#revocations = new RevocationCheck({ rows, shardCount: this.#shardCount, authorities, problems });
-    this.#crls = new CrlCheck(rows, authorities, problems);
-    this.#checks = [
-      new AuthorityCheck(store, authorities, problems),
-      new RegistrationCheck(rows, problems),
-      new BlockedKeyCheck(rows, problems),
-      new ClockMarkCheck(store.clockMarkMs(), problems),
-      this.#certificates,
-      this.#revocations,
-      this.#crls,
-    ];
-  }
-
-  leaf(leaf: Leaf, index: number): void {
-    for (const check of this.#checks) check.leaf(leaf, index);
-  }
-
-  finish(): void {
-    for (const check of this.#checks) check.finish();
-    const scopes = this.#crls.scopes();
-    const issuers = [
-      ...this.#authorities.records.map(({ keyId }) => keyId),
-      ...scopes.map((one) => one.issuerKeyId),
-    ];
-    for (const issuerKeyId of new Set(issuers))
-      checkCoverage({
-        issuerKeyId,
-        scopes: scopes.filter((scope) => scope.issuerKeyId === issuerKeyId),
-        rows: this.#store.rows(),
-        shardCount: this.#shardCount,
-        problems: this.#problems,
-      });
-  }
-
-  counts(): { certificates: number; revocations: number } {
-    return { certificates: this.#certificates.count, revocations: this.#revocations.count };
-  }
 }
 
 function headsOf(

@@ -24,12 +24,14 @@ export interface StateRows {
   entryNumber(entryId: string): number | undefined;
 }
 
+/** A leaf with the hash that was stored with it. */
 export interface StoredLeaf {
   leafIndex: number;
   hash: Buffer;
   bytes: Buffer;
 }
 
+/** A row of `certificates`. */
 export interface StoredCertificate {
   leafIndex: number;
   issuerKeyId: string;
@@ -54,6 +56,7 @@ export interface StoredCertificate {
   useRecorded: number;
 }
 
+/** A row of `revocations`. */
 export interface StoredRevocation {
   leafIndex: number;
   issuerKeyId: string;
@@ -73,6 +76,7 @@ export interface StoredRevocation {
   keyBlocked: number;
 }
 
+/** A row of `crls`. */
 export interface StoredCrl {
   leafIndex: number;
   issuerKeyId: string;
@@ -86,12 +90,14 @@ export interface StoredCrl {
   tbs: Buffer;
 }
 
+/** A row of `statements`. */
 export interface StoredStatement {
   leafIndex: number;
   sequence: number;
   jws: string;
 }
 
+/** A row of `join_tokens`. */
 export interface StoredToken {
   tokenNumber: number;
   tokenId: string;
@@ -109,6 +115,7 @@ export interface StoredToken {
   revokedAtMs: number | null;
 }
 
+/** A row of `entries`. */
 export interface StoredEntry {
   entryNumber: number;
   entryId: string;
@@ -127,6 +134,7 @@ export interface StoredEntry {
   createdAtMs: number;
 }
 
+/** A row of `token_uses`. */
 export interface StoredTokenUse {
   tokenNumber: number;
   tokenId: string | null;
@@ -136,16 +144,19 @@ export interface StoredTokenUse {
   certificateFits: number;
 }
 
+/** A row of `blocked_keys`. */
 export interface StoredBlockedKey {
   spkiSha256: string;
   leafIndex: number;
 }
 
+/** A certificate's key. */
 export interface StoredKey {
   spkiSha256: string;
   keyBlocked: number;
 }
 
+/** A row of `crl_scopes`. */
 export interface StoredCrlScope {
   issuerKeyId: string;
   scope: string;

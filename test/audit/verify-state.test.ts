@@ -56,6 +56,21 @@ test('what a crash leaves is no problem: a certificate and a CRL without signatu
   expect(verified(tampered(authority.state, unsigned)).problems).toEqual([]);
 });
 
+test.each(Array.from({ length: 10 }, (_, index) => index))(
+  'leaf %i is not taken a second time, past the checkpoint',
+  (index) => {
+    let next = 0;
+    const copy = tampered(authority.state, (db) => {
+      next = db.prepare<[], number>('SELECT max(leaf_index) + 1 FROM leaves').pluck().get() ?? 0;
+      db.prepare('INSERT INTO leaves SELECT ?, hash, bytes FROM leaves WHERE leaf_index = ?').run(
+        next,
+        index,
+      );
+    });
+    expect(verified(copy).problems.join('\n')).toContain(`leaf ${next}`);
+  },
+);
+
 test('a signer with a state of its own keeps its floor there', () => {
   const copy = tampered(authority.state, (_db, state) => rmSync(join(state, 'signer'), { recursive: true }));
   expect(verified(copy).problems).toEqual([]);
