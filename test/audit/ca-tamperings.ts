@@ -105,7 +105,7 @@ export const inCrls: Case[] = [
   ['next_update_seconds', fullCrl('next_update_seconds = 1'), /CRL \d+ \(full\)/, /nextUpdateSeconds/],
   ['covers_tree_size raised', fullCrl('covers_tree_size = 1000000'), /CRL \d+ \(full\)/, /covers/],
   ['covers_tree_size lowered', fullCrl('covers_tree_size = 1'), /CRL \d+ \(full\)/, /covers/],
-  ['scheduled', fullCrl('scheduled = 0'), /full/, /scheduled/],
+  ['scheduled', fullCrl('scheduled = 1 - scheduled'), /full/, /scheduled/],
   [
     'one past the end of the log',
     `INSERT INTO crls SELECT (SELECT max(leaf_index) + 9 FROM leaves), issuer_key_id, scope, crl_number + 1, this_update_seconds,
