@@ -35,7 +35,7 @@ export class LeafChecks {
       new CeremonyCheck(store, authorities, problems),
       new RegistrationCheck(rows, problems),
       new BlockedKeyCheck(rows, problems),
-      new ClockMarkCheck(store.clockMarkMs(), problems),
+      new ClockMarkCheck(store.clockMark().wallMs, problems),
       this.#certificates,
       this.#revocations,
       this.#crls,

@@ -56,7 +56,8 @@ async function revoked(name: string): Promise<string> {
   const { serial } = (await authority.issuance.issue(requestFor(entry, tokenId))).record;
   await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
   await authority.sequencer.storeSigned();
-  await authority.store.setClockMark(authority.clock.now());
+  const mark = authority.clockGuard.nextMark();
+  if (mark) await authority.store.setClockMark(mark);
   return serial;
 }
 
