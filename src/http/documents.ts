@@ -2,7 +2,7 @@ import type { Bundle } from '../authority/bundle.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { parseTilePath, type TileTree } from '../log/tiles.ts';
-import type { PublishedCrl } from '../revocation/publisher.ts';
+import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { StoreReader } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';

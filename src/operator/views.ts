@@ -1,6 +1,6 @@
 import { rfc3339 } from '../core/clock.ts';
 import { type RegistrationEntry, selectorText } from '../core/registration.ts';
-import type { PublishedCrl } from '../revocation/publisher.ts';
+import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { CertificateStanding, JoinTokenRecord, StoreReader } from '../store/port.ts';
 
 /** A certificate as operators see it; `state` is what counts now. */

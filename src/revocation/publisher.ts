@@ -2,29 +2,16 @@ import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
-import type { Serial } from '../core/serial.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { type Issuer, signedBy } from '../issuance/issuer.ts';
 import { crlLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
-import { buildCrlTbs } from '../x509/crl-tbs.ts';
+import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
+import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { publishGate } from './publish-gate.ts';
 import { fullScope, RevokedSet } from './revoked-set.ts';
-import { crlShardUrl, fullCrlUrl } from '../core/publication.ts';
-
-/** A CRL as it is served. */
-export interface PublishedCrl {
-  issuerKeyId: string;
-  scope: string;
-  url: string;
-  der: Buffer;
-  crlNumber: bigint;
-  thisUpdateSeconds: number;
-  nextUpdateSeconds: number;
-  coversTreeSize: number;
-}
 
 /** How often and for how long. */
 export interface CrlTiming {
@@ -63,12 +50,9 @@ interface Parts {
 export class CrlPublisher {
   readonly #parts: Parts;
   readonly #set: RevokedSet;
-  readonly #published = new Map<string, PublishedCrl>();
+  readonly #drafts: CrlDrafts;
+  readonly #published = new PublishedCrls();
   readonly #dirty = new Set<string>();
-  /** Dates of entries that no committed CRL has fixed in the store yet: they stay what they were decided to be. */
-  readonly #unstoredDates = new Map<Serial, number>();
-  readonly #waiting = new Set<{ leafIndex: number; resolve: (crl: PublishedCrl) => void }>();
-  #lastNumber: bigint;
   #loop: Promise<void> | undefined;
   #lastRunMs = Number.NEGATIVE_INFINITY;
   #scheduled = false;
@@ -80,7 +64,13 @@ export class CrlPublisher {
     this.#set = new RevokedSet(
       parts.store.revocations(parts.issuer.keyId).filter((record) => !record.mayLeave),
     );
-    this.#lastNumber = parts.store.lastCrlNumber(parts.issuer.keyId);
+    this.#drafts = new CrlDrafts({
+      ...parts,
+      ...parts.timing,
+      set: this.#set,
+      published: this.#published,
+      lastNumber: parts.store.lastCrlNumber(parts.issuer.keyId),
+    });
   }
 
   /** Publishes what is stored, at once and without the signer, and marks what is behind the last revocation. */
@@ -88,7 +78,7 @@ export class CrlPublisher {
     const { store, issuer } = this.#parts;
     for (const row of store.lastCrls(issuer.keyId)) this.#adopt(row);
     for (const scope of this.#scopes()) {
-      const published = this.#published.get(scope);
+      const published = this.#published.of(scope);
       const newest = Math.max(-1, ...this.#set.records(scope).map((record) => record.leafIndex));
       if (!published || newest >= published.coversTreeSize || this.#due(published)) this.#dirty.add(scope);
     }
@@ -111,7 +101,7 @@ export class CrlPublisher {
 
   /** Publishes anew where a third of the validity has passed. */
   publishDue(): void {
-    if (this.#scopes().some((scope) => this.#due(this.#published.get(scope)))) this.publishAll();
+    if (this.#scopes().some((scope) => this.#due(this.#published.of(scope)))) this.publishAll();
   }
 
   /** Of the newest revocation that has to stand on a CRL; -1 where there is none. */
@@ -121,16 +111,12 @@ export class CrlPublisher {
 
   /** The full CRL that covers a revocation, or undefined where it is not out by the deadline. */
   async covering(leafIndex: number, timeoutMs: number): Promise<PublishedCrl | undefined> {
-    const full = this.#published.get(fullScope);
-    if (full && full.coversTreeSize > leafIndex) return full;
-    const { promise, resolve } = Promise.withResolvers<PublishedCrl | undefined>();
-    const waiter = { leafIndex, resolve };
-    this.#waiting.add(waiter);
-    const timer = setTimeout(() => resolve(undefined), timeoutMs);
-    return promise.finally(() => {
-      clearTimeout(timer);
-      this.#waiting.delete(waiter);
-    });
+    const covering = () => {
+      const full = this.#published.of(fullScope);
+      return full && full.coversTreeSize > leafIndex ? full : undefined;
+    };
+    await this.#published.until(() => covering() !== undefined, timeoutMs);
+    return covering();
   }
 
   /** Resolves when nothing is left to publish, or after `timeoutMs`. */
@@ -143,7 +129,7 @@ export class CrlPublisher {
 
   /** What is served now. */
   current(): PublishedCrl[] {
-    return [...this.#published.values()];
+    return this.#published.all();
   }
 
   async close(): Promise<void> {
@@ -156,13 +142,6 @@ export class CrlPublisher {
     return [fullScope, ...Array.from({ length: this.#parts.shardCount }, (_, shard) => String(shard))];
   }
 
-  #url(scope: string): string {
-    const { publicationUrl, issuer } = this.#parts;
-    return scope === fullScope
-      ? fullCrlUrl(publicationUrl, issuer.keyId)
-      : crlShardUrl(publicationUrl, issuer.keyId, Number(scope));
-  }
-
   #due(published: PublishedCrl | undefined): boolean {
     if (!published) return true;
     const third = (published.nextUpdateSeconds - published.thisUpdateSeconds) / 3;
@@ -173,7 +152,7 @@ export class CrlPublisher {
     if (!row.signature) return;
     const { issuer, store } = this.#parts;
     const der = assembleSigned(row.tbs, issuer.algorithm, row.signature);
-    const url = this.#url(row.scope);
+    const url = this.#drafts.url(row.scope);
     const problems = publishGate({
       ...{ der, url, issuer, scope: row.scope, previous: undefined, coversTreeSize: row.coversTreeSize },
       revocations: store.revocations(issuer.keyId),
@@ -186,10 +165,8 @@ export class CrlPublisher {
   }
 
   #release(crl: PublishedCrl): void {
-    this.#published.set(crl.scope, crl);
+    this.#published.put(crl);
     this.#parts.publish(crl);
-    if (crl.scope !== fullScope) return;
-    for (const waiter of this.#waiting) if (crl.coversTreeSize > waiter.leafIndex) waiter.resolve(crl);
   }
 
   #kick(): void {
@@ -250,27 +227,26 @@ export class CrlPublisher {
   async #publish(scopes: readonly string[], scheduled: boolean): Promise<void> {
     await this.#untilSignerAnswers();
     const nowMs = await this.#untilBudget(scopes);
-    const drafts = this.#drafts(scopes, scheduled, nowMs);
+    const drafts = this.#drafts.make(scopes, scheduled, nowMs);
     const signed = await Promise.all(drafts.map((draft) => this.#sign(draft, nowMs)));
-    for (const { serial } of drafts.flatMap((draft) => draft.datesFixed)) this.#unstoredDates.delete(serial);
+    for (const draft of drafts) this.#drafts.committed(draft);
     // A restart serves the newest one with a stored signature: that must be none older than what was served.
     await this.#parts.sequencer.storeSigned();
     const revocations = this.#parts.store.revocations(this.#parts.issuer.keyId);
     const refused: string[] = [];
     for (const { draft, der } of signed) {
-      const url = this.#url(draft.scope);
       const problems = publishGate({
         der,
         scope: draft.scope,
         issuer: this.#parts.issuer,
-        url,
-        previous: this.#published.get(draft.scope)?.der,
+        url: draft.url,
+        previous: this.#published.of(draft.scope)?.der,
         revocations,
         recorded: (serial) => this.#parts.store.revocation(this.#parts.issuer.keyId, serial),
         coversTreeSize: draft.coversTreeSize,
         nowMs: this.#parts.clockGuard.steadyTimeMs(),
       });
-      if (problems.length === 0) this.#release({ ...draft, url, der });
+      if (problems.length === 0) this.#release({ ...draft, der });
       else refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
     }
     if (refused.length > 0) throw new VouchError('integrity-crl', `not published: ${refused.join('; ')}`);
@@ -280,7 +256,9 @@ export class CrlPublisher {
   /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */
   async #untilBudget(scopes: readonly string[]): Promise<number> {
     const { clockGuard } = this.#parts;
-    const next = Math.max(...scopes.map((scope) => this.#thisUpdate(scope, clockGuard.steadyTimeMs())));
+    const next = Math.max(
+      ...scopes.map((scope) => this.#drafts.thisUpdateSeconds(scope, clockGuard.steadyTimeMs())),
+    );
     await this.#pause(Math.min(next * 1000 - clockGuard.steadyTimeMs(), 5000));
     const nowMs = clockGuard.steadyTimeMs();
     if (next * 1000 > nowMs)
@@ -288,63 +266,9 @@ export class CrlPublisher {
     return nowMs;
   }
 
-  #thisUpdate(scope: string, nowMs: number): number {
-    const earliest = Math.floor(nowMs / 1000) - this.#parts.timing.backdateSeconds;
-    const previous = this.#published.get(scope);
-    return previous ? Math.max(previous.thisUpdateSeconds + 1, earliest) : earliest;
-  }
-
-  #drafts(scopes: readonly string[], scheduled: boolean, nowMs: number): Draft[] {
-    const { issuer, timing } = this.#parts;
-    const thisUpdates = new Map(scopes.map((scope) => [scope, this.#thisUpdate(scope, nowMs)]));
-    const first = Math.min(...thisUpdates.values());
-    for (const { serial, crlDateSeconds } of this.#set.fixDates(fullScope, first))
-      this.#unstoredDates.set(serial, crlDateSeconds);
-    return scopes.map((scope) => {
-      this.#lastNumber = maxBigint(this.#lastNumber + 1n, BigInt(nowMs));
-      const thisUpdateSeconds = thisUpdates.get(scope) ?? first;
-      const nextUpdateSeconds = Math.max(
-        thisUpdateSeconds + timing.validitySeconds,
-        this.#published.get(scope)?.nextUpdateSeconds ?? 0,
-      );
-      const tbs = buildCrlTbs({
-        algorithm: issuer.algorithm,
-        issuerName: issuer.issuerName,
-        thisUpdateSeconds,
-        nextUpdateSeconds,
-        authorityKeyId: issuer.keyId,
-        crlNumber: this.#lastNumber,
-        ...(scope === fullScope ? {} : { idpUrl: this.#url(scope) }),
-        revoked: this.#set.encoded(scope),
-      });
-      const coversTreeSize = this.#set.coversTreeSize;
-      const crlNumber = this.#lastNumber;
-      return {
-        issuerKeyId: issuer.keyId,
-        scope,
-        crlNumber,
-        thisUpdateSeconds,
-        nextUpdateSeconds,
-        scheduled,
-        coversTreeSize,
-        tbs,
-        datesFixed: this.#datesToFix(scope),
-      };
-    });
-  }
-
-  /** Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
-  #datesToFix(scope: string): Draft['datesFixed'] {
-    if (this.#unstoredDates.size === 0) return [];
-    return this.#set.records(scope).flatMap(({ serial }) => {
-      const crlDateSeconds = this.#unstoredDates.get(serial);
-      return crlDateSeconds === undefined ? [] : [{ serial, crlDateSeconds }];
-    });
-  }
-
-  async #sign(draft: Draft, nowMs: number): Promise<{ draft: Draft; der: Buffer }> {
+  async #sign(draft: CrlDraft, nowMs: number): Promise<{ draft: CrlDraft; der: Buffer }> {
     const { issuer, sequencer } = this.#parts;
-    const { datesFixed, ...crl } = draft;
+    const { datesFixed, url: _url, ...crl } = draft;
     const leaf = crlLeaf(nowMs, issuer.keyId, {
       scope: draft.scope,
       crlNumber: draft.crlNumber,
@@ -361,7 +285,7 @@ export class CrlPublisher {
   }
 
   /** An entry may leave after it stood on a scheduled CRL whose thisUpdate is past its notAfter (RFC 5280 §3.3). */
-  async #letExpiredLeave(drafts: readonly Draft[]): Promise<void> {
+  async #letExpiredLeave(drafts: readonly CrlDraft[]): Promise<void> {
     if (this.#parts.clockGuard.doubt() !== undefined) return;
     const past = Math.min(...drafts.map((draft) => draft.thisUpdateSeconds)) * 1000;
     const expired = this.#set
@@ -377,12 +301,4 @@ export class CrlPublisher {
     const left = expired.filter(({ serial }) => store.revocation(issuer.keyId, serial)?.mayLeave === true);
     this.#set.remove(left.map(({ serial }) => serial));
   }
-}
-
-interface Draft extends Omit<CrlRecord, 'leafIndex' | 'signature'> {
-  datesFixed: { serial: RevocationRecord['serial']; crlDateSeconds: number }[];
-}
-
-function maxBigint(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

@@ -6,12 +6,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFin
 import { VouchError } from '../../src/core/errors.ts';
 import { newSerial, type Serial } from '../../src/core/serial.ts';
 import { type Candidate, publishGate } from '../../src/revocation/publish-gate.ts';
-import {
-  CrlPublisher,
-  type CrlTiming,
-  defaultCrlTiming,
-  type PublishedCrl,
-} from '../../src/revocation/publisher.ts';
+import { CrlPublisher, type CrlTiming, defaultCrlTiming } from '../../src/revocation/publisher.ts';
+import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { fullScope } from '../../src/revocation/revoked-set.ts';
 import { shardOf } from '../../src/core/publication.ts';

@@ -4,7 +4,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { IssuedCertificate } from '../../src/issuance/issue.ts';
 import { issuerOf } from '../../src/issuance/issuer.ts';
 import { openStatement } from '../../src/log/statement.ts';
-import { CrlPublisher, defaultCrlTiming, type PublishedCrl } from '../../src/revocation/publisher.ts';
+import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
+import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import {
   publicationUrl,

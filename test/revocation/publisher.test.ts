@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { PublishedCrl } from '../../src/revocation/publisher.ts';
+import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
