@@ -11,7 +11,7 @@ import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { publishGate } from './publish-gate.ts';
-import { fullScope, RevokedSet } from './revoked-set.ts';
+import { type Coverage, fullScope, RevokedSet } from './revoked-set.ts';
 
 /** How often and for how long. */
 export interface CrlTiming {
@@ -28,6 +28,8 @@ export const defaultCrlTiming: CrlTiming = { validitySeconds: 24 * 3600, batchMs
 
 /** How long a publication waits for a signer that is away before it says so. */
 const signerWaitMs = 3_000;
+/** How long one waits for the second that its thisUpdate names: bursts wait for one, a clock set back for more. */
+const budgetWaitMs = 5_000;
 /** Longest time between two attempts at a CRL that was refused. */
 const refusedPauseMs = 60_000;
 
@@ -78,9 +80,8 @@ export class CrlPublisher {
     const { store, issuer } = this.#parts;
     for (const row of store.lastCrls(issuer.keyId)) this.#adopt(row);
     for (const scope of this.#scopes()) {
-      const published = this.#published.of(scope);
-      const newest = Math.max(-1, ...this.#set.records(scope).map((record) => record.leafIndex));
-      if (!published || newest >= published.coversTreeSize || this.#due(published)) this.#dirty.add(scope);
+      const isBehind = !this.#covers(scope, this.#set.newest.get(scope) ?? -1);
+      if (isBehind || this.#due(this.#published.of(scope))) this.#dirty.add(scope);
     }
     if (this.#dirty.size > 0) this.#kick();
   }
@@ -104,19 +105,21 @@ export class CrlPublisher {
     if (this.#scopes().some((scope) => this.#due(this.#published.of(scope)))) this.publishAll();
   }
 
-  /** Of the newest revocation that has to stand on a CRL; -1 where there is none. */
-  get newestLeafIndex(): number {
-    return this.#set.coversTreeSize - 1;
+  /** What a CRL of each scope has to cover by now. */
+  get newest(): Coverage {
+    return this.#set.newest;
   }
 
-  /** The full CRL that covers a revocation, or undefined where it is not out by the deadline. */
-  async covering(leafIndex: number, timeoutMs: number): Promise<PublishedCrl | undefined> {
-    const covering = () => {
-      const full = this.#published.of(fullScope);
-      return full && full.coversTreeSize > leafIndex ? full : undefined;
-    };
-    await this.#published.until(() => covering() !== undefined, timeoutMs);
-    return covering();
+  /**
+   * The full CRL, once it and every shard's cover what is asked for; undefined where they are not out by the deadline.
+   * Peers follow their certificate's CDP to the shard: on the full CRL alone a revocation is not published.
+   */
+  async covering(wanted: Coverage, timeoutMs: number): Promise<PublishedCrl | undefined> {
+    const isOut = await this.#published.until(
+      () => [...wanted].every(([scope, leafIndex]) => this.#covers(scope, leafIndex)),
+      timeoutMs,
+    );
+    return isOut ? this.#published.of(fullScope) : undefined;
   }
 
   /** Resolves when nothing is left to publish, or after `timeoutMs`. */
@@ -146,6 +149,11 @@ export class CrlPublisher {
     if (!published) return true;
     const third = (published.nextUpdateSeconds - published.thisUpdateSeconds) / 3;
     return this.#parts.clockGuard.steadyTimeMs() / 1000 > published.thisUpdateSeconds + third;
+  }
+
+  #covers(scope: string, leafIndex: number): boolean {
+    const published = this.#published.of(scope);
+    return published !== undefined && published.coversTreeSize > leafIndex;
   }
 
   #adopt(row: CrlRecord): void {
@@ -179,17 +187,13 @@ export class CrlPublisher {
     while (this.#dirty.size > 0 && !this.#closed) {
       await this.#pause(this.#lastRunMs + this.#parts.timing.batchMs - this.#parts.clock.monotonicMs());
       this.#lastRunMs = this.#parts.clock.monotonicMs();
-      const scopes = [...this.#dirty];
-      const scheduled = this.#scheduled;
-      this.#dirty.clear();
-      this.#scheduled = false;
       try {
-        await this.#publish(scopes, scheduled);
+        await this.#untilSignerAnswers();
+        await this.#untilBudget();
+        await this.#publishDirty();
         refusals = 0;
       } catch (error) {
-        for (const scope of scopes) this.#dirty.add(scope);
-        this.#scheduled ||= scheduled;
-        this.#parts.alarm(scopes.join(' '), [asVouchError(error).message]);
+        this.#parts.alarm([...this.#dirty].join(' '), [asVouchError(error).message]);
         const code = error instanceof VouchError ? error.code : 'internal';
         if (code === 'unavailable-stopping') break;
         // What was refused is refused again, and each attempt is a leaf; what is away is noticed within a second.
@@ -213,23 +217,58 @@ export class CrlPublisher {
     });
   }
 
-  /** Commits nothing while the signer is away, longer than a restart takes. */
-  async #untilSignerAnswers(): Promise<void> {
-    const { sequencer, clock } = this.#parts;
-    const deadlineMs = clock.monotonicMs() + signerWaitMs;
-    while (!sequencer.signerAnswers()) {
-      if (this.#closed || clock.monotonicMs() > deadlineMs)
-        throw new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
-      await this.#pause(50);
+  /** Looks again after as many milliseconds as `waitMs` says, until that is none; past `limitMs` throws `late`. */
+  async #until(waitMs: () => number, limitMs: number, late: VouchError): Promise<void> {
+    const { clock } = this.#parts;
+    const deadlineMs = clock.monotonicMs() + limitMs;
+    for (let ms = waitMs(); ms > 0; ms = waitMs()) {
+      if (this.#closed || clock.monotonicMs() > deadlineMs) throw late;
+      await this.#pause(Math.min(ms, limitMs));
     }
   }
 
-  async #publish(scopes: readonly string[], scheduled: boolean): Promise<void> {
-    await this.#untilSignerAnswers();
-    const nowMs = await this.#untilBudget(scopes);
-    const drafts = this.#drafts.make(scopes, scheduled, nowMs);
-    const signed = await Promise.all(drafts.map((draft) => this.#sign(draft, nowMs)));
-    for (const draft of drafts) this.#drafts.committed(draft);
+  /** Commits nothing while the signer is away, longer than a restart takes. */
+  #untilSignerAnswers(): Promise<void> {
+    const late = new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
+    return this.#until(() => (this.#parts.sequencer.signerAnswers() ? 0 : 50), signerWaitMs, late);
+  }
+
+  /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */
+  #untilBudget(): Promise<void> {
+    const late = new VouchError('policy-clock', 'the clock is behind the last CRL; waiting for it');
+    const waitMs = (): number => {
+      const nowMs = this.#parts.clockGuard.steadyTimeMs();
+      const thisUpdates = [...this.#dirty].map((scope) => this.#drafts.thisUpdateSeconds(scope, nowMs));
+      return Math.max(...thisUpdates) * 1000 - nowMs;
+    };
+    return this.#until(waitMs, budgetWaitMs, late);
+  }
+
+  /**
+   * Takes what is dirty when nothing is waited for any more, in one turn with drafting it: what stands on the full CRL
+   * stands on the CRL of its shard in the same round. What was not released is dirty again.
+   */
+  async #publishDirty(): Promise<void> {
+    const pending = new Set(this.#dirty);
+    const scheduled = this.#scheduled;
+    this.#dirty.clear();
+    this.#scheduled = false;
+    try {
+      await this.#publish(pending, scheduled);
+    } catch (error) {
+      for (const scope of pending) this.#dirty.add(scope);
+      this.#scheduled ||= scheduled;
+      throw error;
+    }
+  }
+
+  /** Takes each scope out of `pending` that it releases; throws what kept the others back. */
+  async #publish(pending: Set<string>, scheduled: boolean): Promise<void> {
+    const nowMs = this.#parts.clockGuard.steadyTimeMs();
+    const drafts = this.#drafts.make([...pending], scheduled, nowMs);
+    const results = await Promise.allSettled(drafts.map((draft) => this.#sign(draft, nowMs)));
+    const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    for (const { draft } of signed) this.#drafts.committed(draft);
     // A restart serves the newest one with a stored signature: that must be none older than what was served.
     await this.#parts.sequencer.storeSigned();
     const revocations = this.#parts.store.revocations(this.#parts.issuer.keyId);
@@ -246,24 +285,15 @@ export class CrlPublisher {
         coversTreeSize: draft.coversTreeSize,
         nowMs: this.#parts.clockGuard.steadyTimeMs(),
       });
-      if (problems.length === 0) this.#release({ ...draft, der });
-      else refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
+      if (problems.length > 0) refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
+      else {
+        this.#release({ ...draft, der });
+        pending.delete(draft.scope);
+      }
     }
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
     if (refused.length > 0) throw new VouchError('integrity-crl', `not published: ${refused.join('; ')}`);
     if (scheduled) await this.#letExpiredLeave(drafts);
-  }
-
-  /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */
-  async #untilBudget(scopes: readonly string[]): Promise<number> {
-    const { clockGuard } = this.#parts;
-    const next = Math.max(
-      ...scopes.map((scope) => this.#drafts.thisUpdateSeconds(scope, clockGuard.steadyTimeMs())),
-    );
-    await this.#pause(Math.min(next * 1000 - clockGuard.steadyTimeMs(), 5000));
-    const nowMs = clockGuard.steadyTimeMs();
-    if (next * 1000 > nowMs)
-      throw new VouchError('policy-clock', 'the clock is behind the last CRL; waiting for it');
-    return nowMs;
   }
 
   async #sign(draft: CrlDraft, nowMs: number): Promise<{ draft: CrlDraft; der: Buffer }> {

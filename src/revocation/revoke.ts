@@ -10,6 +10,7 @@ import { recordLeaf, revocationLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CertificateRecord, RevocationRecord, StoreReader } from '../store/port.ts';
 import type { CrlPublisher } from './publisher.ts';
+import { coverageOf } from './revoked-set.ts';
 import { shardOf } from '../core/publication.ts';
 
 /** What an operator revokes by. `only` ends one certificate, not its lineage. */
@@ -185,8 +186,8 @@ export class Revocation {
   ): Promise<RevocationResult> {
     const { publisher } = this.#parts;
     // Recorded before is not yet published: a crash may lie in between. Then everything recorded is waited for.
-    const last = Math.max(-1, ...records.map((record) => record.leafIndex));
-    const crl = await publisher.covering(last < 0 ? publisher.newestLeafIndex : last, publishedWithinMs);
+    const wanted = records.length > 0 ? coverageOf(records) : publisher.newest;
+    const crl = await publisher.covering(wanted, publishedWithinMs);
     return {
       revoked: records.map((record) => ({
         serial: record.serial,

@@ -5,6 +5,21 @@ import { encodeRevoked } from '../x509/crl-tbs.ts';
 /** Scope of the full CRL; a shard's scope is its number as text. */
 export const fullScope = 'full';
 
+/** Of each scope the newest revocation, by its leaf's index. */
+export type Coverage = ReadonlyMap<string, number>;
+
+/** What has to be covered so that these stand where they must: each on its shard's CRL, all on the full one. */
+export function coverageOf(records: readonly RevocationRecord[]): Coverage {
+  const newest = new Map<string, number>();
+  for (const record of records) include(newest, record);
+  return newest;
+}
+
+function include(newest: Map<string, number>, { shard, leafIndex }: RevocationRecord): void {
+  for (const scope of [fullScope, String(shard)])
+    newest.set(scope, Math.max(newest.get(scope) ?? -1, leafIndex));
+}
+
 interface Entry {
   record: RevocationRecord;
   /** DER, made once the date is fixed. */
@@ -19,7 +34,7 @@ export class RevokedSet {
   readonly #entries = new Map<Serial, Entry>();
   /** Serials of each scope in ascending order. */
   readonly #order = new Map<string, Serial[]>();
-  #coversTreeSize = 0;
+  readonly #newest = new Map<string, number>();
 
   constructor(records: readonly RevocationRecord[]) {
     for (const record of records) this.add(record);
@@ -27,7 +42,11 @@ export class RevokedSet {
 
   /** Log size that a CRL built now covers. */
   get coversTreeSize(): number {
-    return this.#coversTreeSize;
+    return (this.#newest.get(fullScope) ?? -1) + 1;
+  }
+
+  get newest(): Coverage {
+    return this.#newest;
   }
 
   get size(): number {
@@ -35,7 +54,7 @@ export class RevokedSet {
   }
 
   add(record: RevocationRecord): void {
-    this.#coversTreeSize = Math.max(this.#coversTreeSize, record.leafIndex + 1);
+    include(this.#newest, record);
     if (this.#entries.has(record.serial)) return;
     this.#entries.set(record.serial, { record, der: undefined });
     for (const scope of [fullScope, String(record.shard)]) insertSorted(this.#scope(scope), record.serial);
