@@ -31,5 +31,10 @@ export function lintCrl(tbs: Buffer): Finding[] {
     if (!(error instanceof VouchError)) throw error;
     return [{ rule: 'strict-der', detail: error.detail, citation: 'RFC 5280 §5.1, X.690 §10' }];
   }
+  return lintParsedCrl(parsed);
+}
+
+/** As `lintCrl`, of one that was read already. */
+export function lintParsedCrl(parsed: ParsedTbsCrl): Finding[] {
   return runRules(crlRules, parsed, undefined);
 }

@@ -3,8 +3,8 @@ import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { CrlRecord } from '../store/port.ts';
 import { buildCrlTbs } from '../x509/crl-tbs.ts';
-import type { PublishedCrls } from './published-crls.ts';
-import { fullScope, type RevokedSet } from './revoked-set.ts';
+import type { Predecessor } from './publish-gate.ts';
+import { fullScope, type RevokedSet, scopesOf } from './revoked-set.ts';
 
 /** A CRL before it has a leaf and a signature. */
 export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature'> {
@@ -17,8 +17,10 @@ interface Parts {
   publicationUrl: string;
   validitySeconds: number;
   backdateSeconds: number;
+  shardCount: number;
   set: RevokedSet;
-  published: PublishedCrls;
+  /** By scope. */
+  previous: ReadonlyMap<string, Predecessor>;
   /** Of the issuer's last CRL. */
   lastNumber: bigint;
 }
@@ -46,15 +48,14 @@ export class CrlDrafts {
   /** At least a second after the previous one of its scope, and as far in the past as bursts may draw on. */
   thisUpdateSeconds(scope: string, nowMs: number): number {
     const earliest = Math.floor(nowMs / 1000) - this.#parts.backdateSeconds;
-    const previous = this.#parts.published.of(scope);
-    return previous ? Math.max(previous.thisUpdateSeconds + 1, earliest) : earliest;
+    const previous = this.#parts.previous.get(scope);
+    return previous ? Math.max(previous.crl.thisUpdateSeconds + 1, earliest) : earliest;
   }
 
   /** One for each scope, with what is revoked at this moment. */
   make(scopes: readonly string[], scheduled: boolean, nowMs: number): CrlDraft[] {
     const thisUpdates = new Map(scopes.map((scope) => [scope, this.thisUpdateSeconds(scope, nowMs)]));
-    const first = Math.min(...thisUpdates.values());
-    for (const { serial, crlDateSeconds } of this.#parts.set.fixDates(fullScope, first))
+    for (const { serial, crlDateSeconds } of this.#parts.set.fixDates(thisUpdates))
       this.#unstoredDates.set(serial, crlDateSeconds);
     return [...thisUpdates].map(([scope, thisUpdateSeconds]) =>
       this.#draft(scope, scheduled, thisUpdateSeconds, nowMs),
@@ -67,12 +68,12 @@ export class CrlDrafts {
   }
 
   #draft(scope: string, scheduled: boolean, thisUpdateSeconds: number, nowMs: number): CrlDraft {
-    const { issuer, set, published, validitySeconds } = this.#parts;
+    const { issuer, set, previous, validitySeconds } = this.#parts;
     this.#lastNumber = maxBigint(this.#lastNumber + 1n, BigInt(nowMs));
     const crlNumber = this.#lastNumber;
     const nextUpdateSeconds = Math.max(
       thisUpdateSeconds + validitySeconds,
-      published.of(scope)?.nextUpdateSeconds ?? 0,
+      previous.get(scope)?.crl.nextUpdateSeconds ?? 0,
     );
     const url = this.url(scope);
     const tbs = buildCrlTbs({
@@ -101,11 +102,9 @@ export class CrlDrafts {
 
   /** Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
   #datesToFix(scope: string): CrlDraft['datesFixed'] {
-    if (this.#unstoredDates.size === 0) return [];
-    return this.#parts.set.records(scope).flatMap(({ serial }) => {
-      const crlDateSeconds = this.#unstoredDates.get(serial);
-      return crlDateSeconds === undefined ? [] : [{ serial, crlDateSeconds }];
-    });
+    return [...this.#unstoredDates].flatMap(([serial, crlDateSeconds]) =>
+      scopesOf(serial, this.#parts.shardCount).includes(scope) ? [{ serial, crlDateSeconds }] : [],
+    );
   }
 }
 

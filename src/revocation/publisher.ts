@@ -2,15 +2,17 @@ import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
+import type { Serial } from '../core/serial.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { type Issuer, signedBy } from '../issuance/issuer.ts';
 import { crlLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
+import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
-import { publishGate } from './publish-gate.ts';
+import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
 import { type Coverage, fullScope, RevokedSet } from './revoked-set.ts';
 
 /** How often and for how long. */
@@ -54,6 +56,8 @@ export class CrlPublisher {
   readonly #set: RevokedSet;
   readonly #drafts: CrlDrafts;
   readonly #published = new PublishedCrls();
+  /** The last signed CRL of each scope, served or not: what the next one follows. */
+  readonly #previous = new Map<string, Predecessor>();
   readonly #dirty = new Set<string>();
   #loop: Promise<void> | undefined;
   #lastRunMs = Number.NEGATIVE_INFINITY;
@@ -63,14 +67,12 @@ export class CrlPublisher {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.#set = new RevokedSet(
-      parts.store.revocations(parts.issuer.keyId).filter((record) => !record.mayLeave),
-    );
+    this.#set = new RevokedSet(parts.store.revocations(parts.issuer.keyId), parts.shardCount);
     this.#drafts = new CrlDrafts({
       ...parts,
       ...parts.timing,
       set: this.#set,
-      published: this.#published,
+      previous: this.#previous,
       lastNumber: parts.store.lastCrlNumber(parts.issuer.keyId),
     });
   }
@@ -88,8 +90,7 @@ export class CrlPublisher {
 
   /** Takes a revocation that is durable; its shard and the full CRL follow. */
   add(record: RevocationRecord): void {
-    this.#set.add(record);
-    this.#dirty.add(String(record.shard)).add(fullScope);
+    for (const scope of this.#set.add(record)) this.#dirty.add(scope);
     this.#kick();
   }
 
@@ -156,20 +157,23 @@ export class CrlPublisher {
     return published !== undefined && published.coversTreeSize > leafIndex;
   }
 
+  /**
+   * Serves a stored CRL again: the gate let it be signed, and the signature says that it is the same. Where the store
+   * by now says otherwise than it, the gate judges what would follow.
+   */
   #adopt(row: CrlRecord): void {
-    if (!row.signature) return;
-    const { issuer, store } = this.#parts;
-    const der = assembleSigned(row.tbs, issuer.algorithm, row.signature);
+    const { issuer } = this.#parts;
+    if (!row.signature || !signedBy(issuer, row.tbs, row.signature)) {
+      this.#parts.alarm(row.scope, ['the signature of the stored CRL does not verify']);
+      return;
+    }
+    const crl = parseTbsCrl(row.tbs);
+    this.#previous.set(row.scope, { crl, coversTreeSize: row.coversTreeSize });
+    // Under another publication URL a shard's CRL is of no use to anybody: its IDP names the old one.
     const url = this.#drafts.url(row.scope);
-    const problems = publishGate({
-      ...{ der, url, issuer, scope: row.scope, previous: undefined, coversTreeSize: row.coversTreeSize },
-      revocations: store.revocations(issuer.keyId),
-      recorded: (serial) => store.revocation(issuer.keyId, serial),
-      // It was published before, so its time has come, whatever the clock says now.
-      nowMs: Math.max(this.#parts.clock.now(), row.thisUpdateSeconds * 1000),
-    });
-    if (problems.length === 0) this.#release({ ...row, url, der });
-    else this.#parts.alarm(row.scope, problems);
+    if (speaksFor(crl, row.scope, url))
+      this.#release({ ...row, url, der: assembleSigned(row.tbs, issuer.algorithm, row.signature) });
+    if (!this.#set.isAsOn(row.scope, crl.entries.bytes)) this.#dirty.add(row.scope);
   }
 
   #release(crl: PublishedCrl): void {
@@ -266,39 +270,43 @@ export class CrlPublisher {
   async #publish(pending: Set<string>, scheduled: boolean): Promise<void> {
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
     const drafts = this.#drafts.make([...pending], scheduled, nowMs);
-    const results = await Promise.allSettled(drafts.map((draft) => this.#sign(draft, nowMs)));
+    const judged = this.#judge(drafts, nowMs);
+    const results = await Promise.allSettled(judged.passed.map((draft) => this.#sign(draft, nowMs)));
     const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     for (const { draft } of signed) this.#drafts.committed(draft);
     // A restart serves the newest one with a stored signature: that must be none older than what was served.
     await this.#parts.sequencer.storeSigned();
-    const revocations = this.#parts.store.revocations(this.#parts.issuer.keyId);
-    const refused: string[] = [];
     for (const { draft, der } of signed) {
-      const problems = publishGate({
-        der,
-        scope: draft.scope,
-        issuer: this.#parts.issuer,
-        url: draft.url,
-        previous: this.#published.of(draft.scope)?.der,
-        revocations,
-        recorded: (serial) => this.#parts.store.revocation(this.#parts.issuer.keyId, serial),
-        coversTreeSize: draft.coversTreeSize,
-        nowMs: this.#parts.clockGuard.steadyTimeMs(),
-      });
-      if (problems.length > 0) refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
-      else {
-        this.#release({ ...draft, der });
-        pending.delete(draft.scope);
-      }
+      this.#previous.set(draft.scope, draft);
+      this.#release({ ...draft, der });
+      pending.delete(draft.scope);
     }
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    if (refused.length > 0) throw new VouchError('integrity-crl', `not published: ${refused.join('; ')}`);
+    if (judged.refused.length > 0)
+      throw new VouchError('integrity-crl', `not published: ${judged.refused.join('; ')}`);
     if (scheduled) await this.#letExpiredLeave(drafts);
   }
 
-  async #sign(draft: CrlDraft, nowMs: number): Promise<{ draft: CrlDraft; der: Buffer }> {
+  /** Before anything of them is committed: a number, a leaf and a signature are for what the gate lets out. */
+  #judge(drafts: readonly CrlDraft[], nowMs: number): { passed: JudgedDraft[]; refused: string[] } {
+    const { store, issuer, shardCount } = this.#parts;
+    const revocations = store.revocations(issuer.keyId);
+    const recorded = (serial: Serial): RevocationRecord | undefined => store.revocation(issuer.keyId, serial);
+    const passed: JudgedDraft[] = [];
+    const refused: string[] = [];
+    for (const draft of drafts) {
+      const previous = this.#previous.get(draft.scope);
+      const candidate = { ...draft, issuer, shardCount, previous, revocations, recorded, nowMs };
+      const { crl, problems } = publishGate(candidate);
+      if (crl && problems.length === 0) passed.push({ ...draft, crl });
+      else refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
+    }
+    return { passed, refused };
+  }
+
+  async #sign(draft: JudgedDraft, nowMs: number): Promise<{ draft: JudgedDraft; der: Buffer }> {
     const { issuer, sequencer } = this.#parts;
-    const { datesFixed, url: _url, ...crl } = draft;
+    const { datesFixed, url: _url, crl: _crl, ...crl } = draft;
     const leaf = crlLeaf(nowMs, issuer.keyId, {
       scope: draft.scope,
       crlNumber: draft.crlNumber,
@@ -319,7 +327,7 @@ export class CrlPublisher {
     if (this.#parts.clockGuard.doubt() !== undefined) return;
     const past = Math.min(...drafts.map((draft) => draft.thisUpdateSeconds)) * 1000;
     const expired = this.#set
-      .records(fullScope)
+      .records()
       .filter((record) => record.notAfterMs < past && record.crlDateSeconds !== undefined);
     if (expired.length === 0) return;
     const { store, issuer } = this.#parts;
@@ -331,4 +339,8 @@ export class CrlPublisher {
     const left = expired.filter(({ serial }) => store.revocation(issuer.keyId, serial)?.mayLeave === true);
     this.#set.remove(left.map(({ serial }) => serial));
   }
+}
+
+interface JudgedDraft extends CrlDraft {
+  crl: ParsedTbsCrl;
 }

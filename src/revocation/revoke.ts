@@ -184,9 +184,9 @@ export class Revocation {
     alreadyRevoked: Serial[],
     reason: Reason,
   ): Promise<RevocationResult> {
-    const { publisher } = this.#parts;
+    const { publisher, shardCount } = this.#parts;
     // Recorded before is not yet published: a crash may lie in between. Then everything recorded is waited for.
-    const wanted = records.length > 0 ? coverageOf(records) : publisher.newest;
+    const wanted = records.length > 0 ? coverageOf(records, shardCount) : publisher.newest;
     const crl = await publisher.covering(wanted, publishedWithinMs);
     return {
       revoked: records.map((record) => ({

@@ -13,6 +13,13 @@ export interface ParsedRevoked {
   reason: Reason;
 }
 
+/** What became of one serial from one list to a later one: it came, it left, or its date or reason is another. */
+export interface RevokedChange {
+  serial: Serial;
+  before: ParsedRevoked | undefined;
+  after: ParsedRevoked | undefined;
+}
+
 /** RFC 5280 §4.1.2.2. */
 const serialMaxBytes = 20;
 
@@ -43,12 +50,31 @@ export class CrlEntries {
     this.#readAll();
   }
 
+  /** Their DER as it stands, one behind the other. */
+  get bytes(): Buffer {
+    return this.#bytes.subarray(this.#start, this.#end);
+  }
+
   /** Every entry in its order. */
   *all(): Generator<ParsedRevoked> {
-    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
-    while (entry.next()) {
-      const serial = this.#bytes.toString('hex', entry.serialStart, entry.serialEnd) as Serial;
-      yield { serial, dateSeconds: entry.dateSeconds, reason: entry.reason };
+    const entry = this.#cursor();
+    while (entry.next()) yield entry.read();
+  }
+
+  /** What differs from an earlier list, where serials ascend in both. Entries of equal bytes make no object. */
+  *changesSince(earlier: CrlEntries): Generator<RevokedChange> {
+    const [before, after] = [earlier.#cursor(), this.#cursor()];
+    let [hasBefore, hasAfter] = [before.next(), after.next()];
+    while (hasBefore || hasAfter) {
+      const order = hasBefore && hasAfter ? before.compareSerial(after) : hasBefore ? -1 : 1;
+      if (order !== 0 || !before.equals(after))
+        yield {
+          serial: (order <= 0 ? before : after).serial,
+          before: order <= 0 ? before.read() : undefined,
+          after: order >= 0 ? after.read() : undefined,
+        };
+      if (order <= 0) hasBefore = before.next();
+      if (order >= 0) hasAfter = after.next();
     }
   }
 
@@ -65,8 +91,12 @@ export class CrlEntries {
     }
   }
 
+  #cursor(): EntryCursor {
+    return new EntryCursor(this.#bytes, this.#start, this.#end);
+  }
+
   #readAll(): void {
-    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
+    const entry = this.#cursor();
     let previousStart = 0;
     let previousEnd = 0;
     while (entry.next()) {
@@ -78,7 +108,7 @@ export class CrlEntries {
       if (entry.criticalUnknown !== undefined && !this.criticalUnknown.includes(entry.criticalUnknown))
         this.criticalUnknown.push(entry.criticalUnknown);
       if (this.ascending && previousEnd > 0)
-        this.ascending = rises(this.#bytes, previousStart, previousEnd, entry.serialStart, entry.serialEnd);
+        this.ascending = compareIntegers(this.#bytes, previousStart, previousEnd, entry) < 0;
       previousStart = entry.serialStart;
       previousEnd = entry.serialEnd;
     }
@@ -88,7 +118,7 @@ export class CrlEntries {
   #buildIndex(): Int32Array {
     const index = new Int32Array(2 ** Math.max(4, Math.ceil(Math.log2(this.count * 2 + 1))));
     const mask = index.length - 1;
-    const entry = new EntryCursor(this.#bytes, this.#start, this.#end);
+    const entry = this.#cursor();
     while (entry.next()) {
       let slot = hashBytes(this.#bytes, entry.serialStart, entry.serialEnd) & mask;
       while (index[slot] !== 0) slot = (slot + 1) & mask;
@@ -100,6 +130,9 @@ export class CrlEntries {
 
 /** Steps from entry to entry and leaves what it read in its fields, so that a million of them make no garbage. */
 class EntryCursor {
+  readonly bytes: Buffer;
+  start = 0;
+  end = 0;
   serialStart = 0;
   serialEnd = 0;
   dateSeconds = 0;
@@ -107,10 +140,9 @@ class EntryCursor {
   explicitUnspecified = false;
   criticalUnknown: string | undefined;
   readonly #list: DerReader;
-  readonly #bytes: Buffer;
 
   constructor(bytes: Buffer, start: number, end: number) {
-    this.#bytes = bytes;
+    this.bytes = bytes;
     this.#list = new DerReader(bytes, start, end);
   }
 
@@ -118,8 +150,9 @@ class EntryCursor {
   next(): boolean {
     const list = this.#list;
     if (list.done) return false;
+    this.start = list.at;
     list.expect(tags.sequence, 'revoked certificate');
-    const end = list.at;
+    const end = (this.end = list.at);
     const dateStart = this.#readSerial(list.contentStart, end);
     const extensionsStart = this.#readDate(dateStart, end);
     this.reason = 'unspecified';
@@ -129,8 +162,26 @@ class EntryCursor {
     return true;
   }
 
+  get serial(): Serial {
+    return this.bytes.toString('hex', this.serialStart, this.serialEnd) as Serial;
+  }
+
+  /** The entry where it stands, as an object. */
+  read(): ParsedRevoked {
+    return { serial: this.serial, dateSeconds: this.dateSeconds, reason: this.reason };
+  }
+
+  /** Negative where this one's serial is the lower. */
+  compareSerial(other: EntryCursor): number {
+    return compareIntegers(this.bytes, this.serialStart, this.serialEnd, other);
+  }
+
+  equals({ bytes, start, end }: EntryCursor): boolean {
+    return this.bytes.compare(bytes, start, end, this.start, this.end) === 0;
+  }
+
   #readSerial(start: number, end: number): number {
-    const bytes = this.#bytes;
+    const bytes = this.bytes;
     const length = bytes[start + 1] ?? 0;
     const content = start + 2;
     const contentEnd = content + length;
@@ -144,9 +195,9 @@ class EntryCursor {
   }
 
   #readDate(start: number, end: number): number {
-    const dateEnd = start + 2 + (this.#bytes[start + 1] ?? 0);
+    const dateEnd = start + 2 + (this.bytes[start + 1] ?? 0);
     const seconds =
-      dateEnd > end ? undefined : readTime(this.#bytes, this.#bytes[start] ?? 0, start + 2, dateEnd);
+      dateEnd > end ? undefined : readTime(this.bytes, this.bytes[start] ?? 0, start + 2, dateEnd);
     this.dateSeconds = seconds ?? malformed('revocationDate is not a valid time', start);
     return dateEnd;
   }
@@ -154,9 +205,9 @@ class EntryCursor {
   #readExtensions(start: number, end: number): void {
     const isReasonOnly =
       end - start === reasonForm.length + 1 &&
-      this.#bytes.compare(reasonForm, 0, reasonForm.length, start, end - 1) === 0;
-    if (isReasonOnly) return this.#setReason(this.#bytes[end - 1] ?? 0, end - 1);
-    const reader = new DerReader(this.#bytes, start, end);
+      this.bytes.compare(reasonForm, 0, reasonForm.length, start, end - 1) === 0;
+    if (isReasonOnly) return this.#setReason(this.bytes[end - 1] ?? 0, end - 1);
+    const reader = new DerReader(this.bytes, start, end);
     for (const { oid, critical, value } of readExtensions(reader)) {
       if (oid === oids.reasonCode) {
         this.#setReason(value.small('reasonCode', tags.enumerated), value.contentStart);
@@ -174,15 +225,15 @@ class EntryCursor {
 
 const reasonByCode = Array.from({ length: 11 }, (_, code) => reasonOfCode(code));
 
-/** Whether the second of two minimal non-negative integers is the larger. */
-function rises(bytes: Buffer, start: number, end: number, nextStart: number, nextEnd: number): boolean {
-  const longer = nextEnd - nextStart - (end - start);
-  if (longer !== 0) return longer > 0;
+/** Compares a minimal non-negative integer with a cursor's serial, which is one. */
+function compareIntegers(bytes: Buffer, start: number, end: number, other: EntryCursor): number {
+  const longer = end - start - (other.serialEnd - other.serialStart);
+  if (longer !== 0) return longer;
   for (let i = 0; start + i < end; i++) {
-    const difference = (bytes[nextStart + i] ?? 0) - (bytes[start + i] ?? 0);
-    if (difference !== 0) return difference > 0;
+    const difference = (bytes[start + i] ?? 0) - (other.bytes[other.serialStart + i] ?? 0);
+    if (difference !== 0) return difference;
   }
-  return false;
+  return 0;
 }
 
 /** FNV-1a, mixed once more so that the low bits are good. */

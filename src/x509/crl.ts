@@ -24,6 +24,8 @@ export interface ParsedTbsCrl extends CrlExtensions {
   explicitUnspecified: number;
   /** Entries with the reason removeFromCRL, which belong on delta CRLs only. */
   removals: number;
+  /** The list itself, to be compared with that of another CRL. */
+  entries: CrlEntries;
   /** Entries in their order, read from the bytes again at each call. */
   revoked(): Iterable<ParsedRevoked>;
   /** Whether this serial is on it. The first call builds an index (linear), later ones are constant time. */
@@ -94,6 +96,7 @@ function readTbsCrl(outer: DerReader): ParsedTbsCrl {
     newestDateSeconds: entries.newestDateSeconds,
     explicitUnspecified: entries.explicitUnspecified,
     removals: entries.removals,
+    entries,
     revoked: () => entries.all(),
     has: (serial) => entries.has(serial),
   };

@@ -1,6 +1,6 @@
 // I5 CRL truth: what is revoked and unexpired stands on one shard and on the full CRL; numbers and times only rise; an
 // entry leaves after one scheduled CRL past its certificate's end; what breaks this is not published.
-import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { VouchError } from '../../src/core/errors.ts';
@@ -12,9 +12,9 @@ import { Revocation } from '../../src/revocation/revoke.ts';
 import { fullScope } from '../../src/revocation/revoked-set.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import { crlLeaf } from '../../src/sequencer/record.ts';
-import { assembleSigned } from '../../src/x509/certificate-tbs.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
+import { type ParsedCrl, parseCrl } from '../../src/x509/crl.ts';
+import type { RevocationRecord } from '../../src/store/port.ts';
 import { buildCrlTbs, type CrlTemplate, encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import {
@@ -206,9 +206,9 @@ describe('whatever happens', () => {
 
 describe('the publish gate', () => {
   let base: Candidate;
+  let before: ParsedCrl;
   let entries: { serial: Serial; dateSeconds: number; reason: 'superseded' }[];
   let stranger: Serial;
-  const thief = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
 
   beforeAll(async () => {
     await begin();
@@ -221,13 +221,15 @@ describe('the publish gate', () => {
     await revoke(b.serial);
     const previous = publisher.current().find((one) => one.scope === fullScope);
     if (!previous) throw new Error('a full CRL');
-    entries = [...parseCrl(previous.der).revoked()].map((one) => ({ ...one, reason: 'superseded' as const }));
+    before = parseCrl(previous.der);
+    entries = [...before.revoked()].map((one) => ({ ...one, reason: 'superseded' as const }));
     base = {
-      der: Buffer.alloc(0),
+      tbs: Buffer.alloc(0),
       scope: fullScope,
       issuer: authority.issuer,
+      shardCount: 16,
       url: previous.url,
-      previous: previous.der,
+      previous: { crl: before, coversTreeSize: previous.coversTreeSize },
       revocations: authority.store.revocations(authority.issuer.keyId),
       recorded: (serial) => authority.store.revocation(authority.issuer.keyId, serial),
       coversTreeSize: authority.store.treeSize(),
@@ -238,10 +240,9 @@ describe('the publish gate', () => {
 
   type Bend = Partial<CrlTemplate> & { entries?: typeof entries };
 
-  /** A CRL that follows the previous one, but for what is bent; truly signed. */
-  async function bent({ entries: listed = entries, ...template }: Bend, key?: typeof thief): Promise<Buffer> {
-    const before = parseCrl(base.previous ?? Buffer.alloc(0));
-    const tbs = buildCrlTbs({
+  /** A CRL that follows the previous one, but for what is bent. */
+  function bent({ entries: listed = entries, ...template }: Bend): Buffer {
+    return buildCrlTbs({
       algorithm: authority.issuer.algorithm,
       issuerName: authority.issuer.issuerName,
       thisUpdateSeconds: before.thisUpdateSeconds + 1,
@@ -251,17 +252,18 @@ describe('the publish gate', () => {
       revoked: listed.toSorted((a, b) => (a.serial < b.serial ? -1 : 1)).map(encodeRevoked),
       ...template,
     });
-    const asked = { purpose: 'crl', leaf: Buffer.alloc(0), tbs, index: 0, path: [], treeSize: 0 } as const;
-    const signature = key ? sign('sha256', tbs, key) : await authority.signer.signLogged(asked);
-    return assembleSigned(tbs, authority.issuer.algorithm, signature);
   }
 
-  test('lets out what is true', async () => {
-    expect(publishGate({ ...base, der: await bent({}) })).toEqual([]);
+  function problemsOf(tbs: Buffer, of: Partial<Candidate> = {}): string[] {
+    return publishGate({ ...base, tbs, ...of }).problems;
+  }
+
+  test('lets out what is true', () => {
+    expect(problemsOf(bent({}))).toEqual([]);
+    expect(problemsOf(bent({}), { previous: undefined })).toEqual([]);
   });
 
-  const before = () => parseCrl(base.previous ?? Buffer.alloc(0));
-  const lies: [string, () => Bend | Promise<Bend>, RegExp][] = [
+  const lies: [string, () => Bend, RegExp][] = [
     ['a list without a revoked one', () => ({ entries: entries.slice(1) }), /missing|too early/],
     ['an empty list', () => ({ entries: [] }), /missing|too early/],
     [
@@ -285,53 +287,74 @@ describe('the publish gate', () => {
       () => ({ entries: entries.map((one) => ({ ...one, reason: 'keyCompromise' as 'superseded' })) }),
       /reason/,
     ],
-    ['the same number again', () => ({ crlNumber: before().crlNumber ?? 0n }), /number/],
-    ['a lower number', () => ({ crlNumber: (before().crlNumber ?? 0n) - 1n }), /number/],
-    ['the same thisUpdate again', () => ({ thisUpdateSeconds: before().thisUpdateSeconds }), /thisUpdate/],
+    ['the same number again', () => ({ crlNumber: before.crlNumber ?? 0n }), /number/],
+    ['a lower number', () => ({ crlNumber: (before.crlNumber ?? 0n) - 1n }), /number/],
+    ['the same thisUpdate again', () => ({ thisUpdateSeconds: before.thisUpdateSeconds }), /thisUpdate/],
     [
       'a thisUpdate in the future',
       () => ({ thisUpdateSeconds: Math.floor(base.nowMs / 1000) + 1 }),
       /future/,
     ],
-    ['a nextUpdate that falls', () => ({ nextUpdateSeconds: before().nextUpdateSeconds - 1 }), /nextUpdate/],
-    [
-      'a nextUpdate before thisUpdate',
-      () => ({ nextUpdateSeconds: before().thisUpdateSeconds }),
-      /nextUpdate/,
-    ],
+    ['a nextUpdate that falls', () => ({ nextUpdateSeconds: before.nextUpdateSeconds - 1 }), /nextUpdate/],
+    ['a nextUpdate before thisUpdate', () => ({ nextUpdateSeconds: before.thisUpdateSeconds }), /nextUpdate/],
     ['another issuer', () => ({ issuerName: rdnName({ commonName: 'Evil' }) }), /issuer/],
     ['another authority key id', () => ({ authorityKeyId: 'ab'.repeat(20) }), /key id/],
     ['a shard as if it were the full one', () => ({ idpUrl: base.url }), /distribution point/],
   ];
-  test.each(lies)('[guard] holds back %s', async (_name, bend, why) => {
-    const problems = publishGate({ ...base, der: await bent(await bend()) });
-    expect(problems.join()).toMatch(why);
+  test.each(lies)('[guard] holds back %s', (_name, bend, why) => {
+    expect(problemsOf(bent(bend())).join()).toMatch(why);
   });
 
-  test('[guard] holds back the signature of another key, a cut CRL, and bytes that are none', async () => {
-    expect(publishGate({ ...base, der: await bent({}, thief) }).join()).toMatch(/signature/);
-    expect(publishGate({ ...base, der: (await bent({})).subarray(0, -1) }).join()).toMatch(/parse/);
-    expect(publishGate({ ...base, der: Buffer.from('3000', 'hex') }).join()).toMatch(/parse/);
+  test('holds back a cut CRL, and bytes that are none', () => {
+    expect(problemsOf(bent({}).subarray(0, -1)).join()).toMatch(/parse/);
+    expect(problemsOf(Buffer.from('3000', 'hex')).join()).toMatch(/parse/);
   });
 
-  test('[guard] holds back a shard with the entries of another, or under the address of another', async () => {
+  test('[guard] holds back what no predecessor tells of: a revocation that is missing, another date or reason', () => {
+    const first = { previous: undefined };
+    expect(problemsOf(bent({ entries: entries.slice(1) }), first).join()).toMatch(/is missing/);
+    const bend = (change: object) => bent({ entries: entries.map((one) => ({ ...one, ...change })) });
+    expect(problemsOf(bend({ dateSeconds: 1_600_000_000 }), first).join()).toMatch(/another date/);
+    expect(problemsOf(bend({ reason: 'keyCompromise' }), first).join()).toMatch(/another date or reason/);
+  });
+
+  test('[guard] holds back a list without an unexpired one, though the store says that it may leave', () => {
+    const recorded: Candidate['recorded'] = (serial) => {
+      const record = base.recorded(serial);
+      return record && { ...record, mayLeave: true };
+    };
+    const less = bent({ entries: entries.slice(1) });
+    expect(problemsOf(less, { recorded, revocations: [] }).join()).toMatch(/too early/);
+    const end = base.recorded(entries[0]!.serial)!.notAfterMs;
+    expect(problemsOf(less, { recorded, revocations: [], nowMs: end + 1 })).toEqual([]);
+  });
+
+  test('[guard] holds back what the lint rules for CRLs forbid', () => {
+    const late = entries.map((one) => ({ ...one, dateSeconds: before.thisUpdateSeconds + 2 }));
+    expect(problemsOf(bent({ entries: late })).join()).toMatch(/dated after thisUpdate/);
+    const down = entries.map(encodeRevoked).toReversed();
+    expect(problemsOf(bent({ revoked: down })).join()).toMatch(/do not rise/);
+  });
+
+  test('[guard] holds back a shard with the entries of another, or under the address of another', () => {
     const shard = String((shardOf(entries[0]!.serial, 16) + 1) % 16);
     const url = `${publicationUrl}/crl/${authority.issuer.keyId}/${shard}.crl`;
-    const candidate = { ...base, scope: shard, url, previous: undefined };
     const own = entries.filter(({ serial }) => String(shardOf(serial, 16)) === shard);
-    expect(publishGate({ ...candidate, der: await bent({ idpUrl: url, entries: own }) })).toEqual([]);
-    expect(publishGate({ ...candidate, der: await bent({ idpUrl: url }) }).join()).toMatch(/does not belong/);
-    expect(publishGate({ ...candidate, der: await bent({ entries: own }) }).join()).toMatch(
-      /distribution point/,
-    );
-    const elsewhere = await bent({ idpUrl: `${url}x`, entries: own });
-    expect(publishGate({ ...candidate, der: elsewhere }).join()).toMatch(/distribution point/);
+    const problems = (bend: Bend, more: Partial<Candidate> = {}) =>
+      problemsOf(bent(bend), { scope: shard, url, previous: undefined, ...more }).join();
+    expect(problems({ idpUrl: url, entries: own })).toBe('');
+    expect(problems({ idpUrl: url })).toMatch(/does not belong/);
+    expect(problems({ entries: own })).toMatch(/distribution point/);
+    expect(problems({ idpUrl: `${url}x`, entries: own })).toMatch(/distribution point/);
+    // Where a serial belongs follows from the serial: no column of the store says otherwise.
+    const moved = base.revocations.map((record) => ({ ...record, shard: Number(shard) }));
+    expect(problems({ idpUrl: url }, { revocations: moved })).toMatch(/does not belong/);
   });
 
-  test('[guard] holds back one whose serial nobody ever issued', async () => {
+  test('[guard] holds back one whose serial nobody ever issued', () => {
     const invented = newSerial(0x2a, randomBytes);
-    const der = await bent({ entries: [...entries, { ...entries[0]!, serial: invented }] });
-    expect(publishGate({ ...base, der }).join()).toMatch(/does not belong/);
+    const tbs = bent({ entries: [...entries, { ...entries[0]!, serial: invented }] });
+    expect(problemsOf(tbs).join()).toMatch(/does not belong/);
   });
 });
 
@@ -404,6 +427,17 @@ describe('the publisher', () => {
     expect(store.lastCrlNumber(issuer.keyId)).toBe(last);
   });
 
+  /** The store's answers with another reason for one serial, until the returned function is called. */
+  function misrecorded(serial: Serial): () => void {
+    const { store } = authority;
+    const [all, one] = [store.revocations.bind(store), store.revocation.bind(store)];
+    const bend = (record: RevocationRecord): RevocationRecord =>
+      record.serial === serial ? { ...record, reason: 'affiliationChanged' } : record;
+    store.revocations = (...asked) => all(...asked).map(bend);
+    store.revocation = (...asked) => [one(...asked)].map((record) => record && bend(record))[0];
+    return () => Object.assign(store, { revocations: all, revocation: one });
+  }
+
   test('[guard] what the gate holds back leaves the one before served, alarms, and is tried again', async () => {
     open();
     await started();
@@ -411,18 +445,36 @@ describe('the publisher', () => {
     const other = await issue();
     await revoke(serial);
     const before = full().der;
-    // Somebody takes the revocation out of the store's answers: the CRL that follows would lack it.
-    const truth = authority.store.revocations.bind(authority.store);
-    authority.store.revocations = (issuerKeyId) =>
-      truth(issuerKeyId).map((record) =>
-        record.serial === serial ? { ...record, reason: 'keyCompromise' as const } : record,
-      );
+    const truth = misrecorded(other.serial);
     const waiting = revoke(other.serial);
     expect(await becomes(() => alarms.some((alarm) => alarm.includes('not published')), 3000)).toBe(true);
     expect(full().der.equals(before)).toBe(true);
-    authority.store.revocations = truth;
+    truth();
     expect(await waiting).toMatchObject({ published: true });
     expect([full().has(serial), full().has(other.serial)]).toEqual([true, true]);
+  });
+
+  test('[guard] what the gate holds back is neither logged nor signed, and what was served outlives restarts', async () => {
+    open();
+    await started();
+    const { serial } = await issue();
+    await revoke(serial);
+    const before = full().der;
+    const rows = () => authority.store.crls().filter(({ scope }) => scope === fullScope);
+    const stored = rows().map(({ crlNumber }) => crlNumber);
+    await publisher.close();
+    const truth = misrecorded(serial);
+    for (let restart = 0; restart < 2; restart += 1) {
+      alarms = [];
+      open();
+      expect(full().der.equals(before), 'served at once').toBe(true);
+      expect(await becomes(() => alarms.some((alarm) => alarm.includes(serial)), 3000)).toBe(true);
+      expect(full().der.equals(before)).toBe(true);
+      await publisher.close();
+    }
+    expect(rows().map(({ crlNumber }) => crlNumber)).toEqual(stored);
+    truth();
+    open();
   });
 
   test('a CRL that was fetchable is what a restart serves, whenever the crash comes', async () => {

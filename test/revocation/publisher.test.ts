@@ -2,6 +2,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
+import { shardOf } from '../../src/core/publication.ts';
+import type { RevocationRecord } from '../../src/store/port.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
 import {
@@ -19,12 +21,15 @@ let revocation: Revocation;
 let published: PublishedCrl[];
 let alarms: string[];
 
-function openPublisher(): CrlPublisher {
+function openPublisher(
+  url = publicationUrl,
+  validitySeconds = defaultCrlTiming.validitySeconds,
+): CrlPublisher {
   return new CrlPublisher({
     ...authority,
-    publicationUrl,
+    publicationUrl: url,
     shardCount: 16,
-    timing: { ...defaultCrlTiming, batchMs: 0 },
+    timing: { ...defaultCrlTiming, batchMs: 0, validitySeconds },
     publish: (crl) => published.push(crl),
     alarm: (scope, problems) => alarms.push(`${scope}: ${problems.join()}`),
   });
@@ -259,4 +264,53 @@ test('a publisher that starts again serves the stored CRLs at once and rebuilds 
   expect(second.current()).toHaveLength(17);
   expect(published.length).toBe(before + 17);
   await second.close();
+});
+
+test('under another publication URL and with a shorter validity, times of a scope still do not fall', async () => {
+  await publisher.close();
+  const before = publisher.current().map(({ scope }) => ({ scope, crl: crl(scope) }));
+  publisher = openPublisher('http://elsewhere.example', 3600);
+  publisher.start();
+  expect(publisher.current().map(({ scope }) => scope)).toEqual(['full']);
+  await until(() => publisher.current().length === 17);
+  for (const { scope, crl: old } of before.filter(({ scope }) => scope !== 'full')) {
+    expect(crl(scope).thisUpdateSeconds, scope).toBeGreaterThan(old.thisUpdateSeconds);
+    expect(crl(scope).nextUpdateSeconds, scope).toBeGreaterThanOrEqual(old.nextUpdateSeconds);
+  }
+  expect(alarms).toEqual([]);
+});
+
+test('a revocation stands on the shard of its serial, whatever the store says by now', async () => {
+  const { issued } = await issue();
+  const { serial } = issued.record;
+  await publisher.close();
+  const { store } = authority;
+  void revocation.revoke({ by: 'serial', serial, only: true }, 'superseded', 'uid:0');
+  await until(() => store.revocation(authority.issuer.keyId, serial) !== undefined);
+  const [all, one] = [store.revocations.bind(store), store.revocation.bind(store)];
+  const moved = (record: RevocationRecord) => ({ ...record, shard: (record.shard + 1) % 16 });
+  store.revocations = (...asked) => all(...asked).map(moved);
+  store.revocation = (...asked) => [one(...asked)].map((record) => record && moved(record))[0];
+  publisher = openPublisher();
+  publisher.start();
+  const on = () => publisher.current().filter(({ der }) => parseCrl(der).has(serial));
+  await until(() => on().length === 2);
+  expect(on().map(({ url }) => url)).toContain(parseCertificate(issued.der).crlUrls[0]);
+  expect(alarms).toEqual([]);
+});
+
+test('the date of an entry is that of the CRLs that carry it, not of others in the same round', async () => {
+  const serials = [];
+  for (let count = 0; count < 18; count += 1) serials.push((await issue()).issued.record.serial);
+  const byShard = [...Map.groupBy(serials, (serial) => shardOf(serial, 16)).entries()];
+  const [shard, [first, second] = []] = byShard.find(([, group]) => group.length > 1) ?? [];
+  const [otherShard, [other] = []] = byShard.find(([number]) => number !== shard) ?? [];
+  const revoke = (serial = first!) =>
+    revocation.revoke({ by: 'serial', serial, only: true }, 'superseded', 'uid:0');
+  // One shard is ahead of another: it was published oftener.
+  await revoke(first);
+  await Promise.all([revoke(second), revoke(other)]);
+  const date = [...crl('full').revoked()].find((one) => one.serial === second)?.dateSeconds;
+  expect(date).toBe(Math.min(crl(String(shard)).thisUpdateSeconds, crl('full').thisUpdateSeconds));
+  expect(date).toBeGreaterThan(crl(String(otherShard)).thisUpdateSeconds);
 });

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { type Reason, reasonCodes } from '../../src/core/reasons.ts';
 import { parseSerial, type Serial } from '../../src/core/serial.ts';
 import { verifySignature } from '../../src/x509/algorithm.ts';
-import type { ParsedRevoked } from '../../src/x509/crl-entries.ts';
+import type { ParsedRevoked, RevokedChange } from '../../src/x509/crl-entries.ts';
 import { buildCrlTbs, type CrlTemplate, encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { parseCrl, parseTbsCrl } from '../../src/x509/crl.ts';
 import { integer, time } from '../../src/x509/der.ts';
@@ -38,6 +38,35 @@ describe('a CRL', () => {
     idpUrl: 'http://ca.example.org/crl/a/3.crl',
   });
   const parsed = parseCrl(der);
+
+  it('tells what became of each serial since another one: who came, who left, who changed', () => {
+    const tbsOf = (list: ParsedRevoked[]) =>
+      parseTbsCrl(buildCrlTbs({ ...template, revoked: list.map(encodeRevoked) }));
+    const changes = (before: ParsedRevoked[], after: ParsedRevoked[]) => [
+      ...tbsOf(after).entries.changesSince(tbsOf(before).entries),
+    ];
+    expect(changes(revoked, revoked)).toEqual([]);
+    expect(changes([], [])).toEqual([]);
+    const came = (after: ParsedRevoked) => ({ serial: after.serial, before: undefined, after });
+    const left = (before: ParsedRevoked) => ({ serial: before.serial, before, after: undefined });
+    expect(changes([], revoked)).toEqual(revoked.map(came));
+    expect(changes(revoked, [])).toEqual(revoked.map(left));
+    const subset = fc.subarray(revoked);
+    fc.assert(
+      fc.property(subset, subset, subset, (one, other, moved) => {
+        const later = other.map((entry) =>
+          moved.includes(entry) ? { ...entry, dateSeconds: entry.dateSeconds + 1 } : entry,
+        );
+        const expected = revoked.flatMap((entry): RevokedChange[] => {
+          const after = later.find(({ serial }) => serial === entry.serial);
+          if (!one.includes(entry)) return after ? [came(after)] : [];
+          if (!after) return [left(entry)];
+          return moved.includes(entry) ? [{ serial: entry.serial, before: entry, after }] : [];
+        });
+        expect(changes(one, later)).toEqual(expected);
+      }),
+    );
+  });
 
   it('reads back as it was written, every reason', () => {
     expect(parsed).toMatchObject({
