@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as aTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
@@ -270,7 +270,7 @@ export class CrlPublisher {
   async #publish(pending: Set<string>, scheduled: boolean): Promise<void> {
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
     const drafts = this.#drafts.make([...pending], scheduled, nowMs);
-    const judged = this.#judge(drafts, nowMs);
+    const judged = await this.#judge(drafts, nowMs);
     const results = await Promise.allSettled(judged.passed.map((draft) => this.#sign(draft, nowMs)));
     const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     for (const { draft } of signed) this.#drafts.committed(draft);
@@ -288,13 +288,19 @@ export class CrlPublisher {
   }
 
   /** Before anything of them is committed: a number, a leaf and a signature are for what the gate lets out. */
-  #judge(drafts: readonly CrlDraft[], nowMs: number): { passed: JudgedDraft[]; refused: string[] } {
+  async #judge(
+    drafts: readonly CrlDraft[],
+    nowMs: number,
+  ): Promise<{ passed: JudgedDraft[]; refused: string[] }> {
     const { store, issuer, shardCount } = this.#parts;
-    const revocations = store.revocations(issuer.keyId);
+    const since = drafts.map(({ scope }) => this.#previous.get(scope)?.coversTreeSize ?? 0);
+    const revocations = store.revocations(issuer.keyId, Math.min(...since));
     const recorded = (serial: Serial): RevocationRecord | undefined => store.revocation(issuer.keyId, serial);
     const passed: JudgedDraft[] = [];
     const refused: string[] = [];
     for (const draft of drafts) {
+      // Each is read whole: with a turn between them, no request waits for all.
+      await aTurn();
       const previous = this.#previous.get(draft.scope);
       const candidate = { ...draft, issuer, shardCount, previous, revocations, recorded, nowMs };
       const { crl, problems } = publishGate(candidate);

@@ -213,8 +213,8 @@ export interface StoreReader {
   checkpointNote(): string | undefined;
   /** A signed note that proves that this log was set back, as `keepRewindEvidence` kept it. */
   rewindEvidence(): string | undefined;
-  /** Revocations of an issuer that still have to stand on its CRLs, by serial. */
-  revocations(issuerKeyId: string): RevocationRecord[];
+  /** Revocations of an issuer that still have to stand on its CRLs, by serial; those of this leaf and later ones. */
+  revocations(issuerKeyId: string, fromLeafIndex?: number): RevocationRecord[];
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
   /** The newest signed CRL of each scope. */
   lastCrls(issuerKeyId: string): CrlRecord[];

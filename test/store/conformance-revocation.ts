@@ -81,6 +81,10 @@ export function revocationConformance(current: Current): void {
         .map(({ serial }) => serial),
     ).toEqual(serials);
     expect(current.store.revocations(otherIssuerKeyId)).toEqual([]);
+    const from = (leafIndex: number, issuer = issuerKeyId) =>
+      current.store.revocations(issuer, leafIndex).map(({ serial }) => serial);
+    expect([from(0), from(2), from(4)]).toEqual([serials.toSorted(), serials.slice(2).toSorted(), []]);
+    expect(from(2, otherIssuerKeyId)).toEqual([]);
   });
 
   it('gives back every field of a CRL, its signature once it is there', async () => {

@@ -168,6 +168,10 @@ function prepareRevocation(db: Connection) {
     revocations: db.prepare<[string], RevocationRow>(
       'SELECT * FROM revocations WHERE issuer_key_id = ? AND may_leave = 0 ORDER BY serial',
     ),
+    // The unary pluses keep SQLite from walking all that stand instead of the few since that leaf.
+    revocationsFrom: db.prepare<[number, string], RevocationRow>(
+      'SELECT * FROM revocations WHERE leaf_index >= ? AND +issuer_key_id = ? AND +may_leave = 0 ORDER BY +serial',
+    ),
     revocation: db.prepare<[Serial, string], RevocationRow>(
       'SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ?',
     ),

@@ -135,8 +135,12 @@ export class SqliteReader implements StoreReader {
     return first(this.reads.checkpointNote) ?? undefined;
   }
 
-  revocations(issuerKeyId: string): RevocationRecord[] {
-    return all(this.reads.revocations, issuerKeyId).map(revocationOf);
+  revocations(issuerKeyId: string, fromLeafIndex = 0): RevocationRecord[] {
+    const rows =
+      fromLeafIndex === 0
+        ? all(this.reads.revocations, issuerKeyId)
+        : all(this.reads.revocationsFrom, fromLeafIndex, issuerKeyId);
+    return rows.map(revocationOf);
   }
 
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined {
