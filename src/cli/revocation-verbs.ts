@@ -68,7 +68,7 @@ export function addRevocationVerbs(program: Command): void {
     });
   crl
     .command('publish')
-    .description('sign every CRL anew, as the schedule would')
+    .description('sign every CRL anew now; what has expired leaves by the schedule alone')
     .action(async (_options: object, command: Command) => {
       const result = await adminOf(command)<{ crls: CrlRow[] }>('POST', adminPaths.crlPublish, {});
       answer(globalsOf(command), result, crlTable);

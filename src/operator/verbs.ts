@@ -161,13 +161,15 @@ export class OperatorVerbs {
     return { crls: this.#parts.publisher.current().map(crlView) };
   }
 
-  /** Re-signs every CRL now, as the schedule would. */
+  /** Re-signs every CRL now. Throws `unavailable-signer` where not all of them came out. */
   async publishCrls(operator: string): Promise<object> {
     await this.#operatorRecord('crl-publish', operator);
     const { publisher } = this.#parts;
-    publisher.publishAll();
-    await publisher.idle(publishedWithinMs);
-    return this.crls();
+    if (await publisher.publishNow(publishedWithinMs)) return this.crls();
+    throw new VouchError(
+      'unavailable-signer',
+      'not every CRL was signed anew; it is tried again without further action, `vouch status` says what holds it up',
+    );
   }
 
   async backup(file: string, operator: string): Promise<object> {

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { setImmediate as aTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as aTurn } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
@@ -58,6 +58,8 @@ export class CrlPublisher {
   readonly #published = new PublishedCrls();
   /** The last signed CRL of each scope, served or not: what the next one follows. */
   readonly #previous = new Map<string, Predecessor>();
+  /** thisUpdate of each scope's newest scheduled CRL. */
+  readonly #scheduledSeconds: Map<string, number>;
   readonly #dirty = new Set<string>();
   #loop: Promise<void> | undefined;
   #lastRunMs = Number.NEGATIVE_INFINITY;
@@ -68,6 +70,7 @@ export class CrlPublisher {
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#set = new RevokedSet(parts.store.revocations(parts.issuer.keyId), parts.shardCount);
+    this.#scheduledSeconds = new Map(parts.store.scheduledUpdates(parts.issuer.keyId));
     this.#drafts = new CrlDrafts({
       ...parts,
       ...parts.timing,
@@ -81,10 +84,9 @@ export class CrlPublisher {
   start(): void {
     const { store, issuer } = this.#parts;
     for (const row of store.lastCrls(issuer.keyId)) this.#adopt(row);
-    for (const scope of this.#scopes()) {
-      const isBehind = !this.#covers(scope, this.#set.newest.get(scope) ?? -1);
-      if (isBehind || this.#due(this.#published.of(scope))) this.#dirty.add(scope);
-    }
+    for (const scope of this.#scopes())
+      if (!this.#covers(scope, this.#set.newest.get(scope) ?? -1)) this.#dirty.add(scope);
+    this.publishDue();
     if (this.#dirty.size > 0) this.#kick();
   }
 
@@ -94,16 +96,27 @@ export class CrlPublisher {
     this.#kick();
   }
 
-  /** Publishes every scope anew: the schedule, or `vouch crl publish`. Entries that may leave do so on the next one. */
-  publishAll(): void {
-    for (const scope of this.#scopes()) this.#dirty.add(scope);
-    this.#scheduled = true;
-    this.#kick();
+  /**
+   * Publishes every scope anew. Only what the schedule asks for lets expired entries leave, on the CRL after it: who
+   * looks once in a period has then seen them (RFC 5280 §3.3).
+   */
+  publishAll(scheduled: boolean): void {
+    this.#publishAnew(this.#scopes(), scheduled);
   }
 
-  /** Publishes anew where a third of the validity has passed. */
+  /** As `publishAll` off the schedule; whether every scope has a newer CRL by the deadline. */
+  publishNow(timeoutMs: number): Promise<boolean> {
+    const before = new Map(this.current().map(({ scope, crlNumber }) => [scope, crlNumber]));
+    this.publishAll(false);
+    const isNewer = (scope: string): boolean =>
+      (this.#published.of(scope)?.crlNumber ?? -1n) > (before.get(scope) ?? -1n);
+    return this.#published.until(() => this.#scopes().every(isNewer), timeoutMs);
+  }
+
+  /** The schedule: each scope anew where a third of the validity has passed since it last asked for it. */
   publishDue(): void {
-    if (this.#scopes().some((scope) => this.#due(this.#published.of(scope)))) this.publishAll();
+    const due = this.#scopes().filter((scope) => this.#due(scope));
+    if (due.length > 0) this.#publishAnew(due, true);
   }
 
   /** What a CRL of each scope has to cover by now. */
@@ -123,14 +136,6 @@ export class CrlPublisher {
     return isOut ? this.#published.of(fullScope) : undefined;
   }
 
-  /** Resolves when nothing is left to publish, or after `timeoutMs`. */
-  async idle(timeoutMs: number): Promise<void> {
-    const late = new AbortController();
-    const timeout = sleep(timeoutMs, undefined, { signal: late.signal }).catch(() => undefined);
-    await Promise.race([this.#loop, timeout]);
-    late.abort();
-  }
-
   /** What is served now. */
   current(): PublishedCrl[] {
     return this.#published.all();
@@ -146,10 +151,20 @@ export class CrlPublisher {
     return [fullScope, ...Array.from({ length: this.#parts.shardCount }, (_, shard) => String(shard))];
   }
 
-  #due(published: PublishedCrl | undefined): boolean {
+  #publishAnew(scopes: readonly string[], scheduled: boolean): void {
+    for (const scope of scopes) this.#dirty.add(scope);
+    this.#scheduled ||= scheduled;
+    this.#kick();
+  }
+
+  /** However often revocations renew a CRL, the schedule goes on: else nothing would ever leave. */
+  #due(scope: string): boolean {
+    const published = this.#published.of(scope);
     if (!published) return true;
-    const third = (published.nextUpdateSeconds - published.thisUpdateSeconds) / 3;
-    return this.#parts.clockGuard.steadyTimeMs() / 1000 > published.thisUpdateSeconds + third;
+    const { thisUpdateSeconds, nextUpdateSeconds } = published;
+    const last = Math.min(thisUpdateSeconds, this.#scheduledSeconds.get(scope) ?? 0);
+    const third = (nextUpdateSeconds - thisUpdateSeconds) / 3;
+    return this.#parts.clockGuard.steadyTimeMs() / 1000 > last + third;
   }
 
   #covers(scope: string, leafIndex: number): boolean {
@@ -278,6 +293,7 @@ export class CrlPublisher {
     await this.#parts.sequencer.storeSigned();
     for (const { draft, der } of signed) {
       this.#previous.set(draft.scope, draft);
+      if (draft.scheduled) this.#scheduledSeconds.set(draft.scope, draft.thisUpdateSeconds);
       this.#release({ ...draft, der });
       pending.delete(draft.scope);
     }

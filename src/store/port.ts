@@ -218,6 +218,8 @@ export interface StoreReader {
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
   /** The newest signed CRL of each scope. */
   lastCrls(issuerKeyId: string): CrlRecord[];
+  /** thisUpdate, in Unix seconds, of the newest scheduled CRL of each scope that had one. */
+  scheduledUpdates(issuerKeyId: string): ReadonlyMap<CrlScope, number>;
   /** Every stored CRL, oldest first: of each scope the two newest, and the newest signed one. */
   crls(): CrlRecord[];
   /** 0 where there is none yet. */

@@ -78,7 +78,7 @@ function full() {
 async function scheduled(): Promise<void> {
   const before = full().crlNumber;
   const count = published.length;
-  publisher.publishAll();
+  publisher.publishAll(true);
   expect(await becomes(() => full().crlNumber !== before && published.length >= count + 17)).toBe(true);
 }
 
@@ -513,7 +513,7 @@ describe('the publisher', () => {
     open();
     onTestFinished(() => publisher.close());
     alarms = [];
-    publisher.publishAll();
+    publisher.publishAll(true);
     const number = full().crlNumber;
     expect(await becomes(() => full().crlNumber !== number || alarms.length > 0)).toBe(true);
     expect(alarms).toEqual([]);

@@ -192,15 +192,52 @@ test('an entry leaves only after a scheduled CRL past its expiry carried it', as
   expect(crl('full').has(serial)).toBe(true);
   const number = crl('full').crlNumber;
   authority.clock.pass(61_000);
-  publisher.publishAll();
+  publisher.publishAll(true);
   await until(() => crl('full').crlNumber !== number);
   expect(crl('full').has(serial)).toBe(true);
   await until(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true);
   authority.clock.pass(61_000);
-  publisher.publishAll();
+  publisher.publishAll(true);
   await until(() => !crl('full').has(serial));
   expect(crl('full').has(other.issued.record.serial)).toBe(true);
   expect(alarms).toEqual([]);
+});
+
+test('off the schedule nothing leaves, and the schedule goes on however often revocations renew a CRL', async () => {
+  const { issued } = await issue();
+  const { serial } = issued.record;
+  await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  authority.clock.pass(2 * 3600_000);
+  for (let time = 0; time < 3; time += 1) {
+    authority.clock.pass(61_000);
+    expect(await publisher.publishNow(5000)).toBe(true);
+  }
+  expect(crl('full').has(serial)).toBe(true);
+  publisher.publishDue();
+  expect(authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave).toBe(false);
+  // A day on, with every scope published anew each hour and the server started again in between.
+  for (let hour = 0; hour < 12; hour += 1) {
+    if (hour % 5 === 4) {
+      await publisher.close();
+      publisher = openPublisher();
+      publisher.start();
+    }
+    authority.clock.pass(3600_000);
+    expect(await publisher.publishNow(5000)).toBe(true);
+    publisher.publishDue();
+  }
+  await until(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true);
+  expect(await publisher.publishNow(5000)).toBe(true);
+  expect(crl('full').has(serial)).toBe(false);
+  expect(alarms).toEqual([]);
+});
+
+test('that nothing was published is said', async () => {
+  const { keyId } = authority.issuer;
+  const number = authority.store.lastCrlNumber(keyId);
+  authority.sequencer.signerAnswers = () => false;
+  expect(await publisher.publishNow(100)).toBe(false);
+  expect(authority.store.lastCrlNumber(keyId)).toBe(number);
 });
 
 test('while the clock is in doubt nothing leaves a CRL, revocations are taken, and no CRL is dated by the jump', async () => {
@@ -219,7 +256,7 @@ test('while the clock is in doubt nothing leaves a CRL, revocations are taken, a
   for (let scheduled = 0; scheduled < 2; scheduled += 1) {
     const number = crl('full').crlNumber;
     authority.clock.pass(61_000);
-    publisher.publishAll();
+    publisher.publishAll(true);
     await until(() => crl('full').crlNumber !== number);
   }
   const { thisUpdateSeconds } = crl('full');

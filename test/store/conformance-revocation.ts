@@ -129,6 +129,18 @@ export function revocationConformance(current: Current): void {
     expect(batch.map(({ status }) => status)).toEqual(['committed', 'refused', 'committed']);
   });
 
+  it('knows when the schedule last asked for a CRL of each scope', async () => {
+    expect([...current.store.scheduledUpdates(issuerKeyId)]).toEqual([]);
+    const crl = (crlNumber: bigint, scope: string, scheduled: boolean, thisUpdateSeconds: number) =>
+      committed(current.store, crlMutation({ crlNumber, scope, scheduled, thisUpdateSeconds }));
+    await crl(1n, 'full', true, startSeconds);
+    await crl(2n, '3', false, startSeconds);
+    await crl(3n, 'full', true, startSeconds + 1);
+    await crl(4n, 'full', false, startSeconds + 2);
+    expect([...current.store.scheduledUpdates(issuerKeyId)]).toEqual([['full', startSeconds + 1]]);
+    expect([...current.store.scheduledUpdates(otherIssuerKeyId)]).toEqual([]);
+  });
+
   it('I5 fixes a revocation date by the first CRL that carries it', async () => {
     const { certificate } = certificateMutation();
     await committed(current.store, revocationMutation(certificate));

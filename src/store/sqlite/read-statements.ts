@@ -183,6 +183,10 @@ function prepareRevocation(db: Connection) {
                  ORDER BY c.crl_number DESC LIMIT 1)
          FROM crl_scopes AS s WHERE s.issuer_key_id = ?) ORDER BY scope`,
     ),
+    scheduledUpdates: db.prepare<[string], { scope: string; scheduled_this_update_seconds: number }>(
+      `SELECT scope, scheduled_this_update_seconds FROM crl_scopes
+       WHERE issuer_key_id = ? AND scheduled_this_update_seconds IS NOT NULL`,
+    ),
     statement: db.prepare<[], string>('SELECT jws FROM statements ORDER BY sequence DESC LIMIT 1').pluck(),
     crls: db.prepare<[], CrlRow>(`SELECT ${crlColumns} FROM crls ORDER BY leaf_index`),
     lastCrlNumber: db

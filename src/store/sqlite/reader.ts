@@ -155,6 +155,11 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.lastCrls, issuerKeyId).map(crlOf);
   }
 
+  scheduledUpdates(issuerKeyId: string): ReadonlyMap<string, number> {
+    const rows = all(this.reads.scheduledUpdates, issuerKeyId);
+    return new Map(rows.map((row) => [row.scope, row.scheduled_this_update_seconds]));
+  }
+
   crls(): CrlRecord[] {
     return all(this.reads.crls).map(crlOf);
   }
