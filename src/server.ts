@@ -88,7 +88,7 @@ export async function startServer(
   await listen(listenUnix(adminApi(operatorVerbs(base, publisher), log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
-  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite, clock);
+  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite);
   const operations = await listen(
     listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
   );

@@ -1,8 +1,10 @@
 import { statSync } from 'node:fs';
 import { type Config, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
+import { issuerOf } from '../issuance/issuer.ts';
+import { openStatement } from '../log/statement.ts';
 import { readingState } from '../state.ts';
-import type { AuthorityRecord } from '../store/port.ts';
+import type { AuthorityRecord, StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 
 /** Something an operator should mend: `error` hurts now, `warning` will. */
@@ -15,9 +17,10 @@ export interface Finding {
 interface LiveStatus {
   state: string;
   problems: string[];
-  crls: { scope: string; nextUpdate: string }[];
 }
 
+/** A ceremony needs people and an appointment. */
+const rootWarningDays = 30;
 const dayMs = 24 * 3600 * 1000;
 const loopbackHosts = /^(?:localhost|127\.|\[?::1\]?$)/;
 
@@ -84,15 +87,43 @@ function modeOf(file: string): number | undefined {
 }
 
 function authorityFindings(config: Config): Promise<Finding[]> {
-  return readingState(config.state, (store) => store.authorities().flatMap(expiryFindings));
+  return readingState(config.state, (store) => [
+    ...store.authorities().flatMap(expiryFindings),
+    ...rootFindings(store),
+  ]);
+}
+
+/** What the root signed is renewed in a ceremony only, and fatal at every agent once it is over. */
+function rootFindings(store: StoreReader): Finding[] {
+  const root = store.authorities().find(({ kind }) => kind === 'root');
+  if (!root) return [];
+  const crl = store.lastCrls(root.keyId)[0];
+  const jws = store.statement();
+  const ends: [what: string, endMs: number][] = [
+    ["the root's CRL", crl ? crl.nextUpdateSeconds * 1000 : 0],
+    [
+      "the root's statement",
+      jws ? openStatement(jws, issuerOf(root.certificateDer).publicKey).notAfterMs : 0,
+    ],
+  ];
+  return ends.flatMap(([what, endMs]): Finding[] => {
+    const left = endMs - systemClock.now();
+    if (left > rootWarningDays * dayMs) return [];
+    const severity = left > 0 ? 'warning' : 'error';
+    return [{ severity, what: `${what} ends in ${daysOf(left)} days`, remedy: 'hold a ceremony now' }];
+  });
 }
 
 function expiryFindings({ kind, certificateDer, keyId }: AuthorityRecord): Finding[] {
   const { notBeforeMs, notAfterMs } = parseCertificate(certificateDer);
   const left = notAfterMs - systemClock.now();
   if (left > 0 && left / (notAfterMs - notBeforeMs) > 1 / 6) return [];
-  const what = `the ${kind} ${keyId} expires in ${Math.max(0, Math.floor(left / dayMs))} days`;
+  const what = `the ${kind} ${keyId} expires in ${daysOf(left)} days`;
   return [{ severity: left > 0 ? 'warning' : 'error', what, remedy: 'prepare its successor now' }];
+}
+
+function daysOf(ms: number): number {
+  return Math.max(0, Math.floor(ms / dayMs));
 }
 
 async function liveFindings(admin: (method: 'GET', path: string) => Promise<LiveStatus>): Promise<Finding[]> {
@@ -108,19 +139,11 @@ async function liveFindings(admin: (method: 'GET', path: string) => Promise<Live
       },
     ];
   }
-  const remedy = /clock/.test(status.problems.join())
+  return status.problems.map((what): Finding => ({ severity: 'error', what, remedy: remedyOf(what) }));
+}
+
+function remedyOf(problem: string): string {
+  return /clock/.test(problem)
     ? 'set the clock, or `vouch doctor --accept-clock` if it is right'
     : 'see the server log';
-  const problems = status.problems.map((what): Finding => ({ severity: 'error', what, remedy }));
-  const stale = status.crls.filter((crl) => Date.parse(crl.nextUpdate) < systemClock.now());
-  return [
-    ...problems,
-    ...stale.map(
-      (crl): Finding => ({
-        severity: 'error',
-        what: `the CRL ${crl.scope} is past its nextUpdate`,
-        remedy: 'see the server log',
-      }),
-    ),
-  ];
 }

@@ -1,5 +1,4 @@
 import type { ServerIdentity } from '../authority/server-identity.ts';
-import type { Clock } from '../core/clock.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { CrlPublisher } from '../revocation/publisher.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -29,11 +28,9 @@ export function readinessOf(
     identity: ServerIdentity;
   },
   lastWrite: LastWrite,
-  clock: Clock,
 ): ReadinessCheck[] {
   const signer = parts.signer.status();
-  const nowSeconds = clock.now() / 1000;
-  const stale = parts.publisher.current().find((crl) => crl.nextUpdateSeconds < nowSeconds);
+  const crlProblems = parts.publisher.problems();
   return [
     {
       name: 'signer',
@@ -51,6 +48,6 @@ export function readinessOf(
     { name: 'log', problem: parts.sequencer.haltedBy()?.message },
     { name: 'clock', problem: parts.clockGuard.doubt() },
     { name: 'certificate', problem: parts.identity.problem() },
-    { name: 'crl', problem: stale ? `the CRL ${stale.scope} is past its nextUpdate` : undefined },
+    { name: 'crl', problem: crlProblems.length > 0 ? crlProblems.join('; ') : undefined },
   ];
 }

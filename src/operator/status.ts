@@ -22,7 +22,9 @@ interface Parts {
 /** The answer of `vouch status`. `state`: `ready`, or `degraded` with what is wrong under `problems`. */
 export function statusView(parts: Parts) {
   const { state, pid, restarts, problem } = parts.signer.status();
-  const problems = [problem, parts.sequencer.haltedBy()?.message, parts.clockGuard.doubt()].filter(
+  const halted = parts.sequencer.haltedBy()?.message;
+  const crlProblems = parts.publisher.problems();
+  const problems = [problem, halted, parts.clockGuard.doubt(), ...crlProblems].filter(
     (one) => one !== undefined,
   );
   return {

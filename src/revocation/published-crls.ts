@@ -1,3 +1,5 @@
+import { maxBehindMs } from '../issuance/clock-guard.ts';
+
 /** A CRL as it is served. */
 export interface PublishedCrl {
   issuerKeyId: string;
@@ -9,6 +11,9 @@ export interface PublishedCrl {
   nextUpdateSeconds: number;
   coversTreeSize: number;
 }
+
+/** How far a clock may step back before a thisUpdate just given counts as one of the future (I12). */
+const aheadMostSeconds = maxBehindMs / 1000;
 
 interface Waiter {
   isOut: () => boolean;
@@ -27,6 +32,16 @@ export class PublishedCrls {
 
   all(): PublishedCrl[] {
     return [...this.#published.values()];
+  }
+
+  /** Those that peers refuse for their times. */
+  problems(nowSeconds: number): string[] {
+    return this.all().flatMap(({ scope, thisUpdateSeconds, nextUpdateSeconds }) => {
+      if (nextUpdateSeconds < nowSeconds) return [`the CRL ${scope} is past its nextUpdate`];
+      return thisUpdateSeconds > nowSeconds + aheadMostSeconds
+        ? [`the CRL ${scope} is dated in the future: peers refuse it until then`]
+        : [];
+    });
   }
 
   /** Takes a CRL in place of its scope's last one. */

@@ -10,10 +10,12 @@ import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
+import { Backlog } from './backlog.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
 import { type Coverage, fullScope, RevokedSet } from './revoked-set.ts';
+import { Waits } from './waits.ts';
 
 /** How often and for how long. */
 export interface CrlTiming {
@@ -32,6 +34,8 @@ export const defaultCrlTiming: CrlTiming = { validitySeconds: 24 * 3600, batchMs
 const signerWaitMs = 3_000;
 /** How long one waits for the second that its thisUpdate names: bursts wait for one, a clock set back for more. */
 const budgetWaitMs = 5_000;
+/** What waits for longer is a problem: as long as an operator who revokes is made to wait. */
+const lateAfterMs = 5_000;
 /** Longest time between two attempts at a CRL that was refused. */
 const refusedPauseMs = 60_000;
 
@@ -53,6 +57,7 @@ interface Parts {
 /** Builds, logs, signs, checks and publishes the CRLs of one issuer; the only writer of its CRL numbers. */
 export class CrlPublisher {
   readonly #parts: Parts;
+  readonly #waits: Waits;
   readonly #set: RevokedSet;
   readonly #drafts: CrlDrafts;
   readonly #published = new PublishedCrls();
@@ -60,15 +65,16 @@ export class CrlPublisher {
   readonly #previous = new Map<string, Predecessor>();
   /** thisUpdate of each scope's newest scheduled CRL. */
   readonly #scheduledSeconds: Map<string, number>;
-  readonly #dirty = new Set<string>();
+  readonly #backlog = new Backlog();
+  /** Why the last attempt was refused, until one is not. */
+  #refusal: string | undefined;
   #loop: Promise<void> | undefined;
   #lastRunMs = Number.NEGATIVE_INFINITY;
   #scheduled = false;
-  #closed = false;
-  #wakeUp: () => void = () => undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#waits = new Waits(parts.clock);
     this.#set = new RevokedSet(parts.store.revocations(parts.issuer.keyId), parts.shardCount);
     this.#scheduledSeconds = new Map(parts.store.scheduledUpdates(parts.issuer.keyId));
     this.#drafts = new CrlDrafts({
@@ -85,14 +91,14 @@ export class CrlPublisher {
     const { store, issuer } = this.#parts;
     for (const row of store.lastCrls(issuer.keyId)) this.#adopt(row);
     for (const scope of this.#scopes())
-      if (!this.#covers(scope, this.#set.newest.get(scope) ?? -1)) this.#dirty.add(scope);
+      if (!this.#covers(scope, this.#set.newest.get(scope) ?? -1)) this.#want(scope);
     this.publishDue();
-    if (this.#dirty.size > 0) this.#kick();
+    this.#kick();
   }
 
   /** Takes a revocation that is durable; its shard and the full CRL follow. */
   add(record: RevocationRecord): void {
-    for (const scope of this.#set.add(record)) this.#dirty.add(scope);
+    for (const scope of this.#set.add(record)) this.#want(scope);
     this.#kick();
   }
 
@@ -115,7 +121,7 @@ export class CrlPublisher {
 
   /** The schedule: each scope anew where a third of the validity has passed since it last asked for it. */
   publishDue(): void {
-    const due = this.#scopes().filter((scope) => this.#due(scope));
+    const due = this.#scopes().filter((scope) => this.#due(scope) && !this.#backlog.isTaken(scope));
     if (due.length > 0) this.#publishAnew(due, true);
   }
 
@@ -136,14 +142,26 @@ export class CrlPublisher {
     return isOut ? this.#published.of(fullScope) : undefined;
   }
 
+  /** Why peers may not see what they should; as long as a publication takes it is no problem to be behind. */
+  problems(): string[] {
+    const { clock } = this.#parts;
+    const late = this.#backlog.olderThan(clock.monotonicMs() - lateAfterMs);
+    return [
+      ...(this.#refusal === undefined ? [] : [this.#refusal]),
+      ...(late.length === 0
+        ? []
+        : [`not published for ${lateAfterMs / 1000} s and more: CRL ${late.join(' ')}`]),
+      ...this.#published.problems(clock.now() / 1000),
+    ];
+  }
+
   /** What is served now. */
   current(): PublishedCrl[] {
     return this.#published.all();
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    this.#wakeUp();
+    this.#waits.end();
     await this.#loop;
   }
 
@@ -152,7 +170,7 @@ export class CrlPublisher {
   }
 
   #publishAnew(scopes: readonly string[], scheduled: boolean): void {
-    for (const scope of scopes) this.#dirty.add(scope);
+    for (const scope of scopes) this.#want(scope);
     this.#scheduled ||= scheduled;
     this.#kick();
   }
@@ -188,7 +206,7 @@ export class CrlPublisher {
     const url = this.#drafts.url(row.scope);
     if (speaksFor(crl, row.scope, url))
       this.#release({ ...row, url, der: assembleSigned(row.tbs, issuer.algorithm, row.signature) });
-    if (!this.#set.isAsOn(row.scope, crl.entries.bytes)) this.#dirty.add(row.scope);
+    if (!this.#set.isAsOn(row.scope, crl.entries.bytes)) this.#want(row.scope);
   }
 
   #release(crl: PublishedCrl): void {
@@ -196,60 +214,46 @@ export class CrlPublisher {
     this.#parts.publish(crl);
   }
 
-  #kick(): void {
-    this.#loop ??= this.#run();
+  #want(scope: string): void {
+    this.#backlog.add(scope, this.#parts.clock.monotonicMs());
   }
 
-  /** Owns publication: one at a time, batchMs apart, until nothing is dirty. A failure is tried again. */
+  #kick(): void {
+    if (this.#backlog.waiting().length > 0) this.#loop ??= this.#run();
+  }
+
+  /** Owns publication: one at a time, batchMs apart, until nothing is left. A failure is tried again. */
   async #run(): Promise<void> {
     let refusals = 0;
-    while (this.#dirty.size > 0 && !this.#closed) {
-      await this.#pause(this.#lastRunMs + this.#parts.timing.batchMs - this.#parts.clock.monotonicMs());
+    while (this.#backlog.waiting().length > 0 && !this.#waits.hasEnded) {
+      await this.#waits.pause(this.#lastRunMs + this.#parts.timing.batchMs - this.#parts.clock.monotonicMs());
       this.#lastRunMs = this.#parts.clock.monotonicMs();
       try {
         await this.#untilSignerAnswers();
         await this.#untilBudget();
-        await this.#publishDirty();
+        await this.#publishBacklog();
         refusals = 0;
+        this.#refusal = undefined;
       } catch (error) {
-        this.#parts.alarm([...this.#dirty].join(' '), [asVouchError(error).message]);
+        const { message } = asVouchError(error);
+        this.#parts.alarm(this.#backlog.waiting().join(' '), [message]);
         const code = error instanceof VouchError ? error.code : 'internal';
         if (code === 'unavailable-stopping') break;
         // What was refused is refused again, and each attempt is a leaf; what is away is noticed within a second.
-        refusals = code.startsWith('unavailable-') ? 0 : refusals + 1;
-        await this.#pause(Math.min(1000 * 2 ** Math.max(0, refusals - 1), refusedPauseMs));
+        const isAway = code.startsWith('unavailable-');
+        refusals = isAway ? 0 : refusals + 1;
+        if (!isAway) this.#refusal = message;
+        await this.#waits.pause(Math.min(1000 * 2 ** Math.max(0, refusals - 1), refusedPauseMs));
       }
     }
-    // In the same turn as the last look at what is dirty, so that what comes next starts a new run.
+    // In the same turn as the last look at what is left, so that what comes next starts a new run.
     this.#loop = undefined;
-  }
-
-  /** Cut short by `close`. */
-  async #pause(ms: number): Promise<void> {
-    if (ms <= 0 || this.#closed) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-
-  /** Looks again after as many milliseconds as `waitMs` says, until that is none; past `limitMs` throws `late`. */
-  async #until(waitMs: () => number, limitMs: number, late: VouchError): Promise<void> {
-    const { clock } = this.#parts;
-    const deadlineMs = clock.monotonicMs() + limitMs;
-    for (let ms = waitMs(); ms > 0; ms = waitMs()) {
-      if (this.#closed || clock.monotonicMs() > deadlineMs) throw late;
-      await this.#pause(Math.min(ms, limitMs));
-    }
   }
 
   /** Commits nothing while the signer is away, longer than a restart takes. */
   #untilSignerAnswers(): Promise<void> {
     const late = new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
-    return this.#until(() => (this.#parts.sequencer.signerAnswers() ? 0 : 50), signerWaitMs, late);
+    return this.#waits.until(() => (this.#parts.sequencer.signerAnswers() ? 0 : 50), signerWaitMs, late);
   }
 
   /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */
@@ -257,34 +261,36 @@ export class CrlPublisher {
     const late = new VouchError('policy-clock', 'the clock is behind the last CRL; waiting for it');
     const waitMs = (): number => {
       const nowMs = this.#parts.clockGuard.steadyTimeMs();
-      const thisUpdates = [...this.#dirty].map((scope) => this.#drafts.thisUpdateSeconds(scope, nowMs));
+      const thisUpdates = this.#backlog
+        .waiting()
+        .map((scope) => this.#drafts.thisUpdateSeconds(scope, nowMs));
       return Math.max(...thisUpdates) * 1000 - nowMs;
     };
-    return this.#until(waitMs, budgetWaitMs, late);
+    return this.#waits.until(waitMs, budgetWaitMs, late);
   }
 
   /**
-   * Takes what is dirty when nothing is waited for any more, in one turn with drafting it: what stands on the full CRL
-   * stands on the CRL of its shard in the same round. What was not released is dirty again.
+   * Takes the backlog when nothing is waited for any more, in one turn with drafting it: what stands on the full CRL
+   * stands on the CRL of its shard in the same round. What was not released waits again.
    */
-  async #publishDirty(): Promise<void> {
-    const pending = new Set(this.#dirty);
+  async #publishBacklog(): Promise<void> {
+    const scopes = this.#backlog.take();
     const scheduled = this.#scheduled;
-    this.#dirty.clear();
     this.#scheduled = false;
     try {
-      await this.#publish(pending, scheduled);
+      await this.#publish(scopes, scheduled);
     } catch (error) {
-      for (const scope of pending) this.#dirty.add(scope);
       this.#scheduled ||= scheduled;
       throw error;
+    } finally {
+      this.#backlog.giveBack();
     }
   }
 
-  /** Takes each scope out of `pending` that it releases; throws what kept the others back. */
-  async #publish(pending: Set<string>, scheduled: boolean): Promise<void> {
+  /** Releases what it can; throws what kept the others back. */
+  async #publish(scopes: readonly string[], scheduled: boolean): Promise<void> {
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
-    const drafts = this.#drafts.make([...pending], scheduled, nowMs);
+    const drafts = this.#drafts.make(scopes, scheduled, nowMs);
     const judged = await this.#judge(drafts, nowMs);
     const results = await Promise.allSettled(judged.passed.map((draft) => this.#sign(draft, nowMs)));
     const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
@@ -295,7 +301,7 @@ export class CrlPublisher {
       this.#previous.set(draft.scope, draft);
       if (draft.scheduled) this.#scheduledSeconds.set(draft.scope, draft.thisUpdateSeconds);
       this.#release({ ...draft, der });
-      pending.delete(draft.scope);
+      this.#backlog.done(draft.scope);
     }
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     if (judged.refused.length > 0)

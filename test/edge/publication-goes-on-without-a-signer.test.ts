@@ -95,10 +95,17 @@ it.concurrent('a token that is gone: not ready and saying why, and ready again w
   await observed.expectServed();
   expect((await observed.readiness()).text).toMatch(/"name":"signer","problem":"[^"]+/);
   const { treeSize } = (await observed.status()).log;
-  const revoking = await authority.vouch('revoke', '--serial', orders.serial, '--reason', 'superseded');
+  const [revoking, publishing] = await Promise.all([
+    authority.vouch('revoke', '--serial', orders.serial, '--reason', 'superseded'),
+    authority.vouch('crl', 'publish'),
+  ]);
   expect(revoking.json()).toMatchObject({ published: false, revoked: [{ serial: orders.serial }] });
-  // Attempts at a CRL cost no leaves while none can be signed: there is the revocation's alone.
-  expect((await observed.status()).log.treeSize).toBe(treeSize + 1);
+  expect([publishing.code, publishing.problem.code]).toEqual([75, 'unavailable-signer']);
+  // Attempts at a CRL cost no leaves while none can be signed: there is the revocation's, and the operator's deed.
+  expect((await observed.status()).log.treeSize).toBe(treeSize + 2);
+  await eventually(async () =>
+    /"name":"crl","problem":"not published/.test((await observed.readiness()).text),
+  );
 
   renameSync(`${tokens}.away`, tokens);
   await eventually(async () => (await observed.readiness()).status === 200);
