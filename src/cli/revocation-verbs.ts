@@ -19,6 +19,7 @@ interface RevokeOptions {
 interface Result {
   revoked: { serial: string; revokedAt: string; reason: string; logIndex: number }[];
   alreadyRevoked: string[];
+  keysBlocked: string[];
   crlNumber: number | null;
   crlUrl: string | null;
   published: boolean;
@@ -111,7 +112,8 @@ function previewText({ certificates }: Preview): string {
 
 function resultText(result: Result): string {
   const lines = result.revoked.map((one) => `revoked ${one.serial} (${one.reason}), leaf ${one.logIndex}`);
-  lines.push(...result.alreadyRevoked.map((serial) => `${serial} was revoked before`));
+  lines.push(...result.alreadyRevoked.map((serial) => `${serial} was revoked before; its reason stays`));
+  lines.push(...result.keysBlocked.map((serial) => `the key of ${serial} is blocked from now on`));
   if (lines.length === 0) lines.push('nothing was valid; what could issue it is stopped');
   lines.push(
     result.published

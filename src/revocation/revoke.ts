@@ -8,7 +8,7 @@ import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { entriesOf } from '../registration/entries.ts';
 import { recordLeaf, revocationLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import type { CertificateRecord, RevocationRecord, StoreReader } from '../store/port.ts';
+import type { CertificateRecord, CertificateStanding, RevocationRecord, StoreReader } from '../store/port.ts';
 import type { CrlPublisher } from './publisher.ts';
 import { coverageOf } from './revoked-set.ts';
 import { shardOf } from '../core/publication.ts';
@@ -24,6 +24,8 @@ export type RevocationTarget =
 export interface RevocationResult {
   revoked: { serial: Serial; revokedAt: string; reason: Reason; logIndex: number }[];
   alreadyRevoked: Serial[];
+  /** Certificates revoked before, for another reason that their CRL entry keeps, whose keys are blocked from now on. */
+  keysBlocked: Serial[];
   crlNumber: number | null;
   crlUrl: string | null;
   /** False: recorded and durable, but no CRL carries it yet; it will be published without further action. */
@@ -81,19 +83,24 @@ export class Revocation {
         'request-not-found',
         'nothing unexpired matches; `vouch cert list` shows what is live',
       );
-    return this.#answer(records, alreadyRevoked, reason);
+    const keysBlocked = reason === 'keyCompromise' ? await this.#blockKeys(target, records, operator) : [];
+    return { ...(await this.#answer(records, reason)), alreadyRevoked, keysBlocked };
   }
 
   #live(target: RevocationTarget): CertificateRecord[] {
+    return this.#unexpired(target).filter(({ revoked }) => revoked === undefined);
+  }
+
+  #unexpired(target: RevocationTarget): CertificateStanding[] {
     const { store, clockGuard } = this.#parts;
     // A certificate counts through the whole of the second that its notAfter names.
     const nowMs = clockGuard.earliestTimeMs() - 999;
-    if (target.by === 'id') return store.liveCertificates({ spiffeId: target.spiffeId }, nowMs);
-    if (target.by === 'token') return store.liveCertificates({ tokenId: target.tokenId }, nowMs);
-    if (target.by === 'entry') return store.liveCertificates({ entryId: target.entryId }, nowMs);
+    if (target.by === 'id') return store.unexpiredCertificates({ spiffeId: target.spiffeId }, nowMs);
+    if (target.by === 'token') return store.unexpiredCertificates({ tokenId: target.tokenId }, nowMs);
+    if (target.by === 'entry') return store.unexpiredCertificates({ entryId: target.entryId }, nowMs);
     return this.#named(target.serial).flatMap((certificate) =>
       store
-        .liveCertificates({ lineage: certificate.lineage }, nowMs)
+        .unexpiredCertificates({ lineage: certificate.lineage }, nowMs)
         .filter((one) => !target.only || one.serial === target.serial),
     );
   }
@@ -114,6 +121,34 @@ export class Revocation {
     return this.#named(target.serial)
       .filter((certificate) => certificate.revoked !== undefined)
       .map((certificate) => certificate.serial);
+  }
+
+  /**
+   * A revocation is final, its reason with it. That the key is known to others is true of certificates that were
+   * revoked for a lesser reason as well, so their keys are blocked; by whom says a leaf of its own.
+   */
+  async #blockKeys(
+    target: RevocationTarget,
+    records: readonly RevocationRecord[],
+    operator: string,
+  ): Promise<Serial[]> {
+    const { sequencer, clockGuard } = this.#parts;
+    const done = new Set(records.map(({ serial }) => serial));
+    const named = target.by === 'serial' ? this.#named(target.serial) : [];
+    const candidates = new Map([...named, ...this.#unexpired(target)].map((one) => [one.serial, one]));
+    const before = [...candidates.values()].filter(
+      ({ serial, revoked }) => revoked && revoked.reason !== 'keyCompromise' && !done.has(serial),
+    );
+    const blocked = await inParts(before, async ({ issuerKeyId, serial, spkiSha256 }) => {
+      const body = { verb: 'key-blocked', issuerKeyId, serial, operator };
+      const leaf = recordLeaf('operator', clockGuard.revocationTimeMs(), body);
+      const revoked = { issuerKeyId, serial };
+      const leafIndex = await unlessDone(
+        sequencer.record({ kind: 'key-blocked', leaf, revoked, spkiSha256 }),
+      );
+      return leafIndex === undefined ? [] : [serial];
+    });
+    return blocked.flat();
   }
 
   /** True where something that could issue was there to be stopped. */
@@ -181,9 +216,8 @@ export class Revocation {
 
   async #answer(
     records: readonly RevocationRecord[],
-    alreadyRevoked: Serial[],
     reason: Reason,
-  ): Promise<RevocationResult> {
+  ): Promise<Omit<RevocationResult, 'alreadyRevoked' | 'keysBlocked'>> {
     const { publisher, shardCount } = this.#parts;
     // Recorded before is not yet published: a crash may lie in between. Then everything recorded is waited for.
     const wanted = records.length > 0 ? coverageOf(records, shardCount) : publisher.newest;
@@ -195,7 +229,6 @@ export class Revocation {
         reason,
         logIndex: record.leafIndex,
       })),
-      alreadyRevoked,
       crlNumber: crl ? Number(crl.crlNumber) : null,
       crlUrl: crl?.url ?? null,
       published: crl !== undefined,
@@ -204,7 +237,7 @@ export class Revocation {
 }
 
 /** Undefined where another operator was quicker: what was asked for is done. */
-async function unlessDone(recording: Promise<number>): Promise<number | undefined> {
+export async function unlessDone(recording: Promise<number>): Promise<number | undefined> {
   try {
     return await recording;
   } catch (error) {

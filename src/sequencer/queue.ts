@@ -1,7 +1,12 @@
 import type { Mutation } from '../store/port.ts';
 
 /** Always taken (I12), with what has to come before a revocation; they need the store, not the token. */
-const endings: ReadonlySet<Mutation['kind']> = new Set(['revocation', 'token-revoked', 'entry-suspended']);
+const endings: ReadonlySet<Mutation['kind']> = new Set([
+  'revocation',
+  'key-blocked',
+  'token-revoked',
+  'entry-suspended',
+]);
 
 /** True for what ends something: it is refused neither by a halt nor by a long queue. */
 export function isEnding({ kind }: Mutation): boolean {

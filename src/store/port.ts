@@ -140,6 +140,13 @@ export type Mutation =
       revocation: Omit<RevocationRecord, 'leafIndex' | 'crlDateSeconds' | 'mayLeave'>;
       blockKeySha256: string | undefined;
     }
+  /** Blocks the key of a certificate that is revoked already, for another reason; a blocked one is refused. */
+  | {
+      kind: 'key-blocked';
+      leaf: LeafDraft;
+      revoked: Pick<RevocationRecord, 'issuerKeyId' | 'serial'>;
+      spkiSha256: string;
+    }
   | {
       kind: 'crl';
       leaf: LeafDraft;
@@ -198,11 +205,11 @@ export interface StoreReader {
   /** By serial alone, for operators; a serial is unique for each issuer only. */
   certificatesBySerial(serial: Serial): CertificateStanding[];
   certificates(page: Page & { spiffeId?: SpiffeId; tokenId?: string }): CertificateStanding[];
-  /** Unexpired at `nowMs` and unrevoked, by what they have in common. */
-  liveCertificates(
+  /** Unexpired at `nowMs`, revoked or not, by what they have in common. */
+  unexpiredCertificates(
     by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
     nowMs: number,
-  ): CertificateRecord[];
+  ): CertificateStanding[];
   /** The certificate that this token and key already got. */
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined;
   treeSize(): number;

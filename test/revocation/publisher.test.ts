@@ -4,6 +4,7 @@ import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.t
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import type { RevocationRecord } from '../../src/store/port.ts';
+import { decodeLeaf } from '../../src/log/leaf.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
 import {
@@ -155,6 +156,34 @@ test('keyCompromise blocks the key for ever', async () => {
   await expect(authority.issuance.issue(requestFor(next.entry, next.tokenId, key))).rejects.toMatchObject({
     code: 'policy-key-blocked',
   });
+});
+
+test('keyCompromise after another reason blocks the key, by a leaf of its own; the CRL keeps its reason', async () => {
+  const key = freshKey();
+  const { entry, tokenId } = await registered(authority, 'orders', { uses: 5 });
+  const { serial } = (await authority.issuance.issue(requestFor(entry, tokenId, key))).record;
+  const byId = { by: 'id', spiffeId: entry.spiffeId } as const;
+  const target = { by: 'serial', serial, only: false } as const;
+  await revocation.revoke(target, 'superseded', 'uid:0');
+  expect(await revocation.revoke(target, 'keyCompromise', 'uid:7')).toMatchObject({
+    ...{ revoked: [], alreadyRevoked: [serial], keysBlocked: [serial], published: true },
+  });
+  const size = authority.store.treeSize();
+  const [bytes = Buffer.alloc(0)] = authority.store.leaves(size - 1, size);
+  expect(JSON.parse(decodeLeaf(bytes).body.toString())).toEqual({
+    ...{ verb: 'key-blocked', issuerKeyId: authority.issuer.keyId, serial, operator: 'uid:7' },
+  });
+  const next = await registered(authority, 'other');
+  await expect(authority.issuance.issue(requestFor(next.entry, next.tokenId, key))).rejects.toMatchObject({
+    code: 'policy-key-blocked',
+  });
+  expect([...crl('full').revoked()].map(({ reason }) => reason)).toEqual(['superseded']);
+  expect(await revocation.revoke(target, 'keyCompromise', 'uid:7')).toMatchObject({ keysBlocked: [] });
+  expect(authority.store.treeSize()).toBe(size + 1);
+  // By what certificates have in common, those that were revoked before are meant, too.
+  const another = (await issue()).issued.record.serial;
+  await revocation.revoke({ by: 'serial', serial: another, only: true }, 'superseded', 'uid:0');
+  expect(await revocation.revoke(byId, 'keyCompromise', 'uid:0')).toMatchObject({ keysBlocked: [another] });
 });
 
 test('CRL numbers and thisUpdate rise, nextUpdate never falls, and the date of an entry stays', async () => {

@@ -158,21 +158,28 @@ export function certificateConformance(current: Current): void {
     const again = renewal(renewed, { notAfterMs: startMs + 3 * hourMs });
     const foreign = certificateMutation({ spiffeId: parseSpiffeId('spiffe://example.test/billing') });
     await current.store.commitBatch([token, enrolled, sibling, renewed, again, foreign], nothingSigned);
-    const live = (by: Parameters<typeof current.store.liveCertificates>[0], nowMs: number) =>
-      current.store.liveCertificates(by, nowMs).map(({ serial }) => serial);
+    const unexpired = (by: Parameters<typeof current.store.unexpiredCertificates>[0], nowMs: number) =>
+      current.store.unexpiredCertificates(by, nowMs).map(({ serial }) => serial);
     const [a, b, c, d] = [enrolled, sibling, renewed, again].map(({ certificate }) => certificate.serial);
     const { spiffeId, entryId, tokenId } = enrolled.certificate;
-    expect(live({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, c, d]);
+    expect(unexpired({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, c, d]);
     for (const by of [{ spiffeId }, { entryId: entryId ?? '' }, { tokenId: tokenId ?? '' }])
-      expect(live(by, startMs)).toEqual([a, b, c, d]);
+      expect(unexpired(by, startMs)).toEqual([a, b, c, d]);
     const { notAfterMs } = enrolled.certificate;
-    expect(live({ spiffeId }, notAfterMs), 'notAfter is inclusive').toEqual([a, b, c, d]);
-    expect(live({ spiffeId }, notAfterMs + 1)).toEqual([c, d]);
+    expect(unexpired({ spiffeId }, notAfterMs), 'notAfter is inclusive').toEqual([a, b, c, d]);
+    expect(unexpired({ spiffeId }, notAfterMs + 1)).toEqual([c, d]);
     await committed(current.store, revocationMutation(renewed.certificate));
-    expect(live({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, d]);
-    expect(live({ lineage: renewed.certificate.serial }, startMs), 'no lineage starts there').toEqual([]);
-    expect(live({ tokenId: 't_none' }, startMs)).toEqual([]);
-    expect(current.store.liveCertificates({ tokenId: tokenId ?? '' }, startMs)[0]).toMatchObject({
+    const ofLineage = current.store.unexpiredCertificates({ lineage: enrolled.certificate.lineage }, startMs);
+    expect(ofLineage.map(({ serial, revoked }) => [serial, revoked !== undefined])).toEqual([
+      [a, false],
+      [c, true],
+      [d, false],
+    ]);
+    expect(unexpired({ lineage: renewed.certificate.serial }, startMs), 'no lineage starts there').toEqual(
+      [],
+    );
+    expect(unexpired({ tokenId: 't_none' }, startMs)).toEqual([]);
+    expect(current.store.unexpiredCertificates({ tokenId: tokenId ?? '' }, startMs)[0]).toMatchObject({
       entryId,
       tokenId,
     });

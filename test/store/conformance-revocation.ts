@@ -12,6 +12,7 @@ import {
   hourMs,
   issuerKeyId,
   keyHash,
+  leaf,
   nothingSigned,
   otherIssuerKeyId,
   outcomeOf,
@@ -67,6 +68,19 @@ export function revocationConformance(current: Current): void {
     expect(await refused(current.store, certificateMutation({ spkiSha256: blockKeySha256 }))).toBe(
       'policy-key-blocked',
     );
+  });
+
+  it('blocks the key of a certificate that was revoked for another reason, once', async () => {
+    const { certificate } = certificateMutation();
+    const { spkiSha256 } = certificate;
+    const block = () => ({ kind: 'key-blocked', leaf: leaf(), revoked: certificate, spkiSha256 }) as const;
+    expect(await refused(current.store, block())).toBe('request-not-found');
+    await committed(current.store, revocationMutation(certificate));
+    await committed(current.store, certificateMutation({ spkiSha256 }));
+    await committed(current.store, block());
+    expect(await refused(current.store, block())).toBe('policy-conflict');
+    expect(await refused(current.store, certificateMutation({ spkiSha256 }))).toBe('policy-key-blocked');
+    expect(current.store.treeSize()).toBe(3);
   });
 
   it('gives the revocations of an issuer by serial', async () => {

@@ -79,6 +79,8 @@ export class BatchWriter {
         return this.#registrations.resume(mutation);
       case 'revocation':
         return this.#revocations.revoke(mutation, leafIndex);
+      case 'key-blocked':
+        return this.#revocations.block(mutation);
       case 'crl':
         return this.#crls.record(mutation, leafIndex);
       case 'authority':

@@ -45,9 +45,7 @@ const standing = `SELECT ${record}, r.revoked_at_ms, r.reason, e.suspended_at_ms
   LEFT JOIN revocations AS r ON r.serial = c.serial AND r.issuer_key_id = c.issuer_key_id
   ${named}`;
 
-const live = `SELECT ${record} FROM certificates AS c ${named}
-  WHERE NOT EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial AND r.issuer_key_id = c.issuer_key_id)
-    AND c.not_after_ms >= ${opaque}`;
+const unexpired = `${standing} WHERE c.not_after_ms >= ${opaque}`;
 
 /** Every reading statement, prepared once for a connection; together, so that a test can ask for each one's plan. */
 export function prepareReads(db: Connection) {
@@ -122,18 +120,18 @@ function prepareCertificates(db: Connection) {
     certificatesByLeaf: db.prepare<[number, number], CertificateRow>(
       `SELECT ${record} FROM certificates AS c ${named} WHERE c.leaf_index >= ${opaque} ORDER BY c.leaf_index LIMIT ?`,
     ),
-    liveOfLineage: db.prepare<[number, Serial, Serial], CertificateRow>(
-      `${live} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE serial = ? AND lineage IS NULL
+    unexpiredOfLineage: db.prepare<[number, Serial, Serial], StandingRow>(
+      `${unexpired} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE serial = ? AND lineage IS NULL
          UNION ALL SELECT leaf_index FROM certificates WHERE lineage = ?) ORDER BY c.leaf_index`,
     ),
-    liveOfSpiffeId: db.prepare<[number, SpiffeId], CertificateRow>(
-      `${live} AND c.spiffe_id = ${opaque} ORDER BY c.leaf_index`,
+    unexpiredOfSpiffeId: db.prepare<[number, SpiffeId], StandingRow>(
+      `${unexpired} AND c.spiffe_id = ${opaque} ORDER BY c.leaf_index`,
     ),
-    liveOfToken: db.prepare<[number, OfToken], CertificateRow>(
-      `${live} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE ${ofToken}) ORDER BY c.leaf_index`,
+    unexpiredOfToken: db.prepare<[number, OfToken], StandingRow>(
+      `${unexpired} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE ${ofToken}) ORDER BY c.leaf_index`,
     ),
-    liveOfEntry: db.prepare<[number, string], CertificateRow>(
-      `${live} AND c.entry_number = (SELECT entry_number FROM entries WHERE entry_id = ?) ORDER BY c.leaf_index`,
+    unexpiredOfEntry: db.prepare<[number, string], StandingRow>(
+      `${unexpired} AND c.entry_number = (SELECT entry_number FROM entries WHERE entry_id = ?) ORDER BY c.leaf_index`,
     ),
     certificateOfTokenUse: db.prepare<[string, string], StandingRow>(
       `${standing} WHERE c.leaf_index = (SELECT leaf_index FROM token_uses

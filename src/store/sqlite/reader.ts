@@ -103,16 +103,16 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.certificates, before, limit).map(standingOf);
   }
 
-  liveCertificates(
+  unexpiredCertificates(
     by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
     nowMs: number,
-  ): CertificateRecord[] {
+  ): CertificateStanding[] {
     if ('lineage' in by)
-      return all(this.reads.liveOfLineage, nowMs, by.lineage, by.lineage).map(certificateOf);
-    if ('spiffeId' in by) return all(this.reads.liveOfSpiffeId, nowMs, by.spiffeId).map(certificateOf);
+      return all(this.reads.unexpiredOfLineage, nowMs, by.lineage, by.lineage).map(standingOf);
+    if ('spiffeId' in by) return all(this.reads.unexpiredOfSpiffeId, nowMs, by.spiffeId).map(standingOf);
     if ('tokenId' in by)
-      return all(this.reads.liveOfToken, nowMs, { tokenId: by.tokenId }).map(certificateOf);
-    return all(this.reads.liveOfEntry, nowMs, by.entryId).map(certificateOf);
+      return all(this.reads.unexpiredOfToken, nowMs, { tokenId: by.tokenId }).map(standingOf);
+    return all(this.reads.unexpiredOfEntry, nowMs, by.entryId).map(standingOf);
   }
 
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined {

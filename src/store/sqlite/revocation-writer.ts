@@ -1,3 +1,4 @@
+import { VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
@@ -41,6 +42,18 @@ export class RevocationWriter {
     );
     if (blockKeySha256 !== undefined) this.#statements.block.run(blockKeySha256, leafIndex);
     return undefined;
+  }
+
+  /** Blocks the key of a certificate whose revocation did not. */
+  block({ revoked, spkiSha256 }: Extract<Mutation, { kind: 'key-blocked' }>): undefined {
+    const standing = this.#reads.revocation.get(revoked.serial, revoked.issuerKeyId);
+    if (standing === undefined)
+      throw new VouchError(
+        'request-not-found',
+        `${revoked.serial} is not revoked: revoke it for keyCompromise`,
+      );
+    if (this.#statements.block.run(spkiSha256, standing.leaf_index).changes === 0)
+      throw new VouchError('policy-conflict', `the key of ${revoked.serial} is blocked already`);
   }
 
   /** Marks those of `serials` that may leave by I5; any other stays where it is. */

@@ -76,7 +76,7 @@ describe('hot reads', () => {
       () => store.certificateOfTokenUse(tokenId, spkiSha256),
       () => store.revocation(issuerKeyId, revoked.certificate.serial),
       ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }].map(
-        (by) => () => store.liveCertificates(by, startMs)[0],
+        (by) => () => store.unexpiredCertificates(by, startMs)[0],
       ),
     ];
     for (const read of reads) expect(read()).toBeDefined();
