@@ -145,6 +145,8 @@ function refuse(response: ServerResponse, problem: Problem): void {
   response.writeHead(problem.status, {
     'Content-Type': 'application/problem+json',
     'Content-Length': Buffer.byteLength(body),
+    // What is not there may be there in a moment; a 404 without this may be kept (RFC 9111 §4.2.2).
+    'Cache-Control': 'no-store',
   });
   response.end(body);
 }

@@ -14,6 +14,7 @@ import {
   type Revocation,
   type RevocationResult,
   type RevocationTarget,
+  unlessDone,
 } from '../revocation/revoke.ts';
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -130,7 +131,7 @@ export class OperatorVerbs {
         entryId,
         operator,
       });
-      await sequencer.record({ kind: 'entry-resumed', entryId, leaf });
+      await unlessDone(sequencer.record({ kind: 'entry-resumed', entryId, leaf }));
     }
     return { resumed: suspended.map((entry) => entry.entryId) };
   }

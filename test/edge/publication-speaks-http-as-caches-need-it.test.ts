@@ -208,6 +208,7 @@ it.each([
   const { status, headers, body } = await ask(path);
   expect(status).toBe(404);
   expect(headers['content-type']).toBe('application/problem+json');
+  expect(headers['cache-control']).toBe('no-store');
   expect(JSON.parse(body.toString())).toEqual({
     type: 'urn:vouch:problem:request-not-found',
     title: 'There is no such thing here',
