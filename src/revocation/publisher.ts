@@ -239,7 +239,7 @@ export class CrlPublisher {
         this.#parts.alarm(this.#backlog.waiting().join(' '), [message]);
         const code = error instanceof VouchError ? error.code : 'internal';
         if (code === 'unavailable-stopping') break;
-        // What was refused is refused again, and each attempt is a leaf; what is away is noticed within a second.
+        // What was refused is refused again, and each time by the signer is a leaf; what is away is noticed at once.
         const isAway = code.startsWith('unavailable-');
         refusals = isAway ? 0 : refusals + 1;
         if (!isAway) this.#refusal = message;
