@@ -65,7 +65,7 @@ async function published(): Promise<void> {
   const numbers = () => publisher.current().map(({ crlNumber }) => crlNumber);
   const before = new Set(numbers());
   authority.clock.pass(61_000);
-  publisher.publishAll();
+  publisher.publishAll(true);
   await eventually(() => numbers().every((number) => !before.has(number)));
   await authority.sequencer.storeSigned();
 }
@@ -100,7 +100,7 @@ test('a revocation that rightly left its CRLs is no problem, one that left too e
 test('CRLs that the signer left unsigned, time and again, are no problem', async () => {
   const serial = await revoked('orders');
   authority.signer.corrupt = (signature) => Buffer.from(signature).fill(0, 8, 12);
-  publisher.publishAll();
+  publisher.publishAll(true);
   const unsigned = () =>
     authority.store.crls().filter((crl) => !crl.signature && crl.issuerKeyId === authority.issuer.keyId);
   await eventually(() => unsigned().length > 0);

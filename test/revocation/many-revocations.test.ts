@@ -26,10 +26,11 @@ beforeEach(async () => {
   const { issuer, store, clock } = authority;
   const revokedAtMs = clock.now() - 3600_000;
   const random = randomBytes(16 * count);
+  const salt = randomBytes(16);
   const standing = Array.from({ length: count }, (_, at): RevocationRecord => {
     const serial = newSerial(0x2a, (size) => random.subarray(size * at, size * (at + 1)));
     const when = { revokedAtMs, notAfterMs: clock.now() + 3600_000, crlDateSeconds: revokedAtMs / 1000 };
-    const said = { shard: 0, reason: 'superseded', operator: 'uid:0', mayLeave: false } as const;
+    const said = { shard: 0, reason: 'superseded', operator: 'uid:0', mayLeave: false, salt } as const;
     return { issuerKeyId: issuer.keyId, serial, leafIndex: 0, ...when, ...said };
   }).sort((a, b) => (a.serial < b.serial ? -1 : 1));
   const truth = store.revocations.bind(store);
