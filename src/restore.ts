@@ -15,13 +15,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { verifyState } from './audit/verify-state.ts';
 import { type Config, loadConfig, loadHsmFile, statePaths } from './config/config.ts';
 import { rfc3339, systemClock } from './core/clock.ts';
-import { asVouchError, isIntegrityFailure, VouchError } from './core/errors.ts';
+import { asVouchError, VouchError } from './core/errors.ts';
 import { type Issuer, issuerOf } from './issuance/issuer.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { decodeJsonBody, decodeLeaf } from './log/leaf.ts';
 import { logOriginOf } from './log/origin.ts';
 import { openStatement, type Statement } from './log/statement.ts';
 import { importCrl } from './revocation/import.ts';
+import { endedSince, joinTokensEnded } from './revocation/take-over.ts';
 import { recordLeaf } from './sequencer/record.ts';
 import { ceremonyLifetimes, signStatement } from './signer/ceremony.ts';
 import { readingState, syncTree } from './state.ts';
@@ -60,7 +61,7 @@ export interface RestoreResult {
   treeSize: number;
   logOrigin: string;
   rewound: boolean;
-  /** Revocations that were taken over from published CRLs. */
+  /** Revocations that were taken over from the state that stood there and from published CRLs. */
   importedRevocations: number;
   warnings: string[];
 }
@@ -68,7 +69,7 @@ export interface RestoreResult {
 /**
  * Puts a backup back. It is verified as a whole first, and the signer must find it no older than its floor and guard.
  * Past that only `acceptRewind` leads: a new log origin by a statement of higher sequence, CRL numbers lifted, the
- * last published CRLs imported. Nothing that stood there is deleted. Throws `integrity-rewind` where the backup is
+ * last published CRLs imported, and what has ended since ended again. Nothing that stood there is deleted. Throws `integrity-rewind` where the backup is
  * older than what was signed.
  */
 export async function restoreState(options: RestoreOptions, log: Log): Promise<RestoreResult> {
@@ -79,7 +80,6 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
     await assemble(options.file, state, working);
     const { treeSize, lastMs } = await verified(working);
     const rewind = options.acceptRewind ? await openNewLog(options, state, working, log) : undefined;
-    held?.release();
     const previousState = swap(state, working);
     try {
       const config = loadConfig(statePaths(state).config);
@@ -115,12 +115,14 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
     } catch (error) {
       renameSync(state, working);
       if (previousState !== null) renameSync(previousState, state);
-      if (!isIntegrityFailure(error)) throw error;
-      const detail = `the backup is older than what was signed since (${error.detail}); \`--accept-rewind\` goes back all the same and opens a new log`;
+      if (asVouchError(error).code !== 'integrity-rewind' || options.acceptRewind) throw error;
+      const detail = `the backup is older than what was signed since (${asVouchError(error).detail}); \`--accept-rewind\` goes back all the same and opens a new log`;
       throw new VouchError('integrity-rewind', detail, { cause: error });
     }
   } finally {
     rmSync(working, { recursive: true, force: true });
+    // The lock goes with the folder: whoever is restarted meanwhile finds the state in use, the old one and the new.
+    held?.release();
   }
 }
 
@@ -196,12 +198,36 @@ async function openNewLog(options: RestoreOptions, state: string, working: strin
     const issuer = issuerOf(activeIssuer(store));
     const { crls, warnings } = await publishedCrls(state, options.crlFiles, issuer);
     const statement = await newStatement(store, config, options.rootHsmFile, log);
-    let imported = 0;
+    const ended = await endAgain(state, issuer, store);
+    warnings.push(...ended.warnings);
+    let { imported } = ended;
     for (const der of crls) imported += await importCrl(der, issuer, store);
     return { statement, imported, treeSize: store.treeSize(), warnings };
   } finally {
     await store.close();
   }
+}
+
+/** What has ended since the backup ends again; where nothing tells what has, no join token counts any more. */
+async function endAgain(state: string, issuer: Issuer, store: Store) {
+  const ended = await readingPresent(state, (present) => endedSince(present, issuer, store));
+  const mutations = ended ?? joinTokensEnded(store);
+  await commitAll(store, mutations);
+  const imported = mutations.filter(({ kind }) => kind === 'revocation').length;
+  if (ended) return { imported, warnings: [] };
+  return {
+    imported,
+    warnings: [
+      `join tokens of the backup that still counted were ended (${mutations.length}): they may have been used or revoked since; make new ones`,
+      'identities that were suspended since the backup are not suspended in it: end them again with `vouch revoke --id`',
+    ],
+  };
+}
+
+/** Undefined where none stands there, or it cannot be read: a reason to restore, not one to refuse. */
+async function readingPresent<T>(state: string, work: (store: StoreReader) => T): Promise<T | undefined> {
+  if (!existsSync(statePaths(state).database)) return undefined;
+  return readingState(state, work).catch(() => undefined);
 }
 
 async function newStatement(store: Store, config: Config, rootHsmFile: string, log: Log): Promise<Statement> {

@@ -8,8 +8,6 @@ import type { Problems } from './verification.ts';
 
 const pageRows = 256;
 const saltBytes = 16;
-/** Who revokes what a published CRL names after a rewind; it blocks no key. */
-const restore = 'restore';
 
 /**
  * Holds every revocation's row against its leaf: serial, reason and time from its body, the operator from its context,
@@ -70,5 +68,5 @@ export class RevocationCheck {
 }
 
 function blocksItsKey(row: StoredRevocation, reason: string): boolean {
-  return reason === 'keyCompromise' && row.operator !== restore && row.certificateSpkiSha256 !== null;
+  return reason === 'keyCompromise' && row.certificateSpkiSha256 !== null;
 }

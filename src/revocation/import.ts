@@ -4,7 +4,7 @@ import { VouchError } from '../core/errors.ts';
 import { type Issuer, signedBy } from '../issuance/issuer.ts';
 import { crlLeaf, revocationLeaf } from '../sequencer/record.ts';
 import { commitAll } from '../store/commit.ts';
-import type { Mutation, Store } from '../store/port.ts';
+import type { Mutation, RevocationRecord, Store, StoreReader } from '../store/port.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { fullScope } from './revoked-set.ts';
 import { shardOf } from '../core/publication.ts';
@@ -23,34 +23,43 @@ export async function importCrl(der: Buffer, issuer: Issuer, store: Store): Prom
     !signedBy(issuer, crl.tbs, crl.signature)
   )
     throw new VouchError('integrity-crl', 'a CRL to import is not signed by the issuer of this state');
-  const nowMs = systemClock.now();
-  const { shardCount } = store.identity();
   const datesFixed: { serial: Parameters<Store['revocation']>[1]; crlDateSeconds: number }[] = [];
   const mutations: Mutation[] = [];
   for (const { serial, dateSeconds, reason } of crl.revoked()) {
     const known = store.revocation(issuer.keyId, serial);
     if (known?.crlDateSeconds === undefined) datesFixed.push({ serial, crlDateSeconds: dateSeconds });
-    if (known) continue;
-    // A certificate that this state does not know may last as long as its issuer.
-    const notAfterMs = store.certificate(issuer.keyId, serial)?.notAfterMs ?? issuer.notAfterMs;
-    const revokedAtMs = dateSeconds * 1000;
-    const revocation = {
-      issuerKeyId: issuer.keyId,
-      serial,
-      shard: shardOf(serial, shardCount),
-      revokedAtMs,
-      reason,
-      operator: 'restore',
-      salt: randomBytes(16),
-      notAfterMs,
-    };
-    const leaf = revocationLeaf(nowMs, issuer.keyId, revocation);
-    mutations.push({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
+    if (!known)
+      mutations.push(revocationTakenOver(store, issuer, { serial, reason, revokedAtMs: dateSeconds * 1000 }));
   }
   await commitAll(store, mutations);
   if (crlNumber > store.lastCrlNumber(issuer.keyId))
     await importNumber(der, crlNumber, issuer, store, datesFixed);
   return mutations.length;
+}
+
+/**
+ * A revocation that this state's log does not have yet. `spkiSha256`: the key of a certificate that the state does not
+ * know; it is blocked where it was compromised.
+ */
+export function revocationTakenOver(
+  store: StoreReader,
+  issuer: Issuer,
+  { serial, reason, revokedAtMs }: Pick<RevocationRecord, 'serial' | 'reason' | 'revokedAtMs'>,
+  spkiSha256?: string,
+): Mutation {
+  const certificate = store.certificate(issuer.keyId, serial);
+  const revocation = {
+    ...{ issuerKeyId: issuer.keyId, serial, reason, revokedAtMs },
+    shard: shardOf(serial, store.identity().shardCount),
+    operator: 'restore',
+    salt: randomBytes(16),
+    // A certificate that this state does not know may last as long as its issuer.
+    notAfterMs: certificate?.notAfterMs ?? issuer.notAfterMs,
+  };
+  const leaf = revocationLeaf(systemClock.now(), issuer.keyId, revocation);
+  const key = certificate?.spkiSha256 ?? spkiSha256;
+  const blockKeySha256 = reason === 'keyCompromise' ? key : undefined;
+  return { kind: 'revocation', leaf, revocation, blockKeySha256 };
 }
 
 async function importNumber(

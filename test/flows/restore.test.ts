@@ -89,6 +89,66 @@ test('a backup that is behind goes back only with the root, and then nobody is r
   expect((await verb('log', 'verify', '--state', authority.state)).json()).toMatchObject({ problems: [] });
 }, 60_000);
 
+interface Rewound {
+  importedRevocations: number;
+  warnings: string[];
+}
+
+/** An authority with a backup, after which an identity, a token and a use have ended. */
+async function endedSinceBackup() {
+  const authority = await bootAuthority();
+  const verb = (...args: string[]) => authority.vouch(...args);
+  const evil = await authority.join('evil', '--uses', '3');
+  const once = await authority.join('once');
+  const dead = await authority.join('dead');
+  const fresh = await authority.join('fresh');
+  const enroll = (file: string) => verb('enroll', '--join-file', file, '--out', authority.path('out'));
+  (await enroll(evil.path)).json();
+  const backup = authority.path('backup');
+  (await verb('backup', backup)).json();
+  (await verb('revoke', '--id', authority.id('evil'), '--reason', 'keyCompromise')).json();
+  (await verb('token', 'revoke', dead.tokenId)).json();
+  (await enroll(once.path)).json();
+  await authority.server.end();
+  const rewind = async () => {
+    const root = join(authority.folder, 'root.json');
+    const args = ['--state', authority.state, '--accept-rewind', '--yes', '--root-hsm-file', root];
+    return (await verb('restore', backup, ...args)).json<Rewound>();
+  };
+  const verified = async () =>
+    (await verb('log', 'verify', '--state', authority.state)).json<{ problems: string[] }>().problems;
+  return { authority, rewind, enroll, verified, evil, once, dead, fresh };
+}
+
+test('a rewind revives nothing that had ended in the state that stood there', async () => {
+  const { authority, rewind, enroll, verified, evil, once, dead, fresh } = await endedSinceBackup();
+  const back = await rewind();
+  expect(back.importedRevocations).toBe(1);
+  expect(back.warnings.join()).not.toContain('join tokens');
+  await authority.start();
+  expect((await enroll(evil.path)).problem.code).toBe('denied-suspended');
+  expect((await enroll(dead.path)).problem.code).toBe('denied-token-revoked');
+  expect((await enroll(once.path)).problem.code).toBe('denied-token-revoked');
+  expect((await enroll(fresh.path)).json()).toMatchObject({ spiffeId: authority.id('fresh') });
+  const { certificates } = (
+    await authority.vouch('cert', 'list', '--id', authority.id('evil'))
+  ).json<Certificates>();
+  expect(certificates.map(({ state }) => state)).toEqual(['revoked']);
+  expect(await verified()).toEqual([]);
+}, 60_000);
+
+test('where that state is lost, no join token of the backup counts any more, and that is said', async () => {
+  const { authority, rewind, enroll, verified, once, dead, fresh } = await endedSinceBackup();
+  rmSync(authority.state, { recursive: true });
+  const { warnings } = await rewind();
+  expect(warnings.join()).toContain('join tokens of the backup that still counted were ended (4)');
+  expect(warnings.join()).toContain('`vouch revoke --id`');
+  await authority.start();
+  for (const { path } of [once, dead, fresh])
+    expect((await enroll(path)).problem.code).toBe('denied-token-revoked');
+  expect(await verified()).toEqual([]);
+}, 60_000);
+
 test('one backup goes back more than once, each time into a log of its own', async () => {
   const authority = await bootAuthority();
   const backup = authority.path('backup');
