@@ -274,11 +274,13 @@ class Supervisor implements SupervisedSigner {
     this.#options.onState?.(this.status());
   }
 
+  /** Peers read the detail: what ails the token is for `vouch status` and the log. */
   #late(): VouchError {
-    const problem = this.#status.problem;
-    const why =
-      problem === undefined ? 'the signer did not answer in time' : `the signer is not usable: ${problem}`;
-    return new VouchError('unavailable-signer', why, { retryAfterSeconds: 2 });
+    const detail = 'the signer did not sign in time; try again (its operator: `vouch status` says why)';
+    return new VouchError('unavailable-signer', detail, {
+      retryAfterSeconds: 2,
+      cause: this.#status.problem,
+    });
   }
 }
 

@@ -4,6 +4,7 @@ import { parseCrl } from '../../src/x509/crl.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { signalTo } from '../support/signal.ts';
+import { enroll, problemIn } from './client.ts';
 
 /** An authority with one workload, seen from outside. */
 class Observed {
@@ -88,12 +89,19 @@ it.concurrent('signers that hang, one after the other: revocations are recorded,
 it.concurrent('a token that is gone: not ready and saying why, and ready again when it is back', async () => {
   const observed = await Observed.make();
   const { authority, orders } = observed;
+  const late = await authority.join('late');
   const tokens = `${authority.folder}/online/tokens`;
   renameSync(tokens, `${tokens}.away`);
   signalTo(authority.server.ready.signerPid, 'SIGKILL');
   await eventually(async () => (await observed.readiness()).status === 503);
   await observed.expectServed();
   expect((await observed.readiness()).text).toMatch(/"name":"signer","problem":"[^"]+/);
+  // Peers learn that nothing can be signed, and nothing of why.
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    const refused = problemIn(await enroll(authority.server.ready.enrollmentUrl, late.path));
+    expect(refused).toMatchObject({ status: 503, code: 'unavailable-signer' });
+    expect(refused.detail).not.toMatch(/\/|CKR|C_[A-Z]|PIN|SoftHSM/);
+  }
   const { treeSize } = (await observed.status()).log;
   const [revoking, publishing] = await Promise.all([
     authority.vouch('revoke', '--serial', orders.serial, '--reason', 'superseded'),
