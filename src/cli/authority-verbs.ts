@@ -3,7 +3,7 @@ import { asVouchError, VouchError } from '../core/errors.ts';
 import { parseTrustDomain } from '../core/spiffe-id.ts';
 import { type InitResult, initialize } from '../init.ts';
 import { openLog } from '../telemetry/log.ts';
-import { adminOf, globalsOf } from './context.ts';
+import { adminOf, globalsOf, yesOption } from './context.ts';
 import { answer, fields, table } from './output.ts';
 
 interface InitFlags {
@@ -57,6 +57,7 @@ export function addAuthorityVerbs(program: Command): void {
         'token, or file:PATH where the token takes no data objects',
       ).default('token'),
     )
+    .addOption(yesOption())
     .action(async (flags: InitFlags, command: Command) => {
       if (flags.rollbackMark !== 'token' && !/^file:./.test(flags.rollbackMark))
         throw new VouchError('usage-invalid', '--rollback-mark takes token or file:PATH');

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { type Config, loadConfig, statePaths } from '../config/config.ts';
 import { VouchError } from '../core/errors.ts';
 import { callAdmin } from './admin-client.ts';
@@ -38,6 +38,11 @@ export function withQuery(path: string, query: Readonly<Record<string, string | 
 /** For options that may be given several times. */
 export function collect(value: string, before: string[]): string[] {
   return [...before, value];
+}
+
+/** Taken by each verb that changes what stands, whether it asks or not: a script need not know which of them do. */
+export function yesOption(): Option {
+  return new Option('--yes', 'go on without asking');
 }
 
 /** Asks before something that cannot be undone; without a terminal `--yes` is needed. */

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { VouchError } from '../core/errors.ts';
 import { adminPaths } from '../wire/admin.ts';
-import { adminOf, globalsOf, withQuery } from './context.ts';
+import { adminOf, globalsOf, withQuery, yesOption } from './context.ts';
 import { answer, table } from './output.ts';
 
 interface EntryRow {
@@ -44,6 +44,7 @@ export function addEntryVerbs(program: Command): void {
     .description('lift the suspension that `vouch revoke --id` or `--entry` left')
     .argument('[entry-id]')
     .option('--id <spiffe-id>', 'every entry of an identity')
+    .addOption(yesOption())
     .action(async (entryId: string | undefined, options: { id?: string }, command: Command) => {
       if ((entryId === undefined) === (options.id === undefined))
         throw new VouchError('usage-invalid', 'name an entry, or an identity with --id');

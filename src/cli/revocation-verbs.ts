@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { VouchError } from '../core/errors.ts';
 import { operatorReasons } from '../core/reasons.ts';
 import { adminPaths, type RevocationTargetJson } from '../wire/admin.ts';
-import { adminOf, confirm, globalsOf } from './context.ts';
+import { adminOf, confirm, globalsOf, yesOption } from './context.ts';
 import { answer, table } from './output.ts';
 
 interface RevokeOptions {
@@ -57,7 +57,7 @@ export function addRevocationVerbs(program: Command): void {
         .default('unspecified'),
     )
     .option('--dry-run', 'only show what it would end')
-    .option('--yes', 'do not ask')
+    .addOption(yesOption())
     .action(async (options: RevokeOptions, command: Command) => revoke(options, command));
   const crl = program.command('crl').description('certificate revocation lists');
   crl
@@ -70,6 +70,7 @@ export function addRevocationVerbs(program: Command): void {
   crl
     .command('publish')
     .description('sign every CRL anew now; what has expired leaves by the schedule alone')
+    .addOption(yesOption())
     .action(async (_options: object, command: Command) => {
       const result = await adminOf(command)<{ crls: CrlRow[] }>('POST', adminPaths.crlPublish, {});
       answer(globalsOf(command), result, crlTable);

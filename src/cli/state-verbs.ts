@@ -5,7 +5,7 @@ import { migrateState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { openLog } from '../telemetry/log.ts';
 import { restoreState } from '../restore.ts';
-import { adminOf, collect, configOf, confirm, globalsOf } from './context.ts';
+import { adminOf, collect, configOf, confirm, globalsOf, yesOption } from './context.ts';
 import { diagnose, type Finding } from './doctor.ts';
 import { answer, exitCodes, fields, table } from './output.ts';
 
@@ -39,11 +39,12 @@ export function addStateVerbs(program: Command): void {
       collect,
       [],
     )
-    .option('--yes', 'do not ask')
+    .addOption(yesOption())
     .action(async (file: string, flags: RestoreFlags, command: Command) => restore(file, flags, command));
   program
     .command('migrate')
     .description('bring the database to the schema of this version; makes a backup first')
+    .addOption(yesOption())
     .action(async (_options: object, command: Command) => {
       const result = await migrateState(configOf(command).state);
       answer(globalsOf(command), result, () =>
@@ -72,6 +73,7 @@ export function addStateVerbs(program: Command): void {
       'look for what will hurt: clocks, PIN files, expiring authorities, URLs that peers cannot reach',
     )
     .option('--accept-clock', 'say that the wall clock is right after it jumped; logged')
+    .addOption(yesOption())
     .action(async (options: { acceptClock?: boolean }, command: Command) => doctor(options, command));
 }
 

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { parseDuration } from '../config/duration.ts';
 import { VouchError } from '../core/errors.ts';
 import { adminPaths } from '../wire/admin.ts';
-import { adminOf, collect, globalsOf, withQuery } from './context.ts';
+import { adminOf, collect, globalsOf, withQuery, yesOption } from './context.ts';
 import { answer, fields, table } from './output.ts';
 
 interface CreateOptions {
@@ -84,6 +84,7 @@ export function addTokenVerbs(program: Command): void {
     .command('revoke')
     .argument('<token-id>')
     .description('end a join token; what it issued stays valid (for that: vouch revoke --token)')
+    .addOption(yesOption())
     .action(async (tokenId: string, _options: object, command: Command) => {
       const result = await adminOf(command)<{ tokenId: string }>('POST', adminPaths.tokenRevoke, { tokenId });
       answer(globalsOf(command), result, () => `${tokenId} is revoked`);

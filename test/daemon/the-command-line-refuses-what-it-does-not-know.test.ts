@@ -81,7 +81,10 @@ describe('without a server', () => {
     [['token', 'list']],
     [['revoke', '--serial', '01ff', '--yes']],
     [['cert', 'list']],
-    [['doctor', '--accept-clock']],
+    [['token', 'revoke', 't_0123456789abcdef', '--yes']],
+    [['entry', 'resume', 'e_0123456789abcdef', '--yes']],
+    [['crl', 'publish', '--yes']],
+    [['doctor', '--accept-clock', '--yes']],
     [['backup', '/tmp/never']],
   ])('%s: exit 75, try again later', async (args) => {
     const ran = await authority.vouch(...args);
