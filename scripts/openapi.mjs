@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { VouchError } from '../src/core/errors.ts';
-import { problemOf } from '../src/http/problem.ts';
+import { problemOf } from '../src/core/problem.ts';
 import { openApiDocuments } from '../src/wire/openapi.ts';
 
 const docs = new URL('../docs/', import.meta.url);

@@ -1,6 +1,6 @@
 import Table from 'cli-table3';
 import { asVouchError, type VouchError } from '../core/errors.ts';
-import { problemOf } from '../http/problem.ts';
+import { problemOf } from '../core/problem.ts';
 
 /** How a verb answers: tables and sentences for people, one JSON object for programs. */
 export interface Output {

@@ -4,7 +4,7 @@ import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type Problem, problemOf } from './problem.ts';
+import { type Problem, problemOf } from '../core/problem.ts';
 import { givenContext } from './request-context.ts';
 
 /** Bytes as they are served, with what HTTP needs to say of them. */

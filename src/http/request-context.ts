@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express';
 import { asVouchError, VouchError } from '../core/errors.ts';
+import { type Audience, problemOf } from '../core/problem.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { unmapped } from './address-group.ts';
-import { type Audience, problemOf } from './problem.ts';
 
 const requestIdGrammar = /^[A-Za-z0-9._-]{1,64}$/;
 /** W3C Trace Context §3.2: version, trace id, parent id, flags; a later version may append to them. */

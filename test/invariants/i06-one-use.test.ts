@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VouchError } from '../../src/core/errors.ts';
 import type { Enrollment } from '../../src/enrollment/enroll.ts';
 import { isJoinToken, newJoinToken } from '../../src/attestation/node/join-token/token.ts';
-import { problemOf } from '../../src/http/problem.ts';
+import { problemOf } from '../../src/core/problem.ts';
 import { Issuance } from '../../src/issuance/issue.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';

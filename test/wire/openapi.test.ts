@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { type ErrorCode, VouchError } from '../../src/core/errors.ts';
-import { problemOf } from '../../src/http/problem.ts';
+import { problemOf } from '../../src/core/problem.ts';
 import { openApiDocuments } from '../../src/wire/openapi.ts';
 
 const version = (JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }).version;

@@ -1,4 +1,4 @@
-import type { ErrorCode, VouchError } from '../core/errors.ts';
+import type { ErrorCode, VouchError } from './errors.ts';
 
 interface Presentation {
   status: number;
