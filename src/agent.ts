@@ -25,22 +25,35 @@ const verbs: Readonly<Record<AgentVerb, Run>> = {
  */
 export async function runAgentVerb(argv: string[], output: Output = processOutput): Promise<number> {
   const verb = verbOf(argv);
-  if (verb === undefined) {
-    output.stderr(agentUsage);
-    return 2;
-  }
-  const rest = argv.slice(verb.split(' ').length);
-  const json = rest.includes('--json') && verbSpecs[verb].switches.includes('json');
+  const end = argv.indexOf('--');
+  const flags = argv.slice(0, end === -1 ? argv.length : end);
+  const json = flags.includes('--json');
   try {
-    const args = parseArguments(rest, verbSpecs[verb]);
+    if (verb === undefined) {
+      const why = noSuchVerb(argv[0] ?? '');
+      if (!flags.includes('--help')) throw why;
+      output.stdout(`${why.detail}\n${agentUsage}`);
+      return 0;
+    }
+    const args = parseArguments(argv.slice(verb.split(' ').length), verbSpecs[verb]);
     if (!args.help) return await verbs[verb](args, output);
     output.stdout(verbHelp[verb]);
     return 0;
   } catch (error) {
     const code = reportFailure(error, json, output);
-    if (code === 2 && !json) output.stderr(`usage: ${verbUsage[verb]}\n`);
+    if (code === 2 && !json) output.stderr(verb === undefined ? agentUsage : `usage: ${verbUsage[verb]}\n`);
     return code;
   }
+}
+
+function noSuchVerb(word: string): VouchError {
+  const why =
+    word === 'agent'
+      ? '`vouch agent` is not there yet; `vouch exec` keeps the certificate of one command fresh'
+      : `the verbs here are ${Object.keys(verbSpecs)
+          .map((verb) => `\`vouch ${verb}\``)
+          .join(', ')}`;
+  return new VouchError('usage-invalid', why);
 }
 
 function verbOf(argv: readonly string[]): AgentVerb | undefined {

@@ -31,9 +31,19 @@ async function main(argv: string[]): Promise<number> {
   return (await programFor(argv[0] ?? ''))(argv);
 }
 
+/** `--json` and `--config` may stand in front of the verb: they go behind its words, where each program reads them. */
+function withVerbFirst(argv: readonly string[]): string[] {
+  let general = 0;
+  while (/^--(?:json$|config(?:=|$))/.test(argv[general] ?? ''))
+    general += argv[general] === '--config' ? 2 : 1;
+  const rest = argv.slice(general);
+  const flag = rest.findIndex((word) => word.startsWith('-'));
+  return rest.toSpliced(flag === -1 ? rest.length : flag, 0, ...argv.slice(0, general));
+}
+
 // `vouch … | head` is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-const [, , ...args] = process.argv;
+const args = withVerbFirst(process.argv.slice(2));
 process.exitCode = await main(args);
 // At once: what an agent verb leaves pending does not keep a container from ending with its workload.
 if (agentVerbs.has(args[0] ?? '')) process.exit();

@@ -1,10 +1,10 @@
 import { Socket } from 'node:net';
-import { parseArgs } from 'node:util';
+import { type Arguments, parseArguments, type VerbSpec } from './agent/arguments.ts';
 import { systemClock } from './core/clock.ts';
-import { loadConfig } from './config/config.ts';
+import { defaultConfigFile, loadConfig } from './config/config.ts';
 import { asVouchError, VouchError } from './core/errors.ts';
+import { problemOf } from './core/problem.ts';
 import { warnOfCoreDumps } from './signer/core-dumps.ts';
-import { exitCodeFor } from './signer/exit-codes.ts';
 import { listenForClients } from './signer/listener.ts';
 import { openPool } from './signer/pkcs11/pool.ts';
 import { decodeRequest } from './signer/protocol.ts';
@@ -22,44 +22,84 @@ const tellMs = 1000;
 /** The socket that a server gives the signer it spawns. */
 const inheritedFd = 3;
 
+/** What it understands; `--ceremony` is for `vouch init`. */
+const spec: VerbSpec = {
+  values: { listen: { required: false } },
+  switches: ['group-access', 'ceremony', 'json'],
+  command: false,
+};
+
+const usage = 'usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--json]';
+
+const help = `${usage}
+
+Runs the signer, the only process that opens the token and knows its PIN, as a user of its own: the server, whose
+configuration names the socket under signer.socket, then cannot read either. Without this \`vouch server\` starts one.
+
+  --config FILE    configuration file (default: ${defaultConfigFile})
+  --listen SOCKET  unix socket to serve one server on; only this user may open it
+  --group-access   its group may, too: for a server of another user
+  --json           why it could not start as problem+json, the last line on stderr
+
+Exit: 0 told to end, 2 usage, 75 try again later, 76 state and marks contradict each other, 77 the token refused the
+PIN, 78 configuration.
+`;
+
 /**
  * `vouch signer --config FILE [--listen SOCK [--group-access]]`, and `vouch signer --ceremony` for `vouch init`: the only process that
  * loads the PKCS#11 module and reads a PIN. Without `--listen` it serves descriptor 3 and ends with it. `readConfig`
- * reads the configuration; `workerUrl` is for tests. Never returns: the process ends by itself.
+ * reads the configuration; `workerUrl` is for tests. Resolves to the exit code; a process that serves ends by itself.
  */
 export async function runSigner(
   argv: readonly string[],
   readConfig: (file: string) => SignerConfig,
   workerUrl?: URL,
+): Promise<number> {
+  try {
+    await serve(parseArguments(argv, spec), readConfig, workerUrl);
+    return 0;
+  } catch (error) {
+    const failure = asVouchError(error);
+    const json = argv.includes('--json');
+    process.stderr.write(
+      json ? `${JSON.stringify(problemOf(failure, 'operator'))}\n` : `vouch: ${failure.detail}\n`,
+    );
+    if (failure.code !== 'usage-invalid') endProcess({ error: failure, hangs: false });
+    if (!json) process.stderr.write(`${usage}\n`);
+    return 2;
+  }
+}
+
+/** `vouch signer …` as the executable runs it, with the server's configuration file. Resolves to the exit code. */
+export function runSignerVerb(argv: string[]): Promise<number> {
+  return runSigner(argv.slice(1), (file) => {
+    const { state, hsm, signer } = loadConfig(file);
+    // Below the server's deadline, so that a new process can still serve the call.
+    return { stateDir: state, hsm, hangMs: Math.min(defaultHangMs, (signer.deadline * 2000) / 3) };
+  });
+}
+
+async function serve(
+  args: Arguments,
+  readConfig: (file: string) => SignerConfig,
+  workerUrl: URL | undefined,
 ): Promise<void> {
-  const { config, listen, groupAccess, ceremony } = readArguments(argv);
-  if (ceremony) {
+  if (args.help) {
+    process.stdout.write(help);
+    return;
+  }
+  if (args.has('ceremony')) {
     const { runCeremonyChild } = await import('./signer/ceremony-child.ts');
     await runCeremonyChild(new Socket({ fd: inheritedFd }));
     return;
   }
-  const settings = readConfig(config);
+  const settings = readConfig(args.value('config') ?? defaultConfigFile);
   // A module reads its own environment; in `--listen` mode nobody else has set it.
   for (const [name, value] of Object.entries(settings.hsm.environment)) process.env[name] = value;
   const signer = new SignerProcess(settings, workerUrl);
+  const listen = args.value('listen');
   if (listen === undefined) signer.serveInherited();
-  else await signer.serveSocket({ path: listen, groupAccess });
-}
-
-/** `vouch signer …` as the executable runs it, with the server's configuration file. Returns the exit code. */
-export async function runSignerVerb(argv: string[]): Promise<number> {
-  try {
-    await runSigner(argv.slice(1), (file) => {
-      const { state, hsm, signer } = loadConfig(file);
-      // Below the server's deadline, so that a new process can still serve the call.
-      return { stateDir: state, hsm, hangMs: Math.min(defaultHangMs, (signer.deadline * 2000) / 3) };
-    });
-    return 0;
-  } catch (error) {
-    const failure = asVouchError(error);
-    process.stderr.write(`vouch: ${failure.detail}\n`);
-    return failure.code.startsWith('usage-') ? 2 : exitCodeFor(failure);
-  }
+  else await signer.serveSocket({ path: listen, groupAccess: args.has('group-access') });
 }
 
 /** The process as a whole: one token, one set of marks, one client at a time. */
@@ -91,19 +131,13 @@ class SignerProcess {
     });
   }
 
-  /** Serves clients of a unix socket, one at a time, until it gets a signal. */
+  /** Serves clients of a unix socket, one at a time, until it gets a signal. Rejects where it cannot. */
   async serveSocket(socket: { path: string; groupAccess: boolean }): Promise<void> {
-    try {
-      await this.#runtime;
-      warnOfCoreDumps(stderrLog);
-      await listenForClients(socket, (stream) => this.#serve(stream, () => undefined), systemClock);
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#end());
-      stderrLog('info', 'the signer listens', { socket: socket.path });
-    } catch (error) {
-      const failure = asVouchError(error);
-      stderrLog('error', 'the signer cannot start', { code: failure.code, problem: failure.detail });
-      endProcess({ error: failure, hangs: false });
-    }
+    await this.#runtime;
+    warnOfCoreDumps(stderrLog);
+    await listenForClients(socket, (stream) => this.#serve(stream, () => undefined), systemClock);
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#end());
+    stderrLog('info', 'the signer listens', { socket: socket.path });
   }
 
   /** Every client takes the tree up anew; the marks, which this process keeps, go on from the last one. */
@@ -150,35 +184,5 @@ class SignerProcess {
     const end = () => endProcess({ error: fault.error, hangs: true });
     setTimeout(end, 200);
     this.#runtime.then(({ floor }) => floor.flush()).then(end, end);
-  }
-}
-
-function readArguments(argv: readonly string[]): {
-  config: string;
-  listen: string | undefined;
-  groupAccess: boolean;
-  ceremony: boolean;
-} {
-  const options = {
-    config: { type: 'string' },
-    listen: { type: 'string' },
-    'group-access': { type: 'boolean' },
-    ceremony: { type: 'boolean' },
-  } as const;
-  try {
-    const { values } = parseArgs({ args: [...argv], options });
-    const {
-      config = '/etc/vouch/vouch.yaml',
-      listen,
-      'group-access': groupAccess = false,
-      ceremony = false,
-    } = values;
-    return { config, listen, groupAccess, ceremony };
-  } catch (cause) {
-    throw new VouchError(
-      'usage-invalid',
-      'usage: vouch signer --config FILE [--listen SOCKET [--group-access]]',
-      { cause },
-    );
   }
 }

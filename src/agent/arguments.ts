@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util';
-import { VouchError } from '../core/errors.ts';
+import { assert, VouchError } from '../core/errors.ts';
 
 /** What a verb understands. */
 export interface VerbSpec {
   /** Flags that take a value; true where it must be given. */
   values: { readonly [flag: string]: { required: boolean } };
-  /** Flags that take none, besides `--help`. */
+  /** Flags that take none, besides `--help`. `--config` is taken by all: what runs every verb with it must not fail. */
   switches: readonly string[];
   /** True where a command follows `--`. */
   command: boolean;
@@ -43,7 +43,7 @@ export function parseArguments(argv: readonly string[], spec: VerbSpec): Argumen
   };
   const required = (flag: string): string => {
     const found = value(flag);
-    if (found === undefined || found === '') throw new VouchError('usage-invalid', `--${flag} is empty`);
+    assert(found !== undefined, `--${flag} is required`);
     return found;
   };
   return { help, value, required, has: (name) => values[name] === true, command };
@@ -62,11 +62,17 @@ export function parseSeconds(flag: string, text: string, bounds: { min: number; 
 }
 
 function parseFlags(args: readonly string[], spec: VerbSpec): Record<string, string | boolean | undefined> {
-  const options: Record<string, { type: 'string' | 'boolean' }> = { help: { type: 'boolean' } };
+  const options: Record<string, { type: 'string' | 'boolean' }> = {
+    help: { type: 'boolean' },
+    config: { type: 'string' },
+  };
   for (const flag of Object.keys(spec.values)) options[flag] = { type: 'string' };
   for (const name of spec.switches) options[name] = { type: 'boolean' };
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    const empty = Object.keys(values).find((flag) => values[flag] === '');
+    if (empty !== undefined) throw new Error(`--${empty} is empty`);
+    return values;
   } catch (cause) {
     throw new VouchError('usage-invalid', firstSentence(cause), { cause });
   }

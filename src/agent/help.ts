@@ -24,7 +24,7 @@ export const verbSpecs: Readonly<Record<AgentVerb, VerbSpec>> = {
       'crl-refresh': maybe,
       timeout: maybe,
     },
-    switches: [],
+    switches: ['json'],
     command: true,
   },
   'bundle fetch': {
@@ -38,7 +38,7 @@ export const verbSpecs: Readonly<Record<AgentVerb, VerbSpec>> = {
 export const verbUsage: Readonly<Record<AgentVerb, string>> = {
   enroll: 'vouch enroll --join-file F --out DIR [--crl require|allow-stale] [--timeout 60s] [--json]',
   renew: 'vouch renew --dir DIR [--crl require|allow-stale] [--timeout 60s] [--json]',
-  exec: 'vouch exec --join-file F [--out DIR] [--on-change signal:HUP|exec:CMD] [--on-revoked keep|stop] [--crl require|allow-stale] [--crl-refresh 1s] [--timeout 5m] -- CMD [ARG]…',
+  exec: 'vouch exec --join-file F [--out DIR] [--on-change signal:HUP|exec:CMD] [--on-revoked keep|stop] [--crl require|allow-stale] [--crl-refresh 1s] [--timeout 5m] [--json] -- CMD [ARG]…',
   'bundle fetch':
     'vouch bundle fetch --url https://HOST:PORT --pin sha256:HEX --out F [--timeout 60s] [--json]',
 };
@@ -102,6 +102,7 @@ ${files}
 ${crl}
   --crl-refresh 1s    how often to ask for new CRLs
   --timeout 5m        how long to go on trying for the first certificate
+  --json              why CMD could not be started as problem+json, the last line on stderr
 
 Exit: CMD's code; 75 no certificate in time; 78 the join token is used up and DIR has no valid certificate of its; 126
 and 127 CMD cannot be run or is not there.
