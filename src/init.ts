@@ -1,8 +1,9 @@
-import { hash, randomBytes, randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { rootPin } from './authority/bundle.ts';
 import { ServerIdentity } from './authority/server-identity.ts';
+import { logAhead, recordCeremony } from './ceremony-log.ts';
 import {
   type Config,
   configText,
@@ -17,17 +18,13 @@ import { parseTrustDomain, type TrustDomain } from './core/spiffe-id.ts';
 import { freePort } from './http/free-port.ts';
 import { openKernel, serverIdentityParts } from './kernel.ts';
 import { logOriginOf } from './log/origin.ts';
-import { crlLeaf, recordLeaf } from './sequencer/record.ts';
 import { defaultProfile } from './issuance/profile.ts';
 import { encodeAuthority, type SignerAuthority } from './signer/authority-file.ts';
-import { type CeremonyRecord, type CeremonyResult, runCeremony } from './signer/ceremony.ts';
+import { type CeremonyResult, runCeremony } from './signer/ceremony.ts';
 import { syncTree } from './state.ts';
-import type { Store } from './store/port.ts';
-import { commitAll } from './store/commit.ts';
 import { createSqliteStore } from './store/sqlite/store.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import type { Log } from './telemetry/log.ts';
-import { parseCrl, parseTbsCrl } from './x509/crl.ts';
 
 /** What `vouch init` is told. */
 export interface InitOptions {
@@ -256,63 +253,6 @@ function signerAuthority(
     rollbackMark:
       rollbackMark === 'token' ? 'token' : { file: path.resolve(rollbackMark.slice('file:'.length)) },
   };
-}
-
-async function logAhead(store: Store, record: CeremonyRecord): Promise<void> {
-  const nowMs = systemClock.now();
-  if (record.kind === 'crl') {
-    const { issuerKeyId, scope, crlNumber, tbs } = record;
-    const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
-    const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
-    const crl = {
-      issuerKeyId,
-      scope,
-      crlNumber,
-      thisUpdateSeconds,
-      nextUpdateSeconds,
-      scheduled: true,
-      coversTreeSize: 0,
-      tbs,
-    };
-    await commitAll(store, [{ kind: 'crl', leaf, crl, datesFixed: [] }]);
-    return;
-  }
-  const what =
-    record.kind === 'authority' ? { role: record.role, keyId: record.keyId } : { sequence: record.sequence };
-  const body = {
-    event: 'to-be-signed',
-    kind: record.kind,
-    ...what,
-    tbsSha256: hash('sha256', record.tbs, 'hex'),
-  };
-  await commitAll(store, [{ kind: 'operator', leaf: recordLeaf('authority', nowMs, body) }]);
-}
-
-/** What the root signed becomes the state's, each with a leaf of its own. */
-async function recordCeremony(store: Store, ceremony: CeremonyResult): Promise<void> {
-  const nowMs = systemClock.now();
-  for (const kind of ['root', 'issuer'] as const) {
-    const { keyId, ckaId, certificateDer } = ceremony[kind];
-    const state = 'active';
-    const certificateSha256 = hash('sha256', certificateDer, 'hex');
-    const body = { event: 'created', kind, keyId, ckaId, state, certificateSha256 };
-    const leaf = recordLeaf('authority', nowMs, body);
-    await commitAll(store, [{ kind: 'authority', leaf, authority: { keyId, kind, state, certificateDer } }]);
-  }
-  const sequence = 1;
-  const leaf = recordLeaf('authority', nowMs, {
-    event: 'statement',
-    sequence,
-    sha256: hash('sha256', ceremony.statement, 'hex'),
-  });
-  await commitAll(store, [{ kind: 'statement', leaf, sequence, statement: ceremony.statement }]);
-  const crl = store.crls().find((row) => row.issuerKeyId === ceremony.root.keyId);
-  if (!crl) throw new VouchError('integrity-state', "the root's CRL was not recorded");
-  const { signature } = parseCrl(ceremony.rootCrl.der);
-  await store.storeSigned({
-    signatures: [{ kind: 'crl', leafIndex: crl.leafIndex, signature }],
-    checkpointNote: undefined,
-  });
 }
 
 /** Starts the signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */

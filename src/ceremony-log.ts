@@ -1,0 +1,66 @@
+import { hash } from 'node:crypto';
+import { systemClock } from './core/clock.ts';
+import { VouchError } from './core/errors.ts';
+import { crlLeaf, recordLeaf } from './sequencer/record.ts';
+import type { CeremonyRecord, CeremonyResult } from './signer/ceremony.ts';
+import { commitAll } from './store/commit.ts';
+import type { Store } from './store/port.ts';
+import { parseCrl, parseTbsCrl } from './x509/crl.ts';
+
+/** A TBS that the root is asked to sign, durable before it is signed (I1). */
+export async function logAhead(store: Store, record: CeremonyRecord): Promise<void> {
+  const nowMs = systemClock.now();
+  if (record.kind === 'crl') {
+    const { issuerKeyId, scope, crlNumber, tbs } = record;
+    const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
+    const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
+    const crl = {
+      issuerKeyId,
+      scope,
+      crlNumber,
+      thisUpdateSeconds,
+      nextUpdateSeconds,
+      scheduled: true,
+      coversTreeSize: 0,
+      tbs,
+    };
+    await commitAll(store, [{ kind: 'crl', leaf, crl, datesFixed: [] }]);
+    return;
+  }
+  const what =
+    record.kind === 'authority' ? { role: record.role, keyId: record.keyId } : { sequence: record.sequence };
+  const body = {
+    event: 'to-be-signed',
+    kind: record.kind,
+    ...what,
+    tbsSha256: hash('sha256', record.tbs, 'hex'),
+  };
+  await commitAll(store, [{ kind: 'operator', leaf: recordLeaf('authority', nowMs, body) }]);
+}
+
+/** What the root signed becomes the state's, each with a leaf of its own. */
+export async function recordCeremony(store: Store, ceremony: CeremonyResult): Promise<void> {
+  const nowMs = systemClock.now();
+  for (const kind of ['root', 'issuer'] as const) {
+    const { keyId, ckaId, certificateDer } = ceremony[kind];
+    const state = 'active';
+    const certificateSha256 = hash('sha256', certificateDer, 'hex');
+    const body = { event: 'created', kind, keyId, ckaId, state, certificateSha256 };
+    const leaf = recordLeaf('authority', nowMs, body);
+    await commitAll(store, [{ kind: 'authority', leaf, authority: { keyId, kind, state, certificateDer } }]);
+  }
+  const sequence = 1;
+  const leaf = recordLeaf('authority', nowMs, {
+    event: 'statement',
+    sequence,
+    sha256: hash('sha256', ceremony.statement, 'hex'),
+  });
+  await commitAll(store, [{ kind: 'statement', leaf, sequence, statement: ceremony.statement }]);
+  const crl = store.crls().find((row) => row.issuerKeyId === ceremony.root.keyId);
+  if (!crl) throw new VouchError('integrity-state', "the root's CRL was not recorded");
+  const { signature } = parseCrl(ceremony.rootCrl.der);
+  await store.storeSigned({
+    signatures: [{ kind: 'crl', leafIndex: crl.leafIndex, signature }],
+    checkpointNote: undefined,
+  });
+}
