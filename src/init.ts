@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { rootPin } from './authority/bundle.ts';
 import { ServerIdentity } from './authority/server-identity.ts';
@@ -10,20 +10,20 @@ import {
   type HsmConfig,
   loadConfig,
   loadHsmFile,
+  parseConfig,
   statePaths,
 } from './config/config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
-import { parseTrustDomain, type TrustDomain } from './core/spiffe-id.ts';
+import type { TrustDomain } from './core/spiffe-id.ts';
 import { freePort } from './http/free-port.ts';
 import { openKernel, serverIdentityParts } from './kernel.ts';
 import { logOriginOf } from './log/origin.ts';
+import { makeState } from './new-state.ts';
 import { defaultProfile } from './issuance/profile.ts';
-import { encodeAuthority, type SignerAuthority } from './signer/authority-file.ts';
+import { encodeAuthority, type RollbackMark, type SignerAuthority } from './signer/authority-file.ts';
 import { type CeremonyResult, runCeremony } from './signer/ceremony.ts';
-import { syncTree } from './state.ts';
 import { createSqliteStore } from './store/sqlite/store.ts';
-import { syncPath } from './store/sqlite/backup.ts';
 import type { Log } from './telemetry/log.ts';
 
 /** What `vouch init` is told. */
@@ -62,23 +62,16 @@ const shardCount = 16;
 const signerClockSlackSeconds = 60;
 
 /**
- * Makes a trust domain: keys in two tokens, root, issuer, statement, log and first checkpoint. Everything is made in a
- * folder beside the state's and renamed at the end, so that a crash leaves no half state; keys of a crashed attempt
- * stay in the tokens unused. Throws `config-state` where the state exists (I10).
+ * Makes a trust domain: keys in two tokens, root, issuer, statement, log and first checkpoint. What can be wrong with a
+ * flag is found before a key is made (`usage-invalid`); keys of a crashed attempt stay in the tokens unused. Throws
+ * `config-state` where the state exists (I10).
  */
 export async function initialize(
   options: InitOptions,
   log: Log,
   step: (text: string) => void,
 ): Promise<InitResult> {
-  const trustDomain = parseTrustDomain(options.trustDomain);
-  if (options.nameConstraints && isIpLike(trustDomain))
-    throw new VouchError(
-      'usage-invalid',
-      '--name-constraints needs a trust domain that is a DNS name, not an address',
-    );
   const state = path.resolve(options.state);
-  refuseExisting(state);
   const hsm = loadHsmFile(options.hsmFile);
   const rootHsm = loadHsmFile(options.rootHsmFile);
   if (hsm.tokenSerial === rootHsm.tokenSerial && hsm.module === rootHsm.module)
@@ -86,37 +79,37 @@ export async function initialize(
       'usage-invalid',
       '--hsm-file and --root-hsm-file must name two tokens: the root key is for ceremonies only',
     );
-  const draft = await configDraft(options, trustDomain, state, hsm);
+  const rollbackMark = rollbackMarkOf(options.rollbackMark);
+  const document = await configDocument(options, state, hsm);
+  const config = validated(document);
+  if (options.nameConstraints && isIpLike(config.trustDomain))
+    throw new VouchError(
+      'usage-invalid',
+      '--name-constraints needs a trust domain that is a DNS name, not an address',
+    );
 
-  const working = `${state}.init-${process.pid}`;
-  makeFolder(working);
-  try {
-    writeFileSync(path.join(working, 'vouch.yaml'), configText({ ...draft, state: working }), {
-      mode: 0o600,
-    });
+  return makeState(state, async (working) => {
+    const configFile = statePaths(working).config;
+    const write = (text: string): void => writeFileSync(configFile, text, { mode: 0o600 });
+    write(configText({ ...document, state: working }));
     step('keys, root and issuer');
-    const ceremony = await holdCeremony(working, draft, options, rootHsm, log);
+    const { nameConstraints } = options;
+    const ceremony = await holdCeremony(working, config, { rootHsm, nameConstraints, rollbackMark, log });
     step('log, first checkpoint and server certificate');
-    const treeSize = await firstCheckpoint(path.join(working, 'vouch.yaml'), log);
-    writeFileSync(path.join(working, 'vouch.yaml'), configText(draft), { mode: 0o600 });
-    syncTree(working);
-    renameSync(working, state);
-    syncPath(path.dirname(state));
+    const treeSize = await firstCheckpoint(configFile, log);
+    write(configText(document));
     return {
       state,
       config: statePaths(state).config,
-      trustDomain,
+      trustDomain: config.trustDomain,
       rootPin: rootPin(ceremony.root.certificateDer),
       rootKeyId: ceremony.root.keyId,
       issuerKeyId: ceremony.issuer.keyId,
-      enrollmentUrl: draft.enrollment.url,
-      publicationUrl: draft.publication.url,
+      enrollmentUrl: config.enrollment.url,
+      publicationUrl: config.publication.url,
       treeSize,
     };
-  } catch (error) {
-    rmSync(working, { recursive: true, force: true });
-    throw error;
-  }
+  });
 }
 
 /** URI name constraints match host names; an address as host never matches (RFC 5280 §4.2.1.10). */
@@ -124,44 +117,20 @@ function isIpLike(trustDomain: TrustDomain): boolean {
   return /^[0-9.]+$/.test(trustDomain);
 }
 
-function refuseExisting(state: string): void {
-  if (!existsSync(state)) return;
-  if (readdirSync(state).length > 0)
-    throw new VouchError(
-      'config-state',
-      `${state} is not empty; \`vouch init\` runs once. Start it with \`vouch server --config ${statePaths(state).config}\``,
-    );
-}
-
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { mode: 0o700 });
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new VouchError(
-      'config-state',
-      `cannot make ${folder} (${code}): the folder above it must exist and be writable`,
-      { cause },
-    );
-  }
-}
-
-type ConfigDraft = Awaited<ReturnType<typeof configDraft>>;
-
 /** The configuration to write: what was asked for, with ports found where 0 was asked. */
-async function configDraft(options: InitOptions, trustDomain: TrustDomain, state: string, hsm: HsmConfig) {
+async function configDocument(options: InitOptions, state: string, hsm: HsmConfig) {
   if (!options.dev && (options.enrollmentUrl === undefined || options.publicationUrl === undefined))
     throw new VouchError(
       'usage-invalid',
       'give --enrollment-url and --publication-url: their hosts are what agents dial and what stands in every certificate (or --dev for loopback)',
     );
   const listens = {
-    enrollment: await withFreePort(options.enrollmentListen ?? '127.0.0.1:8443'),
-    publication: await withFreePort(options.publicationListen ?? '127.0.0.1:8180'),
-    operations: await withFreePort(options.operationsListen ?? '127.0.0.1:9180'),
+    enrollment: await withFreePort('--enrollment-listen', options.enrollmentListen ?? '127.0.0.1:8443'),
+    publication: await withFreePort('--publication-listen', options.publicationListen ?? '127.0.0.1:8180'),
+    operations: await withFreePort('--operations-listen', options.operationsListen ?? '127.0.0.1:9180'),
   };
   return {
-    trustDomain,
+    trustDomain: options.trustDomain,
     state,
     hsm,
     enrollment: { listen: listens.enrollment, url: options.enrollmentUrl ?? `https://${listens.enrollment}` },
@@ -173,23 +142,49 @@ async function configDraft(options: InitOptions, trustDomain: TrustDomain, state
   };
 }
 
-async function withFreePort(listen: string): Promise<string> {
-  const at = listen.lastIndexOf(':');
-  if (listen.slice(at + 1) !== '0') return listen;
-  const host = listen.slice(0, at);
-  return `${host}:${await freePort(host.replace(/^\[|\]$/g, ''))}`;
+/** Before a key is made: each key of the configuration that can be wrong here came by the flag of its name. */
+function validated(document: object): Config {
+  const result = parseConfig(document);
+  if (!Array.isArray(result)) return result;
+  const flagOf = (key: string): string =>
+    key.replaceAll('.', '-').replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const problems = result.map(({ path: key, problem }) => `--${flagOf(key)} ${problem}`);
+  throw new VouchError('usage-invalid', problems.join('; '));
+}
+
+async function withFreePort(flag: string, listen: string): Promise<string> {
+  const host = /^(.+):0$/.exec(listen)?.[1];
+  if (host === undefined) return listen;
+  try {
+    return `${host}:${await freePort(host.replace(/^\[|\]$/g, ''))}`;
+  } catch (cause) {
+    throw new VouchError('usage-invalid', `${flag}: cannot listen on ${host}`, { cause });
+  }
+}
+
+/** Where the signer will keep its second mark. Its first is written after the ceremony: too late to find that it cannot be. */
+function rollbackMarkOf(text: string): RollbackMark {
+  if (text === 'token') return 'token';
+  const refused = (why: string): VouchError => new VouchError('usage-invalid', `--rollback-mark ${why}`);
+  if (!/^file:./.test(text)) throw refused('takes token or file:PATH');
+  const file = path.resolve(text.slice('file:'.length));
+  if (statSync(file, { throwIfNoEntry: false })?.isFile() === false) throw refused(`${file} is no file`);
+  try {
+    accessSync(`${path.dirname(file)}/`, constants.W_OK | constants.X_OK);
+  } catch {
+    throw refused(`${path.dirname(file)} must be a folder that can be written`);
+  }
+  return { file };
 }
 
 /** Signs nothing that is not in the log before: each TBS is committed as the ceremony asks for its signature (I1). */
 async function holdCeremony(
   working: string,
-  draft: ConfigDraft,
-  options: InitOptions,
-  rootHsm: HsmConfig,
-  log: Log,
+  { trustDomain, state, hsm, publication }: Config,
+  parts: { rootHsm: HsmConfig; nameConstraints: boolean; rollbackMark: RollbackMark; log: Log },
 ): Promise<CeremonyResult> {
+  const { rootHsm, nameConstraints, rollbackMark, log } = parts;
   const paths = statePaths(working);
-  const { trustDomain, hsm } = draft;
   const serialPrefix = randomInt(0x01, 0x80);
   const logOrigin = logOriginOf(trustDomain, 1);
   const identity = {
@@ -208,23 +203,20 @@ async function holdCeremony(
       entry: process.argv[1] ?? '',
       hsm,
       rootHsm,
-      refusedPrefix: `${draft.state}.`,
+      refusedPrefix: `${state}.`,
       trustDomain,
       logOrigin,
-      publicationUrl: draft.publication.url,
+      publicationUrl: publication.url,
       clock: systemClock,
       serialPrefix,
-      nameConstraints: options.nameConstraints ? { permittedUriDomains: [trustDomain] } : undefined,
+      nameConstraints: nameConstraints ? { permittedUriDomains: [trustDomain] } : undefined,
       log: (level, message, fields) => log[level](fields ?? {}, message),
       logAhead: (record) => logAhead(store, record),
     });
     await recordCeremony(store, ceremony);
     mkdirSync(paths.signer, { mode: 0o700 });
-    writeFileSync(
-      paths.authority,
-      encodeAuthority(signerAuthority(ceremony, draft, logOrigin, options.rollbackMark)),
-      { mode: 0o600 },
-    );
+    const authority = signerAuthority(ceremony, trustDomain, logOrigin, rollbackMark);
+    writeFileSync(paths.authority, encodeAuthority(authority), { mode: 0o600 });
     return ceremony;
   } finally {
     await store.close();
@@ -234,9 +226,9 @@ async function holdCeremony(
 /** What the signer may do, which it reads from its own file and never from the server. */
 function signerAuthority(
   ceremony: CeremonyResult,
-  { trustDomain }: ConfigDraft,
+  trustDomain: TrustDomain,
   logOrigin: string,
-  rollbackMark: string,
+  rollbackMark: RollbackMark,
 ): SignerAuthority {
   const { keyId, ckaId, algorithm, certificateDer } = ceremony.issuer;
   return {
@@ -250,8 +242,7 @@ function signerAuthority(
       maxCrlSeconds: 10 * 24 * 3600,
       maxFutureSeconds: signerClockSlackSeconds,
     },
-    rollbackMark:
-      rollbackMark === 'token' ? 'token' : { file: path.resolve(rollbackMark.slice('file:'.length)) },
+    rollbackMark,
   };
 }
 

@@ -1,6 +1,4 @@
 import { type Command, Option } from 'commander';
-import { asVouchError, VouchError } from '../core/errors.ts';
-import { parseTrustDomain } from '../core/spiffe-id.ts';
 import { type InitResult, initialize } from '../init.ts';
 import { openLog } from '../telemetry/log.ts';
 import { adminOf, globalsOf, yesOption } from './context.ts';
@@ -59,9 +57,6 @@ export function addAuthorityVerbs(program: Command): void {
     )
     .addOption(yesOption())
     .action(async (flags: InitFlags, command: Command) => {
-      if (flags.rollbackMark !== 'token' && !/^file:./.test(flags.rollbackMark))
-        throw new VouchError('usage-invalid', '--rollback-mark takes token or file:PATH');
-      trustDomainFlag(flags.trustDomain);
       const output = globalsOf(command);
       const step = (text: string): void => {
         if (!output.json) process.stderr.write(`${text} …\n`);
@@ -102,15 +97,6 @@ export function addAuthorityVerbs(program: Command): void {
         ),
       );
     });
-}
-
-/** A name that is none is a mistake on the command line. */
-function trustDomainFlag(text: string): void {
-  try {
-    parseTrustDomain(text);
-  } catch (error) {
-    throw new VouchError('usage-invalid', `--trust-domain: ${asVouchError(error).detail}`, { cause: error });
-  }
 }
 
 function initText(result: InitResult): string {

@@ -1,31 +1,22 @@
 import { signalTo } from '../support/signal.ts';
 import { expect, it } from 'vitest';
 import { type Authority, type Delivery, initAuthority, runVouch } from '../support/daemon.ts';
-import { eventually, type Ran, type Running, start } from '../support/running.ts';
-
-const isRoot = process.getuid?.() === 0;
-const unshare = isRoot ? ['unshare', '--mount'] : ['unshare', '--user', '--map-root-user', '--mount'];
-const nsenter = isRoot ? ['nsenter', '--mount'] : ['nsenter', '--user', '--preserve-credentials', '--mount'];
-
-/** Moves the state onto a small file system of its own at the same path, which only those in this namespace see. */
-const ontoSmallDisk =
-  'cp -a "$0" "$0.copy" && mount -t tmpfs -o size=4m,mode=700 none "$0" && cp -a "$0.copy/." "$0" && echo mounted && exec sleep 600';
+import { mountOver } from '../support/mount.ts';
+import { eventually, type Ran, start } from '../support/running.ts';
 
 /** An authority whose state lies on a disk of 4 MB. */
 class SmallDisk {
   readonly authority: Authority;
   readonly #inside: string[];
 
-  private constructor(authority: Authority, keeper: Running) {
+  private constructor(authority: Authority, inside: string[]) {
     this.authority = authority;
-    this.#inside = [...nsenter, '--target', String(keeper.pid)];
+    this.#inside = inside;
   }
 
   static async make(): Promise<SmallDisk> {
     const authority = await initAuthority();
-    const keeper = start([...unshare, 'sh', '-c', ontoSmallDisk, authority.state]);
-    await keeper.until(({ stdout }) => stdout.includes('mounted'));
-    const disk = new SmallDisk(authority, keeper);
+    const disk = new SmallDisk(authority, await mountOver(authority.state, 'size=4m,mode=700'));
     await disk.start();
     return disk;
   }

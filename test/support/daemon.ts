@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parse, stringify } from 'yaml';
 import type { Ready } from '../../src/server.ts';
@@ -38,6 +38,13 @@ export async function newToken(folder: string, label: string): Promise<Token> {
   }).ended();
   writeFileSync(join(folder, `${label}.json`), ran.stdout, { mode: 0o600 });
   return ran.json<Token>();
+}
+
+/** Files of the keys that SoftHSM holds in the tokens below `folder`; pkcs11-tool would count them slower. */
+export function keysIn(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
+    (name) => /\/tokens\/.*\.object$/.test(name) && !name.endsWith('/token.object'),
+  );
 }
 
 let addresses = 0;
@@ -118,6 +125,11 @@ export class Authority {
 
   /** `vouch init` into the state directory, whether it is there or not. */
   init(...flags: readonly string[]): Promise<Ran> {
+    return runVouch([...this.initArguments(), '--json', ...flags]);
+  }
+
+  /** The command line of `vouch init` for this authority. */
+  initArguments(): string[] {
     const address = ownAddress();
     const listen = ['enrollment', 'publication', 'operations'].flatMap((name) => [
       `--${name}-listen`,
@@ -130,7 +142,7 @@ export class Authority {
       join(this.folder, 'root.json'),
     ];
     const where = ['--state', this.state, '--trust-domain', this.trustDomain, '--dev'];
-    return runVouch(['init', ...where, ...tokens, ...listen, '--json', ...flags]);
+    return ['init', ...where, ...tokens, ...listen];
   }
 
   /** Changes the configuration on disk. */
