@@ -1,7 +1,6 @@
 import { type Command, Option } from 'commander';
 import { type InitResult, initialize } from '../init.ts';
-import { openLog } from '../telemetry/log.ts';
-import { adminOf, globalsOf, yesOption } from './context.ts';
+import { adminOf, errandLog, globalsOf, yesOption } from './context.ts';
 import { answer, fields, table } from './output.ts';
 
 interface InitFlags {
@@ -72,7 +71,7 @@ export function addAuthorityVerbs(program: Command): void {
           publicationListen: flags.publicationListen,
           operationsListen: flags.operationsListen,
         },
-        openLog('warn'),
+        errandLog(output),
         step,
       );
       answer(output, result, initText);

@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { type Config, loadConfig, statePaths } from '../config/config.ts';
 import { VouchError } from '../core/errors.ts';
+import { type Log, openLog } from '../telemetry/log.ts';
 import { callAdmin } from './admin-client.ts';
 import type { Output } from './output.ts';
 
@@ -38,6 +39,11 @@ export function withQuery(path: string, query: Readonly<Record<string, string | 
 /** For options that may be given several times. */
 export function collect(value: string, before: string[]): string[] {
   return [...before, value];
+}
+
+/** The log of a verb that starts a signer for a moment. A program gets one problem on standard error, and nothing else. */
+export function errandLog({ json }: Output): Log {
+  return openLog(json ? 'silent' : 'warn');
 }
 
 /** Taken by each verb that changes what stands, whether it asks or not: a script need not know which of them do. */

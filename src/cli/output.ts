@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import { asVouchError, type VouchError } from '../core/errors.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
 import { problemOf } from '../core/problem.ts';
 
 /** How a verb answers: tables and sentences for people, one JSON object for programs. */
@@ -54,12 +54,18 @@ export const exitCodes = { done: 0, failed: 1, usage: 2, tryAgain: 75, configura
 
 /** Reports a failure on standard error, problem+json with `--json`, and returns the exit code. */
 export function fail(output: Output, thrown: unknown): number {
-  const error = asVouchError(thrown);
-  const cause = error.code === 'internal' && error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  const error = withCause(asVouchError(thrown));
   process.stderr.write(
-    output.json ? `${JSON.stringify(problemOf(error, 'operator'))}\n` : `vouch: ${error.detail}${cause}\n`,
+    output.json ? `${JSON.stringify(problemOf(error, 'operator'))}\n` : `vouch: ${error.detail}\n`,
   );
   return exitCodeOf(error);
+}
+
+/** What nobody foresaw in this process stands in no server's log. */
+function withCause(error: VouchError): VouchError {
+  const { code, cause } = error;
+  if (code !== 'internal' || !(cause instanceof Error)) return error;
+  return new VouchError(code, `internal error: ${cause.message}`, { cause });
 }
 
 /** The exit code of a failure. */

@@ -3,9 +3,8 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config/config.ts';
 import { migrateState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
-import { openLog } from '../telemetry/log.ts';
 import { restoreState } from '../restore.ts';
-import { adminOf, collect, configOf, confirm, globalsOf, yesOption } from './context.ts';
+import { adminOf, collect, configOf, confirm, errandLog, globalsOf, yesOption } from './context.ts';
 import { diagnose, type Finding } from './doctor.ts';
 import { answer, exitCodes, fields, table } from './output.ts';
 
@@ -93,7 +92,7 @@ async function restore(file: string, flags: RestoreFlags, command: Command): Pro
     await confirm(`This takes ${state} back to ${file} and opens a new log.`, flags.yes === true);
   const result = await restoreState(
     { file, state, acceptRewind, rootHsmFile: flags.rootHsmFile, crlFiles: flags.crl },
-    openLog('warn'),
+    errandLog(output),
   );
   answer(output, result, () =>
     fields([
