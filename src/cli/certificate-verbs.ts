@@ -1,7 +1,10 @@
 import type { Command } from 'commander';
+import { parseSerial } from '../core/serial.ts';
+import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery } from './context.ts';
 import { answer, fields, table } from './output.ts';
+import { logIndex, pageLimit, tokenId, valueOf } from './values.ts';
 
 interface CertificateRow {
   serial: string;
@@ -34,10 +37,10 @@ export function addCertificateVerbs(program: Command): void {
   cert
     .command('list')
     .description('certificates, newest first')
-    .option('--id <spiffe-id>', 'of one identity')
-    .option('--token <token-id>', 'that came from one join token')
-    .option('--after <log-index>', 'go on after this one')
-    .option('--limit <n>', 'rows at the most', '100')
+    .option('--id <spiffe-id>', 'of one identity', valueOf('--id', parseSpiffeId))
+    .option('--token <token-id>', 'that came from one join token', tokenId('--token'))
+    .option('--after <log-index>', 'go on after this one', logIndex('--after'))
+    .option('--limit <n>', 'rows at the most', pageLimit(), '100')
     .action(async (options: Record<string, string | undefined>, command: Command) => {
       const path = withQuery(adminPaths.certificates, options);
       const result = await adminOf(command)<{ certificates: CertificateRow[]; next: string | null }>(
@@ -48,7 +51,7 @@ export function addCertificateVerbs(program: Command): void {
     });
   cert
     .command('show')
-    .argument('<serial>')
+    .argument('<serial>', 'hex, as `vouch cert list` shows it', valueOf('serial', parseSerial))
     .description('one certificate')
     .action(async (serial: string, _options: object, command: Command) => {
       const result = await adminOf(command)<CertificateRow>(
@@ -59,7 +62,7 @@ export function addCertificateVerbs(program: Command): void {
     });
   program
     .command('explain')
-    .argument('<serial>')
+    .argument('<serial>', 'hex, as `vouch cert list` shows it', valueOf('serial', parseSerial))
     .description('why a certificate exists: entry, evidence, operator; and what became of it')
     .action(async (serial: string, _options: object, command: Command) => {
       const result = await adminOf(command)<Explanation>(

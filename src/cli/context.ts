@@ -36,11 +36,6 @@ export function withQuery(path: string, query: Readonly<Record<string, string | 
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given).toString()}`;
 }
 
-/** For options that may be given several times. */
-export function collect(value: string, before: string[]): string[] {
-  return [...before, value];
-}
-
 /** The log of a verb that starts a signer for a moment. A program gets one problem on standard error, and nothing else. */
 export function errandLog({ json }: Output): Log {
   return openLog(json ? 'silent' : 'warn');
@@ -49,6 +44,14 @@ export function errandLog({ json }: Output): Log {
 /** Taken by each verb that changes what stands, whether it asks or not: a script need not know which of them do. */
 export function yesOption(): Option {
   return new Option('--yes', 'go on without asking');
+}
+
+/** An empty value is a variable that was not set: it would name this folder, or everything. */
+export function refuseEmpty(_program: Command, verb: Command): void {
+  for (let command: Command | null = verb; command; command = command.parent)
+    for (const option of command.options)
+      if (command.getOptionValue(option.attributeName()) === '')
+        throw new VouchError('usage-invalid', `${option.long} is empty`);
 }
 
 /** Asks before something that cannot be undone; without a terminal `--yes` is needed. */

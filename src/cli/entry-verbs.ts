@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
 import { VouchError } from '../core/errors.ts';
+import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery, yesOption } from './context.ts';
 import { answer, table } from './output.ts';
+import { entryId, pageLimit, valueOf } from './values.ts';
 
 interface EntryRow {
   entryId: string;
@@ -18,9 +20,9 @@ export function addEntryVerbs(program: Command): void {
   entry
     .command('list')
     .description('registration entries')
-    .option('--id <spiffe-id>', 'of one identity')
-    .option('--after <entry-id>', 'go on after this one')
-    .option('--limit <n>', 'rows at the most', '100')
+    .option('--id <spiffe-id>', 'of one identity', valueOf('--id', parseSpiffeId))
+    .option('--after <entry-id>', 'go on after this one', entryId('--after'))
+    .option('--limit <n>', 'rows at the most', pageLimit(), '100')
     .action(async (options: Record<string, string | undefined>, command: Command) => {
       const result = await adminOf(command)<{ entries: EntryRow[]; next: string | null }>(
         'GET',
@@ -42,13 +44,13 @@ export function addEntryVerbs(program: Command): void {
   entry
     .command('resume')
     .description('lift the suspension that `vouch revoke --id` or `--entry` left')
-    .argument('[entry-id]')
-    .option('--id <spiffe-id>', 'every entry of an identity')
+    .argument('[entry-id]', 'as `vouch entry list` shows it', entryId('vouch entry resume'))
+    .option('--id <spiffe-id>', 'every entry of an identity', valueOf('--id', parseSpiffeId))
     .addOption(yesOption())
-    .action(async (entryId: string | undefined, options: { id?: string }, command: Command) => {
-      if ((entryId === undefined) === (options.id === undefined))
+    .action(async (named: string | undefined, options: { id?: string }, command: Command) => {
+      if ((named === undefined) === (options.id === undefined))
         throw new VouchError('usage-invalid', 'name an entry, or an identity with --id');
-      const which = entryId === undefined ? { spiffeId: options.id } : { entryId };
+      const which = named === undefined ? { spiffeId: options.id } : { entryId: named };
       const result = await adminOf(command)<{ resumed: string[] }>('POST', adminPaths.entryResume, which);
       answer(globalsOf(command), result, ({ resumed }) =>
         resumed.length > 0 ? `resumed ${resumed.join(', ')}` : 'it was not suspended',

@@ -6,9 +6,11 @@ import { readStateFiles } from '../audit/state-files.ts';
 import type { LogVerification } from '../audit/verification.ts';
 import { verifyState } from '../audit/verify-state.ts';
 import { readingState } from '../state.ts';
+import { pinGrammar } from '../wire/join-file.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery } from './context.ts';
 import { answer, exitCodes, fields, table } from './output.ts';
+import { formOf, logIndex, pageLimit } from './values.ts';
 
 interface VerifyFlags {
   state?: string;
@@ -31,8 +33,16 @@ export function addLogVerbs(program: Command): void {
     .command('verify')
     .description('read the whole log again without asking the server; exit 1 on any problem')
     .option('--state <dir>', 'a state directory: log, store and artefacts against each other')
-    .option('--url <url>', "a publication URL: the public tree against the root's statement")
-    .option('--root-pin <pin>', 'sha256:… of the root; required with --url')
+    .option(
+      '--url <url>',
+      "a publication URL: the public tree against the root's statement",
+      formOf('--url', /^https?:\/\/[^/]/, 'an http URL'),
+    )
+    .option(
+      '--root-pin <pin>',
+      'sha256:… of the root; required with --url',
+      formOf('--root-pin', pinGrammar, 'sha256: and 64 hex digits, as `vouch status` shows it'),
+    )
     .action(async (flags: VerifyFlags, command: Command) => {
       const output = globalsOf(command);
       const result = await verify(flags, progressOn(output.json));
@@ -42,8 +52,8 @@ export function addLogVerbs(program: Command): void {
   program
     .command('audit')
     .description("operators' deeds, from the log")
-    .option('--after <log-index>', 'go on after this leaf')
-    .option('--limit <n>', 'leaves to read', '1000')
+    .option('--after <log-index>', 'go on after this leaf', logIndex('--after'))
+    .option('--limit <n>', 'leaves to read', pageLimit(), '1000')
     .action(async (options: Record<string, string | undefined>, command: Command) => {
       const result = await adminOf(command)<{ records: AuditRow[]; next: string | null }>(
         'GET',

@@ -3,6 +3,7 @@ import { VouchError } from '../core/errors.ts';
 import { defaultConfigFile } from '../config/config.ts';
 import { addAuthorityVerbs } from './authority-verbs.ts';
 import { addCertificateVerbs } from './certificate-verbs.ts';
+import { refuseEmpty } from './context.ts';
 import { addEntryVerbs } from './entry-verbs.ts';
 import { addLogVerbs } from './log-verbs.ts';
 import { exitCodes, fail } from './output.ts';
@@ -52,6 +53,7 @@ export async function runOperatorVerb(argv: string[]): Promise<number> {
   addLogVerbs(program);
   addStateVerbs(program);
   inherit(program);
+  program.hook('preAction', refuseEmpty);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : exitCodes.done;

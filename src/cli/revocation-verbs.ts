@@ -1,9 +1,12 @@
 import { type Command, Option } from 'commander';
 import { VouchError } from '../core/errors.ts';
 import { operatorReasons } from '../core/reasons.ts';
+import { parseSerial } from '../core/serial.ts';
+import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths, type RevocationTargetJson } from '../wire/admin.ts';
 import { adminOf, confirm, globalsOf, yesOption } from './context.ts';
 import { answer, table } from './output.ts';
+import { entryId, tokenId, valueOf } from './values.ts';
 
 interface RevokeOptions {
   serial?: string;
@@ -43,13 +46,26 @@ export function addRevocationVerbs(program: Command): void {
   program
     .command('revoke')
     .description('end certificates now: durable, on the CRL and refused by peers within a second')
-    .option('--serial <serial>', 'one certificate and the renewals of its lineage')
+    .option(
+      '--serial <serial>',
+      'one certificate and the renewals of its lineage',
+      valueOf('--serial', parseSerial),
+    )
     .option('--only', 'with --serial: just that one')
-    .option('--id <spiffe-id>', 'every certificate of an identity; it gets none until `vouch entry resume`')
-    .option('--token <token-id>', 'every certificate that came from a join token, and the token')
+    .option(
+      '--id <spiffe-id>',
+      'every certificate of an identity; it gets none until `vouch entry resume`',
+      valueOf('--id', parseSpiffeId),
+    )
+    .option(
+      '--token <token-id>',
+      'every certificate that came from a join token, and the token',
+      tokenId('--token'),
+    )
     .option(
       '--entry <entry-id>',
       'every certificate of a registration entry; it gives none until `vouch entry resume`',
+      entryId('--entry'),
     )
     .addOption(
       new Option('--reason <reason>', 'why, in the spelling of RFC 5280')

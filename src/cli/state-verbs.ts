@@ -4,9 +4,10 @@ import { loadConfig } from '../config/config.ts';
 import { migrateState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { restoreState } from '../restore.ts';
-import { adminOf, collect, configOf, confirm, errandLog, globalsOf, yesOption } from './context.ts';
+import { adminOf, configOf, confirm, errandLog, globalsOf, yesOption } from './context.ts';
 import { diagnose, type Finding } from './doctor.ts';
 import { answer, exitCodes, fields, table } from './output.ts';
+import { each } from './values.ts';
 
 /** `vouch backup | restore | migrate | doctor | check-config`. */
 export function addStateVerbs(program: Command): void {
@@ -35,7 +36,7 @@ export function addStateVerbs(program: Command): void {
     .option(
       '--crl <file>',
       'with --accept-rewind: a published CRL, DER, to take revocations from (repeatable)',
-      collect,
+      each((text) => text),
       [],
     )
     .addOption(yesOption())

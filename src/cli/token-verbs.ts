@@ -1,10 +1,14 @@
 import { closeSync, constants, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import type { Command } from 'commander';
 import { parseDuration } from '../config/duration.ts';
+import { parseCidr } from '../attestation/node/join-token/verify.ts';
 import { VouchError } from '../core/errors.ts';
+import { parseSpiffeId } from '../core/spiffe-id.ts';
+import { allowedClient, registrableAddress, registrableDnsName } from '../registration/names.ts';
 import { adminPaths } from '../wire/admin.ts';
-import { adminOf, collect, globalsOf, withQuery, yesOption } from './context.ts';
+import { adminOf, globalsOf, withQuery, yesOption } from './context.ts';
 import { answer, fields, table } from './output.ts';
+import { duration, each, pageLimit, tokenId, valueOf, wholeNumber } from './values.ts';
 
 interface CreateOptions {
   id: string;
@@ -39,29 +43,12 @@ export function addTokenVerbs(program: Command): void {
   const token = program
     .command('token')
     .description('join tokens: how a workload proves who it is at its first start');
-  token
-    .command('create')
-    .description('make a join file for one identity; the token stands nowhere else')
-    .requiredOption('--id <spiffe-id>', 'identity, such as spiffe://example.org/orders')
-    .option('--dns <name>', 'DNS name in the certificate (repeatable)', collect, [])
-    .option('--ip <address>', 'IP address in the certificate (repeatable)', collect, [])
-    .option(
-      '--allowed-client <spiffe-id>',
-      'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
-      collect,
-      [],
-    )
-    .option('--cidr <range>', 'addresses that may use the token (repeatable; none: any)', collect, [])
-    .option('--ttl <duration>', 'how long it may be used', '10m')
-    .option('--uses <n>', 'how many workloads may use it', '1')
-    .option('--lifetime <duration>', "lifetime of its certificates (default: the profile's 1h)")
-    .requiredOption('--out <file>', 'where to write the join file, mode 0600; - for standard output')
-    .action(async (options: CreateOptions, command: Command) => create(options, command));
+  addCreate(token);
   token
     .command('list')
     .description('join tokens, without their secrets')
-    .option('--after <token-id>', 'go on after this one')
-    .option('--limit <n>', 'rows at the most', '100')
+    .option('--after <token-id>', 'go on after this one', tokenId('--after'))
+    .option('--limit <n>', 'rows at the most', pageLimit(), '100')
     .action(async (options: { after?: string; limit: string }, command: Command) => {
       const result = await adminOf(command)<{ tokens: TokenRow[]; next: string | null }>(
         'GET',
@@ -82,13 +69,57 @@ export function addTokenVerbs(program: Command): void {
     });
   token
     .command('revoke')
-    .argument('<token-id>')
+    .argument('<token-id>', 'as `vouch token list` shows it', tokenId('vouch token revoke'))
     .description('end a join token; what it issued stays valid (for that: vouch revoke --token)')
     .addOption(yesOption())
     .action(async (tokenId: string, _options: object, command: Command) => {
       const result = await adminOf(command)<{ tokenId: string }>('POST', adminPaths.tokenRevoke, { tokenId });
       answer(globalsOf(command), result, () => `${tokenId} is revoked`);
     });
+}
+
+function addCreate(token: Command): void {
+  token
+    .command('create')
+    .description('make a join file for one identity; the token stands nowhere else')
+    .requiredOption(
+      '--id <spiffe-id>',
+      'identity, such as spiffe://example.org/orders',
+      valueOf('--id', parseSpiffeId),
+    )
+    .option(
+      '--dns <name>',
+      'DNS name in the certificate (repeatable)',
+      each(valueOf('--dns', registrableDnsName)),
+      [],
+    )
+    .option(
+      '--ip <address>',
+      'IP address in the certificate (repeatable)',
+      each(valueOf('--ip', registrableAddress)),
+      [],
+    )
+    .option(
+      '--allowed-client <spiffe-id>',
+      'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
+      each(valueOf('--allowed-client', allowedClient)),
+      [],
+    )
+    .option(
+      '--cidr <range>',
+      'addresses that may use the token (repeatable; none: any)',
+      each(valueOf('--cidr', parseCidr)),
+      [],
+    )
+    .option('--ttl <duration>', 'how long it may be used', duration('--ttl'), '10m')
+    .option('--uses <n>', 'how many workloads may use it', wholeNumber('--uses', 1, 999_999), '1')
+    .option(
+      '--lifetime <duration>',
+      "lifetime of its certificates (default: the profile's 1h)",
+      duration('--lifetime'),
+    )
+    .requiredOption('--out <file>', 'where to write the join file, mode 0600; - for standard output')
+    .action(async (options: CreateOptions, command: Command) => create(options, command));
 }
 
 /** The join file is opened before the token is made, so that no token is lost to a path that cannot be written. */
@@ -104,7 +135,7 @@ async function create(options: CreateOptions, command: Command): Promise<void> {
       allowedClients: options.allowedClient,
       cidrs: options.cidr,
       ttlSeconds: parseDuration(options.ttl),
-      uses: wholeNumber(options.uses, '--uses'),
+      uses: Number(options.uses),
       ...(options.lifetime === undefined ? {} : { lifetimeSeconds: parseDuration(options.lifetime) }),
     });
   } catch (error) {
@@ -149,10 +180,4 @@ function openNew(path: string): number {
       { cause: error },
     );
   }
-}
-
-function wholeNumber(text: string, what: string): number {
-  if (!/^\d{1,6}$/.test(text))
-    throw new VouchError('usage-invalid', `${what} takes a whole number: ${JSON.stringify(text)}`);
-  return Number(text);
 }

@@ -142,14 +142,14 @@ export function parseConfig(document: unknown): Config | ConfigProblem[] {
 
 /** Reads and validates a configuration file. Throws `config-invalid` that lists every problem. */
 export function loadConfig(file: string): Config {
-  const result = parseConfig(parseDocument(file));
+  const result = parseConfig(parseDocument(file, 'name the file with --config'));
   if (Array.isArray(result)) throw new VouchError('config-invalid', `${file}: ${listed(result)}`);
   return result;
 }
 
 /** Parses an `hsm:` block as `hsm-sim/new-token` prints it, JSON or YAML. Throws `config-invalid`. */
 export function loadHsmFile(file: string): HsmConfig {
-  const parsed = z.safeParse(hsm, parseDocument(file));
+  const parsed = z.safeParse(hsm, parseDocument(file, 'it is what `hsm-sim/new-token --json` prints'));
   if (parsed.success) return parsed.data;
   const problems = listed(parsed.error.issues.flatMap(problemsOf));
   throw new VouchError('config-invalid', `${file} does not describe a token: ${problems}`);
@@ -175,14 +175,12 @@ export function configText(document: object): string {
   return `# Written by \`vouch init\`; every key is described in docs/configuration.md.\n${toYaml(document)}`;
 }
 
-function parseDocument(file: string): unknown {
+function parseDocument(file: string, hint: string): unknown {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new VouchError('config-invalid', `cannot read ${file}; name the file with --config`, {
-      cause: error,
-    });
+    throw new VouchError('config-invalid', `cannot read ${file}; ${hint}`, { cause: error });
   }
   try {
     return parseYaml(text, { maxAliasCount: 0 });

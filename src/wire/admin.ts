@@ -26,6 +26,11 @@ const text = z.string().check(z.minLength(1), z.maxLength(2048));
 const texts = z._default(z.array(text).check(z.maxLength(100)), []);
 const count = z.int().check(z.gte(1));
 
+/** Ids as the server makes them. A message never repeats what is none: it may be a token, pasted in the wrong place. */
+export const adminGrammars = { tokenId: /^t_[0-9a-f]{16}$/, entryId: /^e_[0-9a-f]{16}$/ } as const;
+const tokenId = z.string().check(z.regex(adminGrammars.tokenId));
+const entryId = z.string().check(z.regex(adminGrammars.entryId));
+
 /** `vouch token create`. */
 export const createTokenSchema = z.strictObject({
   spiffeId: text,
@@ -39,14 +44,14 @@ export const createTokenSchema = z.strictObject({
 });
 
 /** `vouch token revoke`. */
-export const revokeTokenSchema = z.strictObject({ tokenId: text });
+export const revokeTokenSchema = z.strictObject({ tokenId });
 
 /** What `vouch revoke` ends; exactly one member besides `only`. */
 const targetSchema = z.union([
   z.strictObject({ serial: text, only: z._default(z.boolean(), false) }),
   z.strictObject({ id: text }),
-  z.strictObject({ token: text }),
-  z.strictObject({ entry: text }),
+  z.strictObject({ token: tokenId }),
+  z.strictObject({ entry: entryId }),
 ]);
 /** As the CLI writes it. */
 export type RevocationTargetJson = z.input<typeof targetSchema>;
@@ -58,7 +63,7 @@ export const previewSchema = z.strictObject({ target: targetSchema });
 export const revokeSchema = z.strictObject({ target: targetSchema, reason: text });
 
 /** `vouch entry resume`, by entry or by SPIFFE ID. */
-export const resumeSchema = z.union([z.strictObject({ entryId: text }), z.strictObject({ spiffeId: text })]);
+export const resumeSchema = z.union([z.strictObject({ entryId }), z.strictObject({ spiffeId: text })]);
 
 /** `vouch backup`. */
 export const backupSchema = z.strictObject({ file: text.check(z.regex(/^\//)) });
@@ -69,7 +74,7 @@ export const emptySchema = z.strictObject({});
 /** Query of the lists. */
 export const pageSchema = z.strictObject({
   after: z.optional(text),
-  limit: z._default(z.pipe(z.string().check(z.regex(/^\d{1,4}$/)), z.transform(Number)), 100),
+  limit: z._default(z.pipe(z.string().check(z.regex(/^[1-9]\d{0,3}$/)), z.transform(Number)), 100),
   id: z.optional(text),
-  token: z.optional(text),
+  token: z.optional(tokenId),
 });
