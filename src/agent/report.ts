@@ -1,4 +1,6 @@
 import { type ErrorCode, VouchError } from '../core/errors.ts';
+import { problemOf } from '../core/problem.ts';
+import { redacted } from '../core/redacted.ts';
 
 /** Where a verb writes. */
 export interface Output {
@@ -34,20 +36,10 @@ export function reportFailure(thrown: unknown, json: boolean, output: Output): n
       ? thrown
       : new VouchError('internal', `internal error: ${stackOf(thrown)}`, { cause: thrown });
   const { code, detail } = error;
-  if (json)
-    output.stderr(
-      `${JSON.stringify({ type: `urn:vouch:problem:${code}`, title: titleOf(code), code, detail })}\n`,
-    );
-  else output.stderr(`vouch: ${detail} [${code}]\n`);
+  output.stderr(
+    `${redacted(json ? JSON.stringify(problemOf(error, 'operator')) : `vouch: ${detail} [${code}]`)}\n`,
+  );
   return exitCodeOf(code);
-}
-
-function titleOf(code: ErrorCode): string {
-  if (code.startsWith('usage-')) return 'The command line is wrong';
-  if (code.startsWith('unavailable-')) return 'Try again later';
-  if (code.startsWith('config-')) return 'Something here must be set right first';
-  if (code === 'internal') return 'Internal error';
-  return 'Refused';
 }
 
 function stackOf(thrown: unknown): string {

@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { VouchError } from '../core/errors.ts';
+import { redacted } from '../core/redacted.ts';
 import { defaultConfigFile } from '../config/config.ts';
 import { addAuthorityVerbs } from './authority-verbs.ts';
 import { addCertificateVerbs } from './certificate-verbs.ts';
@@ -42,7 +43,7 @@ export async function runOperatorVerb(argv: string[]): Promise<number> {
     .showHelpAfterError('(add --help for what this verb takes)')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput(json ? { writeErr: () => undefined } : {})
+    .configureOutput({ writeErr: (text) => void (json || process.stderr.write(redacted(text))) })
     .exitOverride();
   addServerVerbs(program);
   addAuthorityVerbs(program);

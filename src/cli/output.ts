@@ -1,6 +1,7 @@
 import Table from 'cli-table3';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { problemOf } from '../core/problem.ts';
+import { redacted } from '../core/redacted.ts';
 
 /** How a verb answers: tables and sentences for people, one JSON object for programs. */
 export interface Output {
@@ -55,9 +56,8 @@ export const exitCodes = { done: 0, failed: 1, usage: 2, tryAgain: 75, configura
 /** Reports a failure on standard error, problem+json with `--json`, and returns the exit code. */
 export function fail(output: Output, thrown: unknown): number {
   const error = withCause(asVouchError(thrown));
-  process.stderr.write(
-    output.json ? `${JSON.stringify(problemOf(error, 'operator'))}\n` : `vouch: ${error.detail}\n`,
-  );
+  const text = output.json ? JSON.stringify(problemOf(error, 'operator')) : `vouch: ${error.detail}`;
+  process.stderr.write(`${redacted(text)}\n`);
   return exitCodeOf(error);
 }
 

@@ -1,5 +1,6 @@
 import pino from 'pino';
 import { VouchError } from '../core/errors.ts';
+import { redacted } from '../core/redacted.ts';
 
 /** Fields of one log line. Secrets have no place here; names that could hold one are redacted all the same. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -28,16 +29,11 @@ export function openLog(level: string): Log {
   );
 }
 
-/** What an operator pasted in the wrong place: a join token reads `vjt_…`. */
-function scrubbed(text: string): string {
-  return text.replaceAll(/vjt_[A-Za-z0-9_-]+/g, 'vjt_[redacted]');
-}
-
 /** What of an error goes into the log: code and detail, and the whole chain of causes, which peers never see. */
 export function errorFields(error: unknown): LogFields {
-  if (!(error instanceof Error)) return { error: scrubbed(String(error)) };
+  if (!(error instanceof Error)) return { error: redacted(String(error)) };
   const code = error instanceof VouchError ? { code: error.code } : {};
   const cause = error.cause === undefined ? {} : { cause: errorFields(error.cause) };
-  const stack = error instanceof VouchError ? {} : { stack: scrubbed(error.stack ?? '') };
-  return { ...code, error: scrubbed(error.message), ...cause, ...stack };
+  const stack = error instanceof VouchError ? {} : { stack: redacted(error.stack ?? '') };
+  return { ...code, error: redacted(error.message), ...cause, ...stack };
 }

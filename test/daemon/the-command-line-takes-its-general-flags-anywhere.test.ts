@@ -8,7 +8,13 @@ const join = ['--join-file', '/nowhere/join'];
 /** The whole of stderr as one problem. */
 function problemOf(ran: Ran): { code: string; detail: string } {
   expect(ran.stdout).toBe('');
-  return JSON.parse(ran.stderr) as { code: string; detail: string };
+  const problem = JSON.parse(ran.stderr) as { code: string; detail: string };
+  expect(problem).toMatchObject({
+    type: `urn:vouch:problem:${problem.code}`,
+    title: expect.any(String) as unknown,
+    status: expect.any(Number) as unknown,
+  });
+  return problem;
 }
 
 it.each([

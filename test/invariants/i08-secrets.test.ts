@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { callAdmin } from '../../src/cli/admin-client.ts';
 import { readPin } from '../../src/signer/pkcs11/pin.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { type Authority, initAuthority, joinContent, runVouch, startVouch } from '../support/daemon.ts';
@@ -33,6 +34,8 @@ let authority: Authority;
 let pins: { online: string; root: string };
 /** Tokens whose join files were made: used, unused, sent to the wrong places. */
 const tokens: string[] = [];
+/** Whole join lines that were pasted somewhere. */
+const lines: string[] = [];
 /** What everything that was answered and printed said. */
 const heard: string[] = [];
 
@@ -89,7 +92,10 @@ async function everythingThatWorks(): Promise<void> {
 
 /** Whatever a confused client or an attacker does with a token. */
 async function everythingThatFails(): Promise<void> {
-  const { token } = await newJoin('confused');
+  const { path, token } = await newJoin('confused');
+  const line = readFileSync(path, 'utf8').trim();
+  lines.push(line);
+  const dir = authority.path('x');
   const { enrollmentUrl, publicationUrl, operationsUrl } = authority.server.ready;
   const json = (value: unknown) => JSON.stringify(value);
   const bodies = [
@@ -132,14 +138,36 @@ async function everythingThatFails(): Promise<void> {
   for (const base of [publicationUrl, operationsUrl])
     for (const route of [`/${token}`, `/crl/${token}.crl`, `/livez?token=${token}`])
       heard.push(await get(`${base}${route}`));
-  const [wrong] = await Promise.all([
-    authority.vouch('enroll', '--join-file', authority.config, '--out', authority.path('x')),
-    // An operator who takes the token for its name. The terminal is theirs; the server's log is not.
-    authority.vouch('token', 'revoke', token),
-    authority.vouch('token', 'create', '--out', authority.path('x'), '--id', token),
-    authority.vouch('revoke', '--reason', 'superseded', '--yes', '--token', token),
+  heard.push((await authority.vouch('enroll', '--join-file', authority.config, '--out', dir)).stderr);
+  for (const pasted of [token, line]) await pastedInTheWrongPlace(pasted);
+}
+
+/** An operator who takes the token, or the whole join line, for its name. */
+async function pastedInTheWrongPlace(pasted: string): Promise<void> {
+  const runs = await Promise.all([
+    authority.vouch('token', 'revoke', pasted),
+    authority.vouch('token', 'create', '--out', authority.path('x'), '--id', pasted),
+    authority.vouch('revoke', '--reason', 'superseded', '--yes', '--token', pasted),
+    authority.vouch('cert', 'show', pasted),
+    authority.vouch('status', pasted),
+    authority.vouch(pasted),
+    runVouch(['token', pasted]),
+    runVouch(['enroll', '--join-file', pasted, '--out', '/nowhere']),
   ]);
-  heard.push(wrong.stdout, wrong.stderr);
+  for (const { stdout, stderr } of runs) heard.push(stdout, stderr);
+  // A command line of another version, which sends what it was given.
+  const socket = join(authority.state, 'admin.sock');
+  for (const [path, body] of [
+    ['/v1/tokens/revoke', { tokenId: pasted }],
+    ['/v1/tokens', { spiffeId: pasted }],
+    ['/v1/entries/resume', { entryId: pasted }],
+    ['/v1/revocations', { target: { token: pasted }, reason: 'superseded' }],
+    ['/v1/revocations', { target: { serial: pasted }, reason: pasted }],
+    ['/v1/backup', { file: `/nowhere/${pasted}` }],
+  ] as const)
+    await callAdmin(socket, 'POST', path, body).catch(() => undefined);
+  await callAdmin(socket, 'GET', `/v1/certificates?token=${pasted}`).catch(() => undefined);
+  await callAdmin(socket, 'GET', `/v1/explain/${pasted}`).catch(() => undefined);
 }
 
 /** Every place in `haystack` where twelve characters of a secret stand in a row. */
@@ -155,11 +183,19 @@ function leaksIn(haystack: string | Buffer, secret: string): string[] {
 /** The secret part of a token: `vjt_` and the checksum tell nothing. */
 const secretOf = (token: string): string => token.slice(4, -6);
 
+/** The part of a join line that encodes the secret part of its token. */
+function secretOfLine(line: string): string {
+  const encoded = line.slice('vouch1.'.length);
+  const at = Buffer.from(encoded, 'base64url').indexOf('"token":"vjt_') + '"token":"vjt_'.length;
+  return encoded.slice(Math.ceil((at * 4) / 3), Math.floor(((at + 43) * 4) / 3));
+}
+
 function secrets(): [string, string][] {
   return [
     ['online PIN', pins.online],
     ['root PIN', pins.root],
     ...tokens.map((token, n): [string, string] => [`token ${n}`, secretOf(token)]),
+    ...lines.map((line, n): [string, string] => [`join line ${n}`, secretOfLine(line)]),
     ["server's key", keyOf(join(authority.state, 'server/svid.key'))],
   ];
 }
