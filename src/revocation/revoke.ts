@@ -115,12 +115,14 @@ export class Revocation {
     return found;
   }
 
-  /** The named certificate where it is not one of `records`: revoked before, or by a quicker operator. */
+  /** What of the target is not one of `records`: revoked before, or by a quicker operator. The named one also when expired. */
   #alreadyRevoked(target: RevocationTarget, records: readonly RevocationRecord[]): Serial[] {
-    if (target.by !== 'serial' || records.some((record) => record.serial === target.serial)) return [];
-    return this.#named(target.serial)
-      .filter((certificate) => certificate.revoked !== undefined)
-      .map((certificate) => certificate.serial);
+    const named = target.by === 'serial' ? this.#named(target.serial) : [];
+    const before = new Set(
+      [...named, ...this.#unexpired(target)].filter(({ revoked }) => revoked).map(({ serial }) => serial),
+    );
+    for (const { serial } of records) before.delete(serial);
+    return [...before];
   }
 
   /**

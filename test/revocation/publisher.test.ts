@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
-import { Revocation } from '../../src/revocation/revoke.ts';
+import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import type { RevocationRecord } from '../../src/store/port.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
@@ -94,6 +94,34 @@ test('revoking again is no error and says so', async () => {
   const again = await revocation.revoke(target, 'superseded', 'uid:0');
   expect(again).toMatchObject({ revoked: [], alreadyRevoked: [issued.record.serial], published: true });
 });
+
+test.each(['id', 'entry', 'token', 'serial'] as const)(
+  'revoking again by %s names everything unexpired that was revoked before, and nothing else',
+  async (by) => {
+    const { entry, tokenId, issued } = await issue('orders', 2);
+    const { serial, spiffeId } = issued.record;
+    const another = await authority.issuance.issue(
+      by === 'token'
+        ? requestFor(entry, tokenId)
+        : { ...requestFor(entry, undefined), predecessor: issued.record },
+    );
+    const target = {
+      id: { by: 'id', spiffeId },
+      entry: { by: 'entry', entryId: entry.entryId },
+      token: { by: 'token', tokenId },
+      serial: { by: 'serial', serial, only: false },
+    }[by] as RevocationTarget;
+    const { issued: foreign } = await issue('billing');
+    await revocation.revoke({ by: 'id', spiffeId: foreign.record.spiffeId }, 'superseded', 'uid:0');
+    const first = await revocation.revoke({ by: 'serial', serial, only: true }, 'superseded', 'uid:0');
+    expect(first.alreadyRevoked).toEqual([]);
+    const second = await revocation.revoke(target, 'superseded', 'uid:0');
+    expect(second.alreadyRevoked).toEqual([serial]);
+    expect(second.revoked).toMatchObject([{ serial: another.record.serial }]);
+    const third = await revocation.revoke(target, 'superseded', 'uid:0');
+    expect(third).toMatchObject({ revoked: [], alreadyRevoked: [serial, another.record.serial] });
+  },
+);
 
 test('a serial ends its lineage, renewals included; --only ends just that one', async () => {
   const { entry, issued } = await issue();
