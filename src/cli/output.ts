@@ -8,9 +8,17 @@ export interface Output {
   json: boolean;
 }
 
-/** Prints the answer: the object itself with `--json`, otherwise what `people` makes of it. */
-export function answer<T extends object>(output: Output, result: T, people: (result: T) => string): void {
-  process.stdout.write(`${output.json ? JSON.stringify(result) : people(result)}\n`);
+/**
+ * Prints the answer: the object itself with `--json`, otherwise what `people` makes of it. To `stream` where standard
+ * output is taken by something else.
+ */
+export function answer<T extends object>(
+  output: Output,
+  result: T,
+  people: (result: T) => string,
+  stream: NodeJS.WritableStream = process.stdout,
+): void {
+  stream.write(`${output.json ? JSON.stringify(result) : people(result)}\n`);
 }
 
 /** A table without borders, as wide as its content. */

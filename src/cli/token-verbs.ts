@@ -1,4 +1,3 @@
-import { closeSync, constants, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import type { Command } from 'commander';
 import { parseDuration } from '../config/duration.ts';
 import { parseCidr } from '../attestation/node/join-token/verify.ts';
@@ -7,6 +6,7 @@ import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { allowedClient, registrableAddress, registrableDnsName } from '../registration/names.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery, yesOption } from './context.ts';
+import { NewFile } from './new-file.ts';
 import { answer, fields, table } from './output.ts';
 import { duration, each, pageLimit, tokenId, valueOf, wholeNumber } from './values.ts';
 
@@ -124,8 +124,7 @@ function addCreate(token: Command): void {
 
 /** The join file is opened before the token is made, so that no token is lost to a path that cannot be written. */
 async function create(options: CreateOptions, command: Command): Promise<void> {
-  const partial = `${options.out}.${process.pid}.partial`;
-  const file = options.out === '-' ? undefined : openNew(partial);
+  const file = options.out === '-' ? undefined : new NewFile(options.out);
   let created: Created & { joinFile: string };
   try {
     created = await adminOf(command)<Created & { joinFile: string }>('POST', adminPaths.tokens, {
@@ -139,45 +138,29 @@ async function create(options: CreateOptions, command: Command): Promise<void> {
       ...(options.lifetime === undefined ? {} : { lifetimeSeconds: parseDuration(options.lifetime) }),
     });
   } catch (error) {
-    if (file !== undefined) {
-      closeSync(file);
-      unlinkSync(partial);
-    }
+    file?.discard();
     throw error;
   }
   const { joinFile, ...result } = created;
-  if (file === undefined) {
-    process.stdout.write(`${joinFile}\n`);
-    return;
-  }
-  writeSync(file, `${joinFile}\n`);
-  fsyncSync(file);
-  closeSync(file);
-  try {
-    renameSync(partial, options.out);
-  } catch (error) {
-    unlinkSync(partial);
-    const lost = `cannot write ${options.out}; the token ${result.tokenId} is lost: revoke it, and make another`;
-    throw new VouchError('usage-invalid', lost, { cause: error });
-  }
-  answer(globalsOf(command), result, () =>
+  const line = `${joinFile}\n`;
+  if (file === undefined) process.stdout.write(line);
+  else writeOrSay(file, line, result.tokenId);
+  const people = (): string =>
     fields([
-      ['join file', options.out],
+      ...(file === undefined ? [] : [['join file', options.out] as const]),
       ['identity', result.spiffeId],
       ['token', result.tokenId],
       ['expires', result.expiresAt],
-    ]),
-  );
+    ]);
+  // The join line has standard output for itself; which token it is must be known all the same.
+  answer(globalsOf(command), result, people, file === undefined ? process.stderr : process.stdout);
 }
 
-function openNew(path: string): number {
+function writeOrSay(file: NewFile, line: string, madeTokenId: string): void {
   try {
-    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    file.write(line);
   } catch (error) {
-    throw new VouchError(
-      'usage-invalid',
-      `cannot write ${path}: does its folder exist, and may you write there?`,
-      { cause: error },
-    );
+    const lost = `cannot write ${file.path}; the token ${madeTokenId} is lost: revoke it, and make another`;
+    throw new VouchError('usage-invalid', lost, { cause: error });
   }
 }
