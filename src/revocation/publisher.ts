@@ -155,9 +155,9 @@ export class CrlPublisher {
     ];
   }
 
-  /** What is served now. */
+  /** What is served now: the full CRL, then the shards by number. */
   current(): PublishedCrl[] {
-    return this.#published.all();
+    return this.#scopes().flatMap((scope) => this.#published.of(scope) ?? []);
   }
 
   async close(): Promise<void> {

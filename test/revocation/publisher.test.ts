@@ -87,6 +87,15 @@ test('a revocation stands on its shard and on the full CRL, and on no other shar
   expect(crl('full').idp).toBeUndefined();
 });
 
+test('CRLs are listed full first, then by shard, after a restart too', async () => {
+  const scopes = ['full', ...Array.from({ length: 16 }, (_, shard) => String(shard))];
+  expect(publisher.current().map(({ scope }) => scope)).toEqual(scopes);
+  await publisher.close();
+  publisher = openPublisher();
+  publisher.start();
+  expect(publisher.current().map(({ scope }) => scope)).toEqual(scopes);
+});
+
 test('revoking again is no error and says so', async () => {
   const { issued } = await issue();
   const target = { by: 'serial', serial: issued.record.serial, only: false } as const;
