@@ -46,7 +46,7 @@ export function addLogVerbs(program: Command): void {
     .action(async (flags: VerifyFlags, command: Command) => {
       const output = globalsOf(command);
       const result = await verify(flags, progressOn(output.json));
-      answer(output, result, verificationText);
+      answer(output, result, (found) => verificationText(found, flags.url !== undefined));
       if (result.problems.length > 0) process.exitCode = exitCodes.failed;
     });
   program
@@ -102,16 +102,24 @@ function progressOn(json: boolean): (done: number, of: number) => void {
   };
 }
 
-function verificationText(result: LogVerification): string {
+/** Of a published log the leaves are not public: what is in it, and that nothing else was signed, cannot be seen there. */
+function verificationText(result: LogVerification, isPublished: boolean): string {
   const facts = fields([
     ['leaves', String(result.treeSize)],
     ['root hash', result.rootHash],
-    ['certificates', String(result.certificates)],
-    ['revocations', String(result.revocations)],
+    ...(isPublished
+      ? []
+      : ([
+          ['certificates', String(result.certificates)],
+          ['revocations', String(result.revocations)],
+        ] as const)),
   ]);
-  const verdict =
-    result.problems.length === 0
-      ? 'The log is whole: everything signed is in it.'
-      : `PROBLEMS:\n${result.problems.map((one) => `  ${one}`).join('\n')}`;
-  return `${facts}\n${verdict}`;
+  return `${facts}\n${verdict(result.problems, isPublished)}`;
+}
+
+function verdict(problems: readonly string[], isPublished: boolean): string {
+  if (problems.length > 0) return `PROBLEMS:\n${problems.map((one) => `  ${one}`).join('\n')}`;
+  return isPublished
+    ? 'The tree is whole: every tile leads to the checkpoint, signed by the log key that the root vouches for. What the leaves say is not public; --state reads them.'
+    : 'The log is whole: everything signed is in it.';
 }
