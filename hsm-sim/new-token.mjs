@@ -17,6 +17,18 @@ import { parseArgs } from 'node:util';
 
 const usage = 'usage: hsm-sim/new-token --dir DIR --label LABEL [--json]';
 
+const help = `${usage}
+
+Makes a token of SoftHSM, without root, in a folder of its own. For development and tests: SoftHSM keeps keys in files.
+
+  --dir DIR      folder of the token; made if missing, with softhsm2.conf, tokens/ and pin (0600) in it
+  --label LABEL  name of the token: 1 to 32 of A-Z a-z 0-9 . _ -
+  --json         {module, tokenLabel, tokenSerial, pinFile, environment}, as \`vouch init\` reads it; without it the same
+                 as the \`hsm:\` block of vouch.yaml; errors are problem+json then
+
+Exit: 0 done, 1 failed, 2 usage.
+`;
+
 /** Where distributions put SoftHSM's PKCS#11 module; Debian's stable link first. */
 const modulePaths = [
   '/usr/lib/softhsm/libsofthsm2.so',
@@ -35,11 +47,25 @@ class Refusal extends Error {
 }
 
 main().catch((error) => {
-  process.stderr.write(`new-token: ${error.message}\n`);
+  const json = process.argv.includes('--json');
+  process.stderr.write(`${json ? JSON.stringify(problemOf(error)) : `new-token: ${error.message}`}\n`);
   process.exitCode = error instanceof Refusal ? error.exitCode : 1;
 });
 
+/** As `vouch` writes it (RFC 9457). */
+function problemOf(error) {
+  const [code, title, status] =
+    error.exitCode === 2
+      ? ['usage-invalid', 'The command line is wrong', 400]
+      : ['config-hsm', 'The token cannot be made', 500];
+  return { type: `urn:vouch:problem:${code}`, title, status, code, detail: error.message };
+}
+
 async function main() {
+  if (process.argv.includes('--help')) {
+    process.stdout.write(help);
+    return;
+  }
   const { dir, label, json } = readArguments();
   const module = findModule();
   const files = createFiles(dir);

@@ -129,6 +129,34 @@ describe('hsm-sim/new-token', () => {
       expect(newToken(args)).toMatchObject({ status: 2, stdout: '' });
   });
 
+  it('says what it is for with --help, exit 0', () => {
+    const { status, stdout, stderr } = newToken(['--help']);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^usage: hsm-sim\/new-token --dir DIR --label LABEL/);
+    expect(stdout).toMatch(/--json .*tokenSerial/);
+  });
+
+  it('with --json refuses with a problem', () => {
+    const dir = temporaryFolder('new');
+    writeFileSync(join(dir, 'pin'), 'mine');
+    for (const [args, status, code] of [
+      [['--dir', dir, '--label', 'a'], 1, 'config-hsm'],
+      [['--dir', dir], 2, 'usage-invalid'],
+      [['--dir', dir, '--label', 'a b'], 2, 'usage-invalid'],
+      [['--wrong'], 2, 'usage-invalid'],
+    ] as const) {
+      const ran = newToken([...args, '--json']);
+      expect(ran).toMatchObject({ status, stdout: '' });
+      expect(JSON.parse(ran.stderr)).toMatchObject({
+        type: `urn:vouch:problem:${code}`,
+        title: expect.any(String) as unknown,
+        status: expect.any(Number) as unknown,
+        code,
+        detail: expect.any(String) as unknown,
+      });
+    }
+  });
+
   it('names what is missing, in one line', () => {
     const dir = temporaryFolder('new');
     const basics = ['sh', 'readlink', 'dirname'];
