@@ -113,7 +113,8 @@ function explanationText(why: Explanation): string {
   ];
   if (token) lines.push(['join token', `${token.tokenId}, made by ${token.createdBy} at ${token.createdAt}`]);
   if (certificate.predecessor) lines.push(['renewal of', certificate.predecessor]);
-  lines.push(['decision', JSON.stringify(decision)]);
+  const { kind: _kind, entry: _entry, spiffeId: _spiffeId, ...rest } = decision;
+  lines.push(...inWords(rest));
   lines.push(['log', `leaf ${certificate.logIndex}`]);
   if (revocation)
     lines.push([
@@ -121,4 +122,15 @@ function explanationText(why: Explanation): string {
       `${revocation.revokedAt}, ${revocation.reason}, by ${revocation.operator}, leaf ${revocation.logIndex}`,
     ]);
   return fields(lines);
+}
+
+/** Members, also those of members, a line each: `peerAddress` of `evidence` reads "evidence peer address". */
+function inWords(members: object, before = ''): [string, string][] {
+  return Object.entries(members).flatMap(([name, value]: [string, unknown]) => {
+    const words = before + name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+    if (Array.isArray(value)) return [[words, value.join(', ')]];
+    return typeof value === 'object' && value !== null
+      ? inWords(value, `${words} `)
+      : [[words, String(value)]];
+  });
 }
