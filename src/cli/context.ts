@@ -12,9 +12,8 @@ interface GlobalOptions {
 
 /** `--config` and `--json`, wherever they stood. */
 export function globalsOf(command: Command): GlobalOptions & Output {
-  const merged = command.optsWithGlobals<GlobalOptions>();
-  const parents = command.parent?.optsWithGlobals<GlobalOptions>();
-  return { config: merged.config ?? parents?.config, json: Boolean(merged.json) || Boolean(parents?.json) };
+  const { config, json } = command.optsWithGlobals<GlobalOptions>();
+  return { config, json: json === true };
 }
 
 /** The configuration that the verb was told to use. */

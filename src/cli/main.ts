@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from 'commander';
+import { type Command, CommanderError, Option } from 'commander';
 import { VouchError } from '../core/errors.ts';
 import { redacted } from '../core/redacted.ts';
 import { defaultConfigFile } from '../config/config.ts';
@@ -6,55 +6,46 @@ import { addAuthorityVerbs } from './authority-verbs.ts';
 import { addCertificateVerbs } from './certificate-verbs.ts';
 import { refuseEmpty } from './context.ts';
 import { addEntryVerbs } from './entry-verbs.ts';
+import { description, epilogue, TeachingCommand } from './help.ts';
+import { addInitVerb } from './init-verb.ts';
 import { addLogVerbs } from './log-verbs.ts';
+import { addAgentProgram, addSignerProgram } from './other-programs.ts';
 import { exitCodes, fail } from './output.ts';
 import { addRevocationVerbs } from './revocation-verbs.ts';
 import { addServerVerbs } from './server-verbs.ts';
 import { addStateVerbs } from './state-verbs.ts';
 import { addTokenVerbs } from './token-verbs.ts';
 
-const description = [
-  'A certificate authority that bootstraps trust between services.',
-  'A workload starts and knows nothing. With one join file it enrolls, holds a short-lived certificate whose authority key never left the HSM, and knows whom to trust; within a second of `vouch revoke` its peers refuse it.',
-].join('\n\n');
-
-const epilogue = `
-Set up:     vouch init --help       keys, root, issuer, log: once
-            vouch server            runs the authority
-Workloads:  vouch token create      a join file for one identity
-            vouch exec              enroll, run a command, renew while it runs
-            vouch enroll, renew     the same by hand; vouch bundle fetch for mere verifiers
-Every day:  vouch cert list         what is live       vouch explain SERIAL   why it is
-            vouch revoke            end it, everywhere, now
-            vouch status            signer, log, CRLs  vouch doctor           what to mend
-            vouch log verify        nothing was signed that is not written down
-
-Every verb takes --json. Exit codes: 0 done, 1 refused or failed, 2 usage, 75 try again later, 78 configuration.`;
+/** Every verb, in the order in which a newcomer needs them. */
+const groups: Readonly<Record<string, readonly ((program: Command) => void)[]>> = {
+  'Set up:': [addInitVerb, addServerVerbs, addSignerProgram],
+  'Workloads:': [addTokenVerbs, addAgentProgram, addEntryVerbs],
+  'Every day:': [addAuthorityVerbs, addCertificateVerbs, addRevocationVerbs],
+  'The record:': [addLogVerbs],
+  'Upkeep:': [addStateVerbs],
+};
 
 /** Runs an operator's verb. Returns the exit code. */
 export async function runOperatorVerb(argv: string[]): Promise<number> {
   const json = argv.includes('--json');
-  const program = new Command('vouch')
+  const program = new TeachingCommand('vouch')
+    .usage('<verb> [options]')
     .description(description)
-    .version(__VOUCH_VERSION__, '-V, --version')
-    .addOption(new Option('--config <file>', 'configuration file').default(defaultConfigFile))
-    .option('--json', 'one JSON object on standard output', false)
+    .version(__VOUCH_VERSION__, '-V, --version', 'print the version')
+    .addOption(
+      new Option('--config <file>', 'configuration file').default(defaultConfigFile, defaultConfigFile),
+    )
+    .option('--json', 'one JSON object on standard output; errors as problem+json on standard error')
+    .helpOption('-h, --help', 'print this')
     .addHelpText('after', epilogue)
-    .showHelpAfterError('(add --help for what this verb takes)')
-    .helpCommand(false)
-    .configureHelp({ showGlobalOptions: true })
     .configureOutput({ writeErr: (text) => void (json || process.stderr.write(redacted(text))) })
-    .exitOverride();
-  addServerVerbs(program);
-  addAuthorityVerbs(program);
-  addTokenVerbs(program);
-  addCertificateVerbs(program);
-  addRevocationVerbs(program);
-  addEntryVerbs(program);
-  addLogVerbs(program);
-  addStateVerbs(program);
-  inherit(program);
-  program.hook('preAction', refuseEmpty);
+    .exitOverride()
+    .hook('preAction', refuseEmpty);
+  for (const [heading, adders] of Object.entries(groups)) {
+    program.commandsGroup(heading);
+    for (const add of adders) add(program);
+  }
+  settle(program);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : exitCodes.done;
@@ -62,24 +53,20 @@ export async function runOperatorVerb(argv: string[]): Promise<number> {
     if (!(error instanceof CommanderError)) return fail({ json }, error);
     if (error.exitCode === 0) return exitCodes.done;
     return json
-      ? fail({ json }, new VouchError('usage-invalid', error.message.replace(/^error: /, '')))
+      ? fail({ json }, new VouchError('usage-invalid', whyOf(error, program, argv)))
       : exitCodes.usage;
   }
 }
 
-/** `--config` and `--json` may stand before or after the verb. */
-function inherit(command: Command): void {
-  for (const sub of command.commands) {
-    sub
-      .copyInheritedSettings(command)
-      .showHelpAfterError('(add --help for what this verb takes)')
-      .helpCommand(false);
-    if (sub.commands.length === 0) {
-      if (!sub.options.some((option) => option.long === '--json'))
-        sub.option('--json', 'one JSON object on standard output');
-      if (!sub.options.some((option) => option.long === '--config'))
-        sub.option('--config <file>', `configuration file (default: ${defaultConfigFile})`);
-    }
-    inherit(sub);
-  }
+/** Commander prints help where a group stands without its verb, which is no sentence. */
+function whyOf(error: CommanderError, program: Command, argv: readonly string[]): string {
+  if (error.code !== 'commander.help') return error.message.replace(/^error: /, '');
+  const group = program.commands.find((command) => command.name() === argv[0]) ?? program;
+  return `name a verb: ${group.commands.map((command) => command.name()).join(', ')}`;
+}
+
+/** What commander hands on to no subcommand by itself. */
+function settle(command: Command): void {
+  command.showHelpAfterError('(add --help for what this verb takes)').helpCommand(false);
+  for (const sub of command.commands) settle(sub.copyInheritedSettings(command));
 }

@@ -37,7 +37,6 @@ export function addStateVerbs(program: Command): void {
       '--crl <file>',
       'with --accept-rewind: a published CRL, DER, to take revocations from (repeatable)',
       each((text) => text),
-      [],
     )
     .addOption(yesOption())
     .action(async (file: string, flags: RestoreFlags, command: Command) => restore(file, flags, command));
@@ -81,7 +80,7 @@ interface RestoreFlags {
   state?: string;
   acceptRewind?: boolean;
   rootHsmFile?: string;
-  crl: string[];
+  crl?: string[];
   yes?: boolean;
 }
 
@@ -92,7 +91,7 @@ async function restore(file: string, flags: RestoreFlags, command: Command): Pro
   if (acceptRewind)
     await confirm(`This takes ${state} back to ${file} and opens a new log.`, flags.yes === true);
   const result = await restoreState(
-    { file, state, acceptRewind, rootHsmFile: flags.rootHsmFile, crlFiles: flags.crl },
+    { file, state, acceptRewind, rootHsmFile: flags.rootHsmFile, crlFiles: flags.crl ?? [] },
     errandLog(output),
   );
   answer(output, result, () =>

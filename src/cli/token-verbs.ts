@@ -12,10 +12,10 @@ import { duration, each, pageLimit, tokenId, valueOf, wholeNumber } from './valu
 
 interface CreateOptions {
   id: string;
-  dns: string[];
-  ip: string[];
-  allowedClient: string[];
-  cidr: string[];
+  dns?: string[];
+  ip?: string[];
+  allowedClient?: string[];
+  cidr?: string[];
   ttl: string;
   uses: string;
   lifetime?: string;
@@ -37,6 +37,11 @@ interface TokenRow {
   expiresAt: string;
   revokedAt: string | null;
 }
+
+const createExample = `
+Example:
+  vouch token create --id spiffe://example.org/orders --dns orders.internal --out orders.join
+  vouch exec --join-file orders.join -- /usr/bin/orders     (there, with the file)`;
 
 /** `vouch token create | list | revoke`. */
 export function addTokenVerbs(program: Command): void {
@@ -81,7 +86,9 @@ export function addTokenVerbs(program: Command): void {
 function addCreate(token: Command): void {
   token
     .command('create')
-    .description('make a join file for one identity; the token stands nowhere else')
+    .description(
+      'make a join file for one identity: all that a workload needs for its first start. The token in it stands nowhere else.',
+    )
     .requiredOption(
       '--id <spiffe-id>',
       'identity, such as spiffe://example.org/orders',
@@ -91,34 +98,36 @@ function addCreate(token: Command): void {
       '--dns <name>',
       'DNS name in the certificate (repeatable)',
       each(valueOf('--dns', registrableDnsName)),
-      [],
     )
     .option(
       '--ip <address>',
       'IP address in the certificate (repeatable)',
       each(valueOf('--ip', registrableAddress)),
-      [],
     )
     .option(
       '--allowed-client <spiffe-id>',
       'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
       each(valueOf('--allowed-client', allowedClient)),
-      [],
     )
     .option(
       '--cidr <range>',
       'addresses that may use the token (repeatable; none: any)',
       each(valueOf('--cidr', parseCidr)),
-      [],
     )
-    .option('--ttl <duration>', 'how long it may be used', duration('--ttl'), '10m')
+    .option(
+      '--ttl <duration>',
+      'how long the join file may be used, such as 90s, 10m, 24h; 7d at most',
+      duration('--ttl'),
+      '10m',
+    )
     .option('--uses <n>', 'how many workloads may use it', wholeNumber('--uses', 1, 999_999), '1')
     .option(
       '--lifetime <duration>',
-      "lifetime of its certificates (default: the profile's 1h)",
+      "lifetime of its certificates, 2m to 24h (default: the profile's 1h)",
       duration('--lifetime'),
     )
     .requiredOption('--out <file>', 'where to write the join file, mode 0600; - for standard output')
+    .addHelpText('after', createExample)
     .action(async (options: CreateOptions, command: Command) => create(options, command));
 }
 

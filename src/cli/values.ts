@@ -67,6 +67,6 @@ export function logIndex(flag: string): Checked {
 }
 
 /** For flags that may be given several times. */
-export function each(check: Checked): (text: string, before: string[]) => string[] {
-  return (text, before) => [...before, check(text)];
+export function each(check: Checked): (text: string, before?: string[]) => string[] {
+  return (text, before = []) => [...before, check(text)];
 }

@@ -52,6 +52,40 @@ it('with --json a usage error is a problem, too', async () => {
   }
 });
 
+it('a group without its verb names the verbs, with --json too', async () => {
+  for (const [args, verbs] of [
+    [['token'], /create, list, revoke/],
+    [['issuer'], /list/],
+    [[], /init, server, signer, token/],
+  ] as const) {
+    const ran = await runVouch([...args, '--json']);
+    expect(ran.code).toBe(2);
+    expect(ran.problem).toMatchObject({ code: 'usage-invalid' });
+    expect(ran.problem.detail).toMatch(verbs);
+  }
+});
+
+it('--help names every verb, and each says which flags it needs', async () => {
+  const { stdout } = await runVouch(['--help']);
+  const verbs = [
+    'init',
+    'server',
+    'signer',
+    'token create',
+    'exec',
+    'enroll',
+    'renew',
+    'bundle fetch',
+    'entry list',
+  ];
+  for (const verb of [...verbs, 'status', 'cert list', 'revoke', 'log verify', 'backup', 'restore', 'doctor'])
+    expect(stdout).toMatch(new RegExp(`^  ${verb}\\b`, 'm'));
+  const create = (await runVouch(['token', 'create', '--help'])).stdout;
+  expect(create).toMatch(/--id <spiffe-id>[^]*\(required\)[^]*--dns/);
+  expect(create).not.toContain('default: []');
+  expect(create.match(/--json/g)).toHaveLength(1);
+});
+
 it.each(['--help', '--version'])('%s: exit 0', async (flag) => {
   const ran = await runVouch([flag]);
   expect(ran.code).toBe(0);
