@@ -12,7 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const usage = 'usage: hsm-sim/new-token --dir DIR --label LABEL [--json]';
@@ -126,7 +126,7 @@ function createFiles(dir) {
   const config = join(dir, 'softhsm2.conf');
   if (existsSync(config) || existsSync(join(dir, 'pin')))
     throw new Refusal(1, `${dir} already holds a token; choose another directory`);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  makeFolders(dir);
   const tokens = join(dir, 'tokens');
   mkdirSync(tokens, { mode: 0o700 });
   const lines = [
@@ -137,6 +137,13 @@ function createFiles(dir) {
   ];
   writeFileSync(config, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' });
   return { config, tokens, pin: join(dir, 'pin') };
+}
+
+/** Not Node's recursive mkdirSync, which tries for ever below a folder that takes none, such as /proc. */
+function makeFolders(dir) {
+  if (existsSync(dir)) return;
+  if (dirname(dir) !== dir) makeFolders(dirname(dir));
+  mkdirSync(dir, { mode: 0o700 });
 }
 
 /** 128 random bits in characters that every PIN pad and shell takes. */

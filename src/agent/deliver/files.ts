@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readdir, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileNames } from '../../client/delivered.ts';
 import type { InclusionProofJson, PeersJson } from '../../wire/enrollment.ts';
 import { encodePem } from '../../x509/pem.ts';
@@ -22,9 +22,23 @@ export interface Generation {
 /** Makes the delivery folder. Throws `config-state` where it cannot. */
 export async function makeDeliveryFolder(dir: string): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true, mode: 0o755 });
+    await makeFolders(dir);
   } catch (error) {
     throw writeFailure(error, dir);
+  }
+}
+
+/** Not Node's recursive mkdir, which tries for ever below a folder that takes none, such as /proc. */
+async function makeFolders(dir: string): Promise<void> {
+  const make = (): Promise<void> => mkdir(dir, { mode: 0o755 });
+  try {
+    await make();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(dir)).isDirectory()) return;
+    if (code !== 'ENOENT' || dirname(dir) === dir) throw error;
+    await makeFolders(dirname(dir));
+    await make();
   }
 }
 
