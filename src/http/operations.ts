@@ -2,7 +2,7 @@ import express, { type Express } from 'express';
 import type { ReadinessCheck } from '../operator/readiness.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { notFound, problems, requestContext } from './request-context.ts';
+import { notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 
 /** `/livez`, `/readyz` and `/metrics`. Readiness reads what last succeeded; it signs and writes nothing. */
 export function operationsApi(parts: {
@@ -29,6 +29,7 @@ export function operationsApi(parts: {
   app.get('/metrics', async (_request, response) => {
     response.type(parts.metrics.registry.contentType).send(await parts.metrics.registry.metrics());
   });
+  app.all(['/livez', '/readyz', '/metrics'], onlyMethods('GET, HEAD'));
   app.use(notFound);
   app.use(problems(parts.log, parts.metrics));
   return app;
