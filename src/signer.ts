@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { type Arguments, parseArguments, type VerbSpec } from './agent/arguments.ts';
 import { systemClock } from './core/clock.ts';
@@ -136,6 +137,7 @@ class SignerProcess {
     await this.#runtime;
     warnOfCoreDumps(stderrLog);
     await listenForClients(socket, (stream) => this.#serve(stream, () => undefined), systemClock);
+    process.once('exit', () => rmSync(socket.path, { force: true }));
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#end());
     stderrLog('info', 'the signer listens', { socket: socket.path });
   }

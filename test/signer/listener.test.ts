@@ -173,6 +173,16 @@ describe('vouch signer --listen', () => {
     expect(await exitOf(listen(join(folder, 'folder')))).toBe(78);
   });
 
+  it('takes its socket away when it is told to end', async () => {
+    const path = join(folder, 'other.sock');
+    const signer = listen(path);
+    await expect.poll(() => existsSync(path), { timeout: 10_000 }).toBe(true);
+    const ended = exitOf(signer);
+    signer.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(existsSync(path)).toBe(false);
+  });
+
   it('is outlived by the server: killed and started again, the next call is served', async () => {
     const signer = client();
     await signer.ready();
