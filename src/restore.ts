@@ -115,8 +115,11 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
     } catch (error) {
       renameSync(state, working);
       if (previousState !== null) renameSync(previousState, state);
-      if (asVouchError(error).code !== 'integrity-rewind' || options.acceptRewind) throw error;
-      const detail = `the backup is older than what was signed since (${asVouchError(error).detail}); \`--accept-rewind\` goes back all the same and opens a new log`;
+      const failure = asVouchError(error);
+      if (failure.code !== 'integrity-rewind' || options.acceptRewind) throw error;
+      // Its first clause: what follows is advice to use this verb.
+      const why = failure.detail.split(/[:;] /, 1)[0] ?? '';
+      const detail = `the backup is older than what was signed since (${why}); \`--accept-rewind\` goes back all the same and opens a new log`;
       throw new VouchError('integrity-rewind', detail, { cause: error });
     }
   } finally {
@@ -240,7 +243,7 @@ async function newStatement(store: Store, config: Config, rootHsmFile: string, l
   const [logKey] = before.logKeys;
   if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
   // Past every log that an earlier rewind opened, which neither this backup nor a state that was lost knows of.
-  const sequence = Math.max(before.sequence + 1, Math.floor(systemClock.now() / 1000));
+  const sequence = Math.max(before.sequence + 1, systemClock.now());
   const statement: Statement = {
     ...before,
     sequence,

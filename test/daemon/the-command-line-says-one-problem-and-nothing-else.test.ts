@@ -9,5 +9,9 @@ it('a restore that the signer refuses: with --json stderr is the problem, withou
   await authority.server.end();
   const ran = await authority.vouch('restore', backup);
   expect(ran.code).toBe(1);
-  expect(JSON.parse(ran.stderr)).toMatchObject({ code: 'integrity-rewind' });
+  expect(JSON.parse(ran.stderr)).toMatchObject({
+    code: 'integrity-rewind',
+    title: expect.not.stringContaining('server') as unknown,
+    detail: expect.not.stringContaining('vouch restore') as unknown,
+  });
 });

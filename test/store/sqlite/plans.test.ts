@@ -78,7 +78,6 @@ describe('hot reads', () => {
       ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }].map(
         (by) => () => store.unexpiredCertificates(by, startMs)[0],
       ),
-      ...[{ lineage }, { spiffeId }].map((by) => () => store.revokedCertificates(by, startMs)[0]),
     ];
     for (const read of reads) expect(read()).toBeDefined();
     const again = rowShapesMade(() => {
