@@ -4,8 +4,14 @@ import { VouchError } from './core/errors.ts';
 import { crlLeaf, recordLeaf } from './sequencer/record.ts';
 import type { CeremonyRecord, CeremonyResult } from './signer/ceremony.ts';
 import { commitAll } from './store/commit.ts';
-import type { Store } from './store/port.ts';
+import type { StateIdentity, Store } from './store/port.ts';
 import { parseCrl, parseTbsCrl } from './x509/crl.ts';
+
+/** The log's first leaf: what the state is, which no row may say otherwise later. */
+export async function recordIdentity(store: Store, identity: StateIdentity): Promise<void> {
+  const leaf = recordLeaf('authority', identity.createdAtMs, { event: 'initialized', ...identity });
+  await commitAll(store, [{ kind: 'operator', leaf }]);
+}
 
 /** A TBS that the root is asked to sign, durable before it is signed (I1). */
 export async function logAhead(store: Store, record: CeremonyRecord): Promise<void> {

@@ -3,7 +3,7 @@ import { accessSync, constants, mkdirSync, statSync, writeFileSync } from 'node:
 import path from 'node:path';
 import { rootPin } from './authority/bundle.ts';
 import { ServerIdentity } from './authority/server-identity.ts';
-import { logAhead, recordCeremony } from './ceremony-log.ts';
+import { logAhead, recordCeremony, recordIdentity } from './ceremony-log.ts';
 import {
   type Config,
   configText,
@@ -197,8 +197,7 @@ async function holdCeremony(
   };
   const store = createSqliteStore(paths.database, identity);
   try {
-    const leaf = recordLeaf('authority', identity.createdAtMs, { event: 'initialized', ...identity });
-    await commitAll(store, [{ kind: 'operator', leaf }]);
+    await recordIdentity(store, identity);
     const ceremony = await runCeremony({
       entry: process.argv[1] ?? '',
       hsm,
