@@ -19,7 +19,7 @@ import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
 import type { ResumeState, Signer } from './signer/port.ts';
 import { openSigner } from './signer/supervisor.ts';
-import { refuseReadableState } from './state.ts';
+import { refuseReadableKey } from './state.ts';
 import type { Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
@@ -68,7 +68,7 @@ export interface KernelParts {
 export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const { config, clock, log } = parts;
   const paths = statePaths(config.state);
-  refuseReadableState(config.state);
+  refuseReadableKey(config.state);
   await using opened = new AsyncDisposableStack();
   opened.adopt(lockState(paths.lock), (held) => held.release());
   const store = opened.adopt(openSqliteStore(paths.database), (held) => held.close());

@@ -20,16 +20,17 @@ export async function readingState<T>(state: string, work: (store: StoreReader) 
 }
 
 /**
- * Throws `config-secret-readable` where group or others may read what must stay in a state (I8): the server's TLS key,
- * the decisions and the tokens' hashes. The folder's own mode is `vouch doctor`'s to mind: copies of a state lose it.
+ * Throws `config-secret-readable` where group or others may read the server's TLS key (I8). The modes of the folder and
+ * of what is no key are `vouch doctor`'s to mind: copies of a state lose them.
  */
-export function refuseReadableState(state: string): void {
-  const { serverKey, database } = statePaths(state);
-  for (const file of [serverKey, database]) {
-    const mode = statSync(file, { throwIfNoEntry: false })?.mode ?? 0;
-    if (__VOUCH_WITHOUT__ !== 'I8' && (mode & 0o077) !== 0)
-      throw new VouchError('config-secret-readable', `others can read ${file}; run: chmod 600 ${file}`);
-  }
+export function refuseReadableKey(state: string): void {
+  const { serverKey } = statePaths(state);
+  const mode = statSync(serverKey, { throwIfNoEntry: false })?.mode ?? 0;
+  if (__VOUCH_WITHOUT__ !== 'I8' && (mode & 0o077) !== 0)
+    throw new VouchError(
+      'config-secret-readable',
+      `others can read ${serverKey}; run: chmod 600 ${serverKey}`,
+    );
 }
 
 /** Everything below a folder, then the folder, is on disk when it returns. Not for a state in use: see `syncPath`. */

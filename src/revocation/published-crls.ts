@@ -36,12 +36,17 @@ export class PublishedCrls {
 
   /** Those that peers refuse for their times. */
   problems(nowSeconds: number): string[] {
-    return this.all().flatMap(({ scope, thisUpdateSeconds, nextUpdateSeconds }) => {
-      if (nextUpdateSeconds < nowSeconds) return [`the CRL ${scope} is past its nextUpdate`];
-      return thisUpdateSeconds > nowSeconds + aheadMostSeconds
-        ? [`the CRL ${scope} is dated in the future: peers refuse it until then`]
-        : [];
-    });
+    const scopes = (isSo: (crl: PublishedCrl) => boolean): string =>
+      this.all()
+        .filter(isSo)
+        .map(({ scope }) => scope)
+        .join(' ');
+    const over = scopes(({ nextUpdateSeconds }) => nextUpdateSeconds < nowSeconds);
+    const ahead = scopes(({ thisUpdateSeconds }) => thisUpdateSeconds > nowSeconds + aheadMostSeconds);
+    return [
+      ...(over ? [`past its nextUpdate: CRL ${over}`] : []),
+      ...(ahead ? [`dated in the future, and refused by peers until then: CRL ${ahead}`] : []),
+    ];
   }
 
   /** Takes a CRL in place of its scope's last one. */

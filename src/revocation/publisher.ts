@@ -144,14 +144,15 @@ export class CrlPublisher {
 
   /** Why peers may not see what they should; as long as a publication takes it is no problem to be behind. */
   problems(): string[] {
-    const { clock } = this.#parts;
+    const { clock, clockGuard } = this.#parts;
     const late = this.#backlog.olderThan(clock.monotonicMs() - lateAfterMs);
     return [
       ...(this.#refusal === undefined ? [] : [this.#refusal]),
       ...(late.length === 0
         ? []
         : [`not published for ${lateAfterMs / 1000} s and more: CRL ${late.join(' ')}`]),
-      ...this.#published.problems(clock.now() / 1000),
+      // By the time that is believed: a clock in doubt is a problem of its own.
+      ...this.#published.problems(clockGuard.steadyTimeMs() / 1000),
     ];
   }
 
