@@ -19,6 +19,7 @@ import { emptyName } from '../../src/x509/name.ts';
 import { keyIdOf } from '../../src/x509/public-key.ts';
 import { newTestToken, temporaryFolder, type TestToken } from '../support/hsm.ts';
 import { builtSigner } from '../support/signer-build.ts';
+import { referencePath } from '../log/reference-tree.ts';
 import { limits, publicationUrl, spkiOf, trustDomain } from './fixture.ts';
 
 /** What the signer and its supervisor said. */
@@ -115,6 +116,11 @@ export class LiveLog {
 
   rootAt(size: number): Buffer {
     return Frontier.fromPeaks(size, this.#peaks.get(size) ?? []).root();
+  }
+
+  /** As a server gives it to a signer that took up the tree past a batch that it has not answered. */
+  auditPath(index: number, treeSize: number): Buffer[] {
+    return referencePath(index, this.leaves.slice(0, treeSize));
   }
 
   resume(): ResumeState {
