@@ -6,7 +6,7 @@ const newestFull = "(SELECT max(leaf_index) FROM crls WHERE scope = 'full')";
 const otherKey = 'ab'.repeat(20);
 const fullCrl = (change: string): string => `UPDATE crls SET ${change} WHERE leaf_index = ${newestFull}`;
 const lastByte = (column: string): string =>
-  `${column} = CAST(substr(${column}, 1, length(${column}) - 1) || x'00' AS BLOB)`;
+  `${column} = CAST(substr(${column}, 1, length(${column}) - 1) || iif(substr(${column}, -1) = x'00', x'01', x'00') AS BLOB)`;
 
 export const inAuthorities: Case[] = [
   ['state', "UPDATE authorities SET state = 'retired' WHERE kind = 'issuer'", 'issuerKeyId', /state/],
@@ -144,7 +144,11 @@ const tile = (state: string): string => {
 export const inFiles: Case[] = [
   [
     'a tile changed',
-    (_db, state) => writeFileSync(tile(state), readFileSync(tile(state)).fill(1, 7, 8)),
+    (_db, state) => {
+      const bytes = readFileSync(tile(state));
+      bytes.writeUInt8(bytes.readUInt8(7) ^ 1, 7);
+      writeFileSync(tile(state), bytes);
+    },
     /tile\/0\/000/,
     /differs/,
   ],

@@ -21,7 +21,7 @@ const token = (change: string): string => `UPDATE join_tokens SET ${change} WHER
 export const inLeaves: Case[] = [
   [
     'bytes',
-    `UPDATE leaves SET bytes = CAST(substr(bytes, 1, 40) || x'00' || substr(bytes, 42) AS BLOB) WHERE leaf_index = ${renewed}`,
+    `UPDATE leaves SET bytes = CAST(substr(bytes, 1, 40) || iif(substr(bytes, 41, 1) = x'00', x'01', x'00') || substr(bytes, 42) AS BLOB) WHERE leaf_index = ${renewed}`,
     /leaf \d+/,
     /hash/,
   ],
