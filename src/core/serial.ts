@@ -3,9 +3,13 @@ import { VouchError } from './errors.ts';
 /** A certificate serial number: lower-case hex, whole bytes, positive, at most 20 octets (RFC 5280 §4.1.2.2). */
 export type Serial = string & { readonly __brand: 'Serial' };
 
-/** Parses a serial as operators paste it: hex of either case, colons allowed. Throws `request-malformed`. */
+/**
+ * Parses a serial as operators paste it: hex of either case, colons allowed, a leading zero left away (as tools do that
+ * print it as a number). Throws `request-malformed`.
+ */
 export function parseSerial(text: string): Serial {
-  const hex = text.replaceAll(':', '').toLowerCase();
+  const digits = text.replaceAll(':', '').toLowerCase();
+  const hex = digits.padStart(digits.length + (digits.length % 2), '0');
   if (!/^(?:[0-9a-f]{2}){1,20}$/.test(hex) || /^[89a-f]/.test(hex) || /^0*$/.test(hex))
     throw new VouchError(
       'request-malformed',
