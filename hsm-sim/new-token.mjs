@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   fsyncSync,
   mkdirSync,
@@ -13,9 +14,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const usage = 'usage: hsm-sim/new-token --dir DIR --label LABEL [--json]';
+const usage = 'usage: hsm-sim/new-token --dir DIR --label LABEL [--shim [--profile NAME]] [--json]';
 
 const help = `${usage}
 
@@ -23,6 +25,9 @@ Makes a token of SoftHSM, without root, in a folder of its own. For development 
 
   --dir DIR      folder of the token; made if missing, with softhsm2.conf, tokens/ and pin (0600) in it
   --label LABEL  name of the token: 1 to 32 of A-Z a-z 0-9 . _ -
+  --shim         behind the module that misbehaves as DIR/control says and writes DIR/signatures.jsonl (README.md); has to
+                 be built: make -C hsm-sim/shim
+  --profile NAME the control file begins as hsm-sim/profiles/NAME.conf: latency and limits of a device
   --json         {module, tokenLabel, tokenSerial, pinFile, environment}, as \`vouch init\` reads it; without it the same
                  as the \`hsm:\` block of vouch.yaml; errors are problem+json then
 
@@ -38,6 +43,8 @@ const modulePaths = [
   '/usr/lib64/softhsm/libsofthsm2.so',
   '/usr/local/lib/softhsm/libsofthsm2.so',
 ];
+
+const here = dirname(fileURLToPath(import.meta.url));
 
 class Refusal extends Error {
   constructor(exitCode, message) {
@@ -66,8 +73,9 @@ async function main() {
     process.stdout.write(help);
     return;
   }
-  const { dir, label, json } = readArguments();
+  const { dir, label, json, shim, profile } = readArguments();
   const module = findModule();
+  const simulator = shim ? findSimulator(profile) : undefined;
   const files = createFiles(dir);
   const environment = { SOFTHSM2_CONF: files.config };
   const userPin = newPin();
@@ -77,13 +85,27 @@ async function main() {
     // The security officer's PIN is kept nowhere: all it could do is reset the user PIN of this simulated token.
     await initToken({ label, soPin: newPin(), userPin, environment });
     tokenSerial = readSerial(label, environment);
+    if (simulator?.profile) copyFileSync(simulator.profile, files.control);
     syncTree(dir);
   } catch (error) {
-    for (const made of [files.pin, files.tokens, files.config])
+    for (const made of [
+      files.pin,
+      files.tokens,
+      files.config,
+      ...(simulator?.profile ? [files.control] : []),
+    ])
       rmSync(made, { recursive: true, force: true });
     throw error;
   }
-  const made = { module, tokenLabel: label, tokenSerial, pinFile: files.pin, environment };
+  const made = {
+    module: simulator?.module ?? module,
+    tokenLabel: label,
+    tokenSerial,
+    pinFile: files.pin,
+    environment: simulator
+      ? { ...environment, HSM_SIM_MODULE: module, HSM_SIM_CONTROL: files.control, HSM_SIM_LOG: files.log }
+      : environment,
+  };
   process.stdout.write(json ? `${JSON.stringify(made)}\n` : yamlBlock(made));
 }
 
@@ -91,6 +113,8 @@ function readArguments() {
   const options = {
     dir: { type: 'string' },
     label: { type: 'string' },
+    shim: { type: 'boolean', default: false },
+    profile: { type: 'string' },
     json: { type: 'boolean', default: false },
   };
   let values;
@@ -105,7 +129,11 @@ function readArguments() {
     throw new Refusal(2, 'the label takes 1 to 32 of A-Z a-z 0-9 . _ - and starts with a letter or digit');
   const dir = resolve(values.dir);
   if (/[\r\n]/.test(dir)) throw new Refusal(2, 'the directory name must not hold line breaks');
-  return { dir, label: values.label, json: values.json };
+  const { label, json, shim, profile } = values;
+  if (profile !== undefined && !shim) throw new Refusal(2, `--profile is for --shim; ${usage}`);
+  if (profile !== undefined && !profiles().includes(profile))
+    throw new Refusal(2, `there is no profile ${profile}; there are ${profiles().join(', ')}`);
+  return { dir, label, json, shim, profile };
 }
 
 function findModule() {
@@ -116,6 +144,20 @@ function findModule() {
   return module;
 }
 
+function profiles() {
+  return readdirSync(join(here, 'profiles'))
+    .filter((name) => name.endsWith('.conf'))
+    .map((name) => name.slice(0, -'.conf'.length))
+    .sort();
+}
+
+function findSimulator(profile) {
+  const module = join(here, 'shim/build/libhsmsim.so');
+  if (!existsSync(module))
+    throw new Refusal(1, `the simulator is not built; run make -C ${join(here, 'shim')}`);
+  return { module, profile: profile && join(here, 'profiles', `${profile}.conf`) };
+}
+
 function onPath(program) {
   return (process.env.PATH ?? '')
     .split(':')
@@ -124,7 +166,7 @@ function onPath(program) {
 
 function createFiles(dir) {
   const config = join(dir, 'softhsm2.conf');
-  if (existsSync(config) || existsSync(join(dir, 'pin')))
+  if ([config, join(dir, 'pin'), join(dir, 'control')].some((path) => existsSync(path)))
     throw new Refusal(1, `${dir} already holds a token; choose another directory`);
   makeFolders(dir);
   const tokens = join(dir, 'tokens');
@@ -136,7 +178,10 @@ function createFiles(dir) {
     'slots.removable = false',
   ];
   writeFileSync(config, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' });
-  return { config, tokens, pin: join(dir, 'pin') };
+  return {
+    ...{ config, tokens, pin: join(dir, 'pin') },
+    ...{ control: join(dir, 'control'), log: join(dir, 'signatures.jsonl') },
+  };
 }
 
 /** Not Node's recursive mkdirSync, which tries for ever below a folder that takes none, such as /proc. */
@@ -222,7 +267,7 @@ function yamlBlock(made) {
     `  tokenSerial: ${quote(made.tokenSerial)}`,
     `  pinFile: ${quote(made.pinFile)}`,
     '  environment:',
-    `    SOFTHSM2_CONF: ${quote(made.environment.SOFTHSM2_CONF)}`,
+    ...Object.entries(made.environment).map(([name, value]) => `    ${name}: ${quote(value)}`),
     '',
   ].join('\n');
 }

@@ -1,16 +1,17 @@
 import { signalTo } from '../support/signal.ts';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { verify } from 'node:crypto';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { AppendItem } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { temporaryFolder } from '../support/hsm.ts';
+import { type Misbehaviour, type SimulatedToken, simulatedToken } from '../support/hsm-sim.ts';
 import { LiveLog, liveCertificate, liveRecord, type LiveSigner, liveSigner, startSigner } from './live.ts';
 
 const folder = temporaryFolder('faults');
-const control = join(folder, 'control');
+let token: SimulatedToken;
 let live: LiveSigner;
 let log: LiveLog;
 let signer: SupervisedSigner;
@@ -32,67 +33,62 @@ async function expectServed(): Promise<void> {
 }
 
 beforeAll(async () => {
-  live = await liveSigner();
-  const module = join(folder, 'faulty.so');
-  const source = resolve(import.meta.dirname, 'faulty-module.c');
-  const headers = resolve(import.meta.dirname, '../../node_modules/pkcs11js/includes/pkcs11');
-  execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-I', headers, '-o', module, source, '-ldl']);
-  const environment = {
-    ...live.token.hsm.environment,
-    FAULTY_MODULE: live.token.hsm.module,
-    FAULTY_CONTROL: control,
-  };
-  const hsm = { ...live.config.hsm, module, environment };
-  writeFileSync(live.configFile, JSON.stringify({ ...live.config, hsm }));
+  token = simulatedToken('online', { dir: folder });
+  live = await liveSigner({}, token);
   log = new LiveLog(live);
   signer = startSigner(log);
   log.checkpoint = (await signer.ready()).note;
 });
 
-afterEach(() => rmSync(control, { force: true }));
+/** The next signature, and no other, goes wrong in this way. */
+function once(behaviour: Misbehaviour): void {
+  token.control([{ on: 'C_Sign', do: behaviour, nth: 1 }]);
+}
+
+afterEach(() => token.calm());
 afterAll(() => signer.close());
 
 describe('a fault of the token under a signature', () => {
   it.each([
-    ['CKR_SESSION_HANDLE_INVALID', 'b3'],
-    ['CKR_SESSION_CLOSED', 'b0'],
-    ['CKR_KEY_HANDLE_INVALID', '60'],
-    ['CKR_OBJECT_HANDLE_INVALID', '82'],
-  ])('%s costs a new session and nothing else', async (_name, code) => {
+    'CKR_SESSION_HANDLE_INVALID',
+    'CKR_SESSION_CLOSED',
+    'CKR_KEY_HANDLE_INVALID',
+    'CKR_OBJECT_HANDLE_INVALID',
+  ])('%s costs a new session and nothing else', async (error) => {
     const { restarts, pid } = signer.status();
-    writeFileSync(control, code);
+    once({ error });
     await expectServed();
-    expect(existsSync(control)).toBe(false);
+    expect(token.fired()).toEqual([1]);
     expect(signer.status()).toMatchObject({ restarts, pid });
   });
 
   it.each([
-    ['CKR_DEVICE_ERROR', '30'],
-    ['CKR_DEVICE_REMOVED', '32'],
-    ['CKR_GENERAL_ERROR', '5'],
-    ['CKR_FUNCTION_FAILED', '6'],
-    ['CKR_HOST_MEMORY', '2'],
-    ['CKR_TOKEN_NOT_PRESENT', 'e0'],
-    ['CKR_USER_NOT_LOGGED_IN', '101'],
-    ['CKR_CRYPTOKI_NOT_INITIALIZED', '190'],
-    ['a code of the vendor', '80000001'],
-  ])('%s costs a process, and no call', async (_name, code) => {
+    'CKR_DEVICE_ERROR',
+    'CKR_DEVICE_REMOVED',
+    'CKR_GENERAL_ERROR',
+    'CKR_FUNCTION_FAILED',
+    'CKR_HOST_MEMORY',
+    'CKR_TOKEN_NOT_PRESENT',
+    'CKR_USER_NOT_LOGGED_IN',
+    'CKR_CRYPTOKI_NOT_INITIALIZED',
+    '0x80000001',
+  ])('%s costs a process, and no call', async (error) => {
     const { restarts } = signer.status();
-    writeFileSync(control, code);
+    once({ error });
     await expectServed();
     expect(signer.status().restarts).toBe(restarts + 1);
   });
 
   it('a crash of the module costs a process, and no call', async () => {
     const { restarts } = signer.status();
-    writeFileSync(control, 'crash');
+    once({ crash: 'segv' });
     await expectServed();
     expect(signer.status().restarts).toBe(restarts + 1);
   });
 
   it('a call that hangs costs a process, and no call', async () => {
     const { restarts } = signer.status();
-    writeFileSync(control, 'hang');
+    once('hang');
     const start = performance.now();
     await expectServed();
     expect(performance.now() - start).toBeLessThan(3000);
@@ -100,20 +96,20 @@ describe('a fault of the token under a signature', () => {
   });
 
   it('a wrong signature at the start is not taken for a proof', async () => {
-    writeFileSync(control, 'always flip');
+    token.control([{ on: 'C_Sign', do: 'flip' }]);
     signalTo(signer.status().pid, 'SIGKILL');
     await expect(append([liveCertificate(live)])).rejects.toMatchObject({ code: 'unavailable-signer' });
     expect(signer.status()).toMatchObject({
       state: 'degraded',
       problem: expect.stringMatching(/does not verify/),
     });
-    rmSync(control);
+    token.calm();
     await expect.poll(() => signer.status().state, { timeout: 5000 }).toBe('usable');
     await expectServed();
   });
 
   it('that stays ends calls at their deadline, with a time to come back, and ends with the fault', async () => {
-    writeFileSync(control, 'always 30');
+    token.control([{ on: 'C_Sign', do: { error: 'CKR_DEVICE_ERROR' } }]);
     const start = performance.now();
     const calls = [append([liveCertificate(live)]), append([liveRecord()])];
     for (const call of calls)
@@ -123,7 +119,7 @@ describe('a fault of the token under a signature', () => {
       });
     expect(performance.now() - start).toBeLessThan(3500);
     expect(signer.status().state).toBe('degraded');
-    rmSync(control);
+    token.calm();
     await expect.poll(() => signer.status().state, { timeout: 5000 }).toBe('usable');
     await expectServed();
   });
@@ -135,7 +131,7 @@ describe('a token that hangs while a listening signer starts', () => {
     const configFile = join(folder, 'listening.json');
     const config = JSON.parse(readFileSync(live.configFile, 'utf8')) as object;
     writeFileSync(configFile, JSON.stringify({ ...config, startMs: 500 }));
-    writeFileSync(control, 'hang');
+    once('hang');
     const args = [live.entry, 'signer', '--config', configFile, '--listen', join(folder, 'sock')];
     const child = spawn(process.execPath, args, { env: { PATH: process.env.PATH }, stdio: 'ignore' });
     onTestFinished(() => void child.kill('SIGKILL'));

@@ -45,10 +45,12 @@ export interface LiveSigner {
 }
 
 /** Makes tokens, holds the ceremony and writes what `vouch init` would for the signer. */
-export async function liveSigner(overrides: Partial<SignerAuthority> = {}): Promise<LiveSigner> {
+export async function liveSigner(
+  overrides: Partial<SignerAuthority> = {},
+  token: TestToken = newTestToken('online'),
+): Promise<LiveSigner> {
   const entry = await builtSigner();
   const folder = temporaryFolder('live');
-  const token = newTestToken('online', folder);
   const rootToken = newTestToken('root', folder);
   const said: Said[] = [];
   const logOrigin = `${trustDomain}/vouch-log`;

@@ -12,9 +12,14 @@ export interface TestToken {
   pin: string;
 }
 
-/** Makes a token in `dir`, or in a new folder of its own. */
-export function newTestToken(label = 'test', dir = temporaryFolder('token')): TestToken {
-  const made = execFileSync('hsm-sim/new-token', ['--dir', join(dir, label), '--label', label, '--json'], {
+/** Makes a token in `dir`, or in a new folder of its own; `options` are further ones of `hsm-sim/new-token`. */
+export function newTestToken(
+  label = 'test',
+  dir = temporaryFolder('token'),
+  options: readonly string[] = [],
+): TestToken {
+  const args = ['--dir', join(dir, label), '--label', label, '--json', ...options];
+  const made = execFileSync('hsm-sim/new-token', args, {
     cwd: resolve(import.meta.dirname, '../..'),
     encoding: 'utf8',
   });
