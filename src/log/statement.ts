@@ -1,4 +1,4 @@
-import { hash, type KeyObject, verify } from 'node:crypto';
+import { constants, hash, type KeyObject, verify } from 'node:crypto';
 import { canonicalJson, type Json } from '../core/canonical-json.ts';
 import { rfc3339 } from '../core/clock.ts';
 import { assert, VouchError } from '../core/errors.ts';
@@ -19,18 +19,27 @@ export interface Statement {
   publicationUrls: string[];
 }
 
-/** JWS algorithms, one for each curve of a root. */
-export type StatementAlgorithm = 'ES256' | 'ES384';
+/** JWS algorithms of a root: RFC 7518 §3.1, RFC 8037 §3.1. */
+export type StatementAlgorithm = 'ES256' | 'ES384' | 'RS256' | 'PS256' | 'EdDSA';
 
 const typ = 'vouch-statement+jwt';
 /** Longest compact JWS that is read. */
 export const statementMaxBytes = 65_536;
 const listMax = 16;
 const urlMaxLength = 2048;
-const curves = {
-  prime256v1: { alg: 'ES256', digest: 'sha256', pointBytes: 65 },
-  secp384r1: { alg: 'ES384', digest: 'sha384', pointBytes: 97 },
-} as const;
+
+/** How each is verified; a salt of PS256 is as long as its hash (RFC 7518 §3.5). */
+const verifiers: Readonly<
+  Record<StatementAlgorithm, (key: KeyObject, data: Buffer, signature: Buffer) => boolean>
+> = {
+  ES256: (key, data, signature) => verify('sha256', data, { key, dsaEncoding: 'ieee-p1363' }, signature),
+  ES384: (key, data, signature) => verify('sha384', data, { key, dsaEncoding: 'ieee-p1363' }, signature),
+  RS256: (key, data, signature) =>
+    verify('sha256', data, { key, padding: constants.RSA_PKCS1_PADDING }, signature),
+  PS256: (key, data, signature) =>
+    verify('sha256', data, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }, signature),
+  EdDSA: (key, data, signature) => verify(null, data, key, signature),
+};
 
 /** What the root signs: `base64url(header).base64url(payload)`, both canonical JSON (RFC 7515 §5.1). Throws `integrity-log` for what readers would refuse. */
 export function statementSigningInput(
@@ -50,42 +59,51 @@ export function statementSigningInput(
   return `${encode({ alg, kid: rootKeyId, typ })}.${encode(payload)}`;
 }
 
-/** The compact JWS of a signing input and its raw r ‖ s signature. */
+/** The compact JWS of a signing input and its signature (ECDSA: r ‖ s). */
 export function assembleStatement(signingInput: string, signature: Buffer): string {
   return `${signingInput}.${signature.toString('base64url')}`;
 }
 
 /**
- * Opens a statement signed by the root: the algorithm follows from the key, never from the header, which must say the
- * same; one encoding of everything; unknown members refused. Expiry is the caller's check. Throws `integrity-log`.
+ * Opens a statement signed by the root: the algorithm is one of its key's, never just what the header says; only for an
+ * RSA key does the header choose, between PKCS#1 v1.5 and PSS. One encoding of everything; unknown members refused.
+ * Expiry is the caller's check. Throws `integrity-log`.
  */
 export function openStatement(jws: string, rootPublicKey: KeyObject): Statement {
   if (jws.length > statementMaxBytes) refuse('statement is longer than 65,536 bytes');
-  const { alg, digest, pointBytes } = curveOf(rootPublicKey);
+  const { algorithms, keyBytes } = rootKeyOf(rootPublicKey);
   const parts = jws.split('.', 4);
   const [header = '', payload = '', signatureText = ''] = parts;
   const signature = decodeBase64Url(signatureText);
   if (parts.length !== 3 || !signature) refuse('statement is not a compact JWS');
-  const kid = keyIdOf(rootPublicKey, pointBytes);
-  if (header !== encode({ alg, kid, typ }))
-    refuse('statement was not made by this root: its header names another key, algorithm or type');
-  const key = { key: rootPublicKey, dsaEncoding: 'ieee-p1363' } as const;
-  if (!verify(digest, Buffer.from(`${header}.${payload}`, 'ascii'), key, signature))
+  // RFC 7093 method 1: leftmost 160 bits of SHA-256 over the content of the SPKI's BIT STRING.
+  const kid = hash('sha256', keyBytes, 'hex').slice(0, 40);
+  const alg = algorithms.find((one) => header === encode({ alg: one, kid, typ }));
+  if (alg === undefined)
+    return refuse('statement was not made by this root: its header names another key, algorithm or type');
+  if (!verifiers[alg](rootPublicKey, Buffer.from(`${header}.${payload}`, 'ascii'), signature))
     refuse('statement has a wrong signature');
   return parsePayload(decodePayload(payload));
 }
 
-function curveOf(key: KeyObject): (typeof curves)[keyof typeof curves] {
+/** What a root's key may sign with, and the content of its SPKI's BIT STRING. */
+function rootKeyOf(key: KeyObject): { algorithms: readonly StatementAlgorithm[]; keyBytes: Buffer } {
   assert(key.type === 'public', 'public key of the root');
-  const name = key.asymmetricKeyType === 'ec' ? key.asymmetricKeyDetails?.namedCurve : undefined;
-  if (name === 'prime256v1' || name === 'secp384r1') return curves[name];
-  return refuse('statement needs a root with a P-256 or P-384 key');
-}
-
-/** RFC 7093 method 1: leftmost 160 bits of SHA-256 over the BIT STRING, which ends a DER SPKI. */
-function keyIdOf(key: KeyObject, pointBytes: number): string {
-  const spki = key.export({ format: 'der', type: 'spki' });
-  return hash('sha256', spki.subarray(-pointBytes), 'buffer').toString('hex', 0, 20);
+  const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
+  const lastBytes = (count: number): Buffer => key.export({ format: 'der', type: 'spki' }).subarray(-count);
+  switch (key.asymmetricKeyType) {
+    case 'ec':
+      if (namedCurve === 'prime256v1') return { algorithms: ['ES256'], keyBytes: lastBytes(65) };
+      if (namedCurve === 'secp384r1') return { algorithms: ['ES384'], keyBytes: lastBytes(97) };
+      break;
+    case 'ed25519':
+      return { algorithms: ['EdDSA'], keyBytes: lastBytes(32) };
+    case 'rsa':
+      if (modulusLength >= 2048)
+        return { algorithms: ['RS256', 'PS256'], keyBytes: key.export({ format: 'der', type: 'pkcs1' }) };
+      break;
+  }
+  return refuse('statement needs a root with a P-256, P-384, Ed25519 or RSA key of 2048 bits or more');
 }
 
 function decodePayload(payload: string): unknown {

@@ -1,4 +1,4 @@
-import { createHash, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { constants, createHash, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { verifierKey } from '../../src/log/note.ts';
@@ -30,29 +30,40 @@ interface Root {
   sign(input: string): Buffer;
 }
 
-function newRoot(namedCurve: 'P-256' | 'P-384'): Root {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve });
-  const alg = namedCurve === 'P-256' ? 'ES256' : 'ES384';
-  return {
-    publicKey,
-    alg,
-    keyId: keyIdOf(publicKey),
-    sign: (input) =>
-      sign(alg === 'ES256' ? 'sha256' : 'sha384', Buffer.from(input), {
-        key: privateKey,
-        dsaEncoding: 'ieee-p1363',
-      }),
+function newRoot(alg: StatementAlgorithm): Root {
+  return rootWith(alg, newKeys(alg));
+}
+
+function newKeys(alg: StatementAlgorithm): { publicKey: KeyObject; privateKey: KeyObject } {
+  if (alg === 'EdDSA') return generateKeyPairSync('ed25519');
+  if (alg === 'RS256' || alg === 'PS256') return generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return generateKeyPairSync('ec', { namedCurve: alg === 'ES256' ? 'P-256' : 'P-384' });
+}
+
+/** A root that signs by `alg` with these keys. */
+function rootWith(alg: StatementAlgorithm, keys: { publicKey: KeyObject; privateKey: KeyObject }): Root {
+  const { publicKey, privateKey: key } = keys;
+  const padding = constants.RSA_PKCS1_PSS_PADDING;
+  const signers: Record<StatementAlgorithm, (input: Buffer) => Buffer> = {
+    ES256: (input) => sign('sha256', input, { key, dsaEncoding: 'ieee-p1363' }),
+    ES384: (input) => sign('sha384', input, { key, dsaEncoding: 'ieee-p1363' }),
+    RS256: (input) => sign('sha256', input, key),
+    PS256: (input) => sign('sha256', input, { key, padding, saltLength: 32 }),
+    EdDSA: (input) => sign(null, input, key),
   };
+  return { publicKey, alg, keyId: keyIdOf(publicKey), sign: (input) => signers[alg](Buffer.from(input)) };
 }
 
-/** RFC 7093 method 1 by way of the JWK, as another reader would. */
+/** RFC 7093 method 1 by way of the JWK, as another reader would; of RSA by that of PKCS#1. */
 function keyIdOf(key: KeyObject): string {
-  const { x = '', y = '' } = key.export({ format: 'jwk' });
-  const point = Buffer.concat([Buffer.from([4]), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
-  return createHash('sha256').update(point).digest('hex').slice(0, 40);
+  const { kty, x = '', y = '' } = key.export({ format: 'jwk' });
+  const bytes = (text: string) => Buffer.from(text, 'base64url');
+  const point = kty === 'OKP' ? bytes(x) : Buffer.concat([Buffer.from([4]), bytes(x), bytes(y)]);
+  const content = kty === 'RSA' ? key.export({ format: 'der', type: 'pkcs1' }) : point;
+  return createHash('sha256').update(content).digest('hex').slice(0, 40);
 }
 
-const root = newRoot('P-384');
+const root = newRoot('ES384');
 const make = (by: Root, made: Statement = statement) => {
   const input = statementSigningInput(made, by.keyId, by.alg);
   return assembleStatement(input, by.sign(input));
@@ -69,9 +80,61 @@ const signed = (head: unknown, payload: unknown, by = root) => {
 };
 
 describe('a statement', () => {
-  it.each(['P-256', 'P-384'] as const)('by a %s root opens', (curve) => {
-    const by = newRoot(curve);
+  it.each(['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'] as const)('by an %s root opens', (alg) => {
+    const by = newRoot(alg);
     expect(openStatement(make(by), by.publicKey)).toEqual(statement);
+    expect(JSON.parse(Buffer.from(make(by).split('.')[0] ?? '', 'base64url').toString())).toMatchObject({
+      alg,
+    });
+  });
+
+  it('of an RSA root is verified by the scheme that its header names, and by no other', () => {
+    const keys = newKeys('RS256');
+    for (const [named, used] of [
+      ['RS256', 'PS256'],
+      ['PS256', 'RS256'],
+    ] as const) {
+      const crossed = { ...rootWith(used, keys), alg: named };
+      expect(() => openStatement(make(crossed), keys.publicKey)).toThrow(refusedAs('wrong signature'));
+    }
+    for (const saltLength of [0, 20, 31, 33]) {
+      const key = { key: keys.privateKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength };
+      const salted = {
+        ...rootWith('PS256', keys),
+        sign: (input: string) => sign('sha256', Buffer.from(input), key),
+      };
+      expect(() => openStatement(make(salted), keys.publicKey)).toThrow(refusedAs('wrong signature'));
+    }
+  });
+
+  it("of an RSA or Ed25519 root is not opened by another type's algorithm, or by a MAC under the public key", () => {
+    for (const alg of ['RS256', 'PS256', 'EdDSA'] as const) {
+      const keys = newKeys(alg);
+      const by = rootWith(alg, keys);
+      const spki = keys.publicKey.export({ format: 'der', type: 'spki' });
+      const pem = keys.publicKey.export({ format: 'pem', type: 'spki' });
+      const own: readonly string[] = alg === 'EdDSA' ? [alg] : ['RS256', 'PS256'];
+      const others = [
+        'none',
+        'HS256',
+        'ES256',
+        'ES384',
+        'RS256',
+        'RS384',
+        'PS256',
+        'PS384',
+        'EdDSA',
+        'Ed25519',
+      ];
+      for (const other of others.filter((one) => !own.includes(one))) {
+        const input = `${b64({ alg: other, kid: by.keyId, typ: header.typ })}.${good.split('.')[1] ?? ''}`;
+        const forged = [spki, pem].map((secret) => createHmac('sha256', secret).update(input).digest());
+        for (const signature of [...forged, by.sign(input), Buffer.alloc(0)])
+          expect(() => openStatement(`${input}.${signature.toString('base64url')}`, by.publicKey)).toThrow(
+            refusedAs('not made by this root'),
+          );
+      }
+    }
   });
 
   it('reads as documented', () => {
@@ -102,17 +165,18 @@ describe('a statement', () => {
   });
 
   it('is refused by every other key', () => {
-    for (const key of [newRoot('P-384').publicKey, newRoot('P-256').publicKey])
+    for (const key of [newRoot('ES384').publicKey, newRoot('ES256').publicKey])
       expect(() => openStatement(good, key)).toThrow(refusedAs('not made by this root'));
-    const ed25519 = generateKeyPairSync('ed25519').publicKey;
-    expect(() => openStatement(good, ed25519)).toThrow(refusedAs('P-256 or P-384'));
-    expect(() => openStatement(good, generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey)).toThrow(
-      refusedAs('P-256 or P-384'),
-    );
-    expect(() =>
-      openStatement(good, generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey),
-    ).toThrow(refusedAs('P-256 or P-384'));
-    const impostor = newRoot('P-384');
+    for (const key of [newRoot('EdDSA').publicKey, newRoot('RS256').publicKey])
+      expect(() => openStatement(good, key)).toThrow(refusedAs('not made by this root'));
+    for (const { publicKey } of [
+      generateKeyPairSync('ec', { namedCurve: 'secp256k1' }),
+      generateKeyPairSync('rsa', { modulusLength: 1024 }),
+      generateKeyPairSync('rsa-pss', { modulusLength: 2048 }),
+      generateKeyPairSync('ed448'),
+    ])
+      expect(() => openStatement(good, publicKey)).toThrow(refusedAs('needs a root with a P-256'));
+    const impostor = newRoot('ES384');
     expect(() => openStatement(make({ ...impostor, keyId: root.keyId }), root.publicKey)).toThrow(
       refusedAs('wrong signature'),
     );
