@@ -22,7 +22,7 @@ import { logOriginOf } from './log/origin.ts';
 import { makeState } from './new-state.ts';
 import { defaultProfile } from './issuance/profile.ts';
 import { encodeAuthority, type RollbackMark, type SignerAuthority } from './signer/authority-file.ts';
-import { type CeremonyResult, runCeremony } from './signer/ceremony.ts';
+import { type CeremonyKeyTypes, type CeremonyResult, runCeremony } from './signer/ceremony.ts';
 import { createSqliteStore } from './store/sqlite/store.ts';
 import type { Log } from './telemetry/log.ts';
 
@@ -40,6 +40,7 @@ export interface InitOptions {
   operationsListen: string | undefined;
   /** The issuer may only certify names of this trust domain (RFC 5280 §4.2.1.10). */
   nameConstraints: boolean;
+  keyTypes: CeremonyKeyTypes;
   /** `token`, or `file:PATH` where the token takes no data objects. */
   rollbackMark: string;
 }
@@ -93,8 +94,9 @@ export async function initialize(
     const write = (text: string): void => writeFileSync(configFile, text, { mode: 0o600 });
     write(configText({ ...document, state: working }));
     step('keys, root and issuer');
-    const { nameConstraints } = options;
-    const ceremony = await holdCeremony(working, config, { rootHsm, nameConstraints, rollbackMark, log });
+    const { nameConstraints, keyTypes } = options;
+    const parts = { rootHsm, nameConstraints, keyTypes, rollbackMark, log };
+    const ceremony = await holdCeremony(working, config, parts);
     step('log, first checkpoint and server certificate');
     const treeSize = await firstCheckpoint(configFile, log);
     write(configText(document));
@@ -181,9 +183,15 @@ function rollbackMarkOf(text: string): RollbackMark {
 async function holdCeremony(
   working: string,
   { trustDomain, state, hsm, publication }: Config,
-  parts: { rootHsm: HsmConfig; nameConstraints: boolean; rollbackMark: RollbackMark; log: Log },
+  parts: {
+    rootHsm: HsmConfig;
+    nameConstraints: boolean;
+    keyTypes: CeremonyKeyTypes;
+    rollbackMark: RollbackMark;
+    log: Log;
+  },
 ): Promise<CeremonyResult> {
-  const { rootHsm, nameConstraints, rollbackMark, log } = parts;
+  const { rootHsm, nameConstraints, keyTypes, rollbackMark, log } = parts;
   const paths = statePaths(working);
   const serialPrefix = randomInt(0x01, 0x80);
   const logOrigin = logOriginOf(trustDomain, 1);
@@ -208,6 +216,7 @@ async function holdCeremony(
       publicationUrl: publication.url,
       clock: systemClock,
       serialPrefix,
+      keyTypes,
       nameConstraints: nameConstraints ? { permittedUriDomains: [trustDomain] } : undefined,
       log: (level, message, fields) => log[level](fields ?? {}, message),
       logAhead: (record) => logAhead(store, record),

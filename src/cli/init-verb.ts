@@ -1,5 +1,11 @@
 import { type Command, Option } from 'commander';
 import { type InitResult, initialize } from '../init.ts';
+import {
+  type LogKeyType,
+  logKeyTypes,
+  type SigningKeyType,
+  signingKeyTypeNames,
+} from '../x509/signing-key-type.ts';
 import { errandLog, globalsOf, yesOption } from './context.ts';
 import { answer, fields } from './output.ts';
 
@@ -16,6 +22,9 @@ interface InitFlags {
   publicationListen?: string;
   operationsListen?: string;
   rollbackMark: string;
+  rootKey: SigningKeyType;
+  issuerKey: SigningKeyType;
+  logKey?: LogKeyType;
 }
 
 /** `vouch init`. */
@@ -30,6 +39,9 @@ export function addInitVerb(program: Command): void {
       '--root-hsm-file <file>',
       'token of the root key, used for ceremonies only; not named in the configuration',
     )
+    .addOption(keyOption('--root-key', "the root's key", signingKeyTypeNames).default('ec-p384'))
+    .addOption(keyOption('--issuer-key', "the issuer's key", signingKeyTypeNames).default('ec-p256'))
+    .addOption(keyOption('--log-key', "the log's key; default ed25519 where the token makes it", logKeyTypes))
     .option('--name-constraints', 'let the issuer certify names of this trust domain only')
     .option('--dev', 'loopback URLs; without it the next two are required')
     .option('--enrollment-url <url>', 'what agents dial, https')
@@ -54,6 +66,7 @@ export function addInitVerb(program: Command): void {
           ...flags,
           dev: flags.dev === true,
           nameConstraints: flags.nameConstraints === true,
+          keyTypes: { root: flags.rootKey, issuer: flags.issuerKey, log: flags.logKey },
           enrollmentUrl: flags.enrollmentUrl,
           publicationUrl: flags.publicationUrl,
           enrollmentListen: flags.enrollmentListen,
@@ -65,6 +78,10 @@ export function addInitVerb(program: Command): void {
       );
       answer(output, result, initText);
     });
+}
+
+function keyOption(flag: string, description: string, types: readonly string[]): Option {
+  return new Option(`${flag} <type>`, description).choices(types);
 }
 
 function initText(result: InitResult): string {

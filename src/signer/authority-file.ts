@@ -7,7 +7,7 @@ import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 
 /** A key of the token: where it is and what its public half must be. */
 export interface AuthorityKey {
-  /** CKA_ID, lower-case hex. */
+  /** As in `HsmKey`. */
   ckaId: string;
   algorithm: SignatureAlgorithm;
 }
@@ -109,7 +109,7 @@ const authorityMembers = [
   'limits',
   'rollbackMark',
 ] as const;
-const ckaIdGrammar = /^(?:[0-9a-f]{2}){1,64}$/;
+const ckaIdGrammar = /^(?:(?:[0-9a-f]{2}){1,64}|label:\P{Cc}{1,255})$/u;
 const algorithms = [
   'ecdsa-sha256',
   'ecdsa-sha384',

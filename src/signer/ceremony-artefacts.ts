@@ -90,15 +90,20 @@ export function signingInput(artefact: Artefact, root: RootKey): Buffer {
       });
     case 'statement':
       return Buffer.from(
-        statementSigningInput(artefact.statement, rootKeyId, statementAlgorithm(root)),
+        statementSigningInput(artefact.statement, rootKeyId, statementAlgorithms[algorithm]),
         'ascii',
       );
   }
 }
 
-function statementAlgorithm(root: RootKey): StatementAlgorithm {
-  return root.algorithm === 'ecdsa-sha384' ? 'ES384' : 'ES256';
-}
+/** A root's JWS algorithm is that of its certificates. */
+const statementAlgorithms: Readonly<Record<SignatureAlgorithm, StatementAlgorithm>> = {
+  'ecdsa-sha256': 'ES256',
+  'ecdsa-sha384': 'ES384',
+  'rsa-pkcs1-sha256': 'RS256',
+  'rsa-pss-sha256': 'PS256',
+  ed25519: 'EdDSA',
+};
 
 function caTemplate(artefact: { trustDomain: TrustDomain; serialPrefix: number; validity: Validity }) {
   return {

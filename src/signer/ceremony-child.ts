@@ -8,7 +8,7 @@ import { assembleStatement, openStatement } from '../log/statement.ts';
 import { verifySignature } from '../x509/algorithm.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { type Artefact, signingInput } from './ceremony-artefacts.ts';
-import { HsmCrypto, HsmCryptoKey } from './ceremony-crypto.ts';
+import { HsmCrypto, HsmCryptoKey, webAlgorithms } from './ceremony-crypto.ts';
 import {
   type CeremonyStep,
   type CeremonySteps,
@@ -18,8 +18,9 @@ import {
 } from './ceremony-protocol.ts';
 import type { HsmKey } from './hsm.ts';
 import { TokenKey } from './pkcs11/key.ts';
-import { generateKeyPair, hasEd25519 } from './pkcs11/key-pair.ts';
-import { ecdsaDer } from './pkcs11/signing.ts';
+import { generateKeyPair } from './pkcs11/key-pair.ts';
+import { keyTypeProblems } from './pkcs11/mechanisms.ts';
+import { signingMethods } from './pkcs11/signing.ts';
 import { HsmToken } from './pkcs11/token.ts';
 import { Session } from './session.ts';
 
@@ -70,12 +71,13 @@ class CeremonyChild {
     const token = HsmToken.open(hsm, { readWrite: true });
     token.login(hsm.pinFile, refusedFile);
     this.#token = token;
-    return { hasEd25519: hasEd25519(token) };
+    return { keyTypeProblems: keyTypeProblems(token) };
   }
 
   #useKey(key: HsmKey): HsmKey {
     const root = new TokenKey(this.#opened(), key);
-    root.prove();
+    // It may be one that was there before Vouch.
+    root.prove('essential');
     this.#root = root;
     return key;
   }
@@ -95,7 +97,7 @@ class CeremonyChild {
     const raw = await this.#crypto.signRaw(new HsmCryptoKey(root), prepared.input);
     if (prepared.artefact.kind === 'statement') return finishedStatement(prepared.input, raw, root.key);
     const { algorithm } = root.key;
-    const der = assembleSigned(prepared.input, algorithm, ecdsaDer(raw, raw.length / 2));
+    const der = assembleSigned(prepared.input, algorithm, signingMethods[algorithm].output(raw));
     await this.#readTwice(prepared.artefact.kind, der, prepared.input);
     return der;
   }
@@ -120,8 +122,8 @@ class CeremonyChild {
   }
 
   #imported(spki: Buffer): Promise<webcrypto.CryptoKey> {
-    const namedCurve = this.#rootKey().key.algorithm === 'ecdsa-sha384' ? 'P-384' : 'P-256';
-    return this.#crypto.subtle.importKey('spki', spki, { name: 'ECDSA', namedCurve }, true, ['verify']);
+    const algorithm = webAlgorithms[this.#rootKey().key.algorithm];
+    return this.#crypto.subtle.importKey('spki', spki, algorithm, true, ['verify']);
   }
 
   #opened(): HsmToken {
@@ -132,7 +134,6 @@ class CeremonyChild {
   #rootKey(): TokenKey {
     const root = this.#root;
     assert(root, 'a key was made or chosen first');
-    assert(root.key.algorithm.startsWith('ecdsa-'), 'a root with an ECDSA key');
     return root;
   }
 }

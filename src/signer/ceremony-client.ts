@@ -1,4 +1,5 @@
 import { VouchError } from '../core/errors.ts';
+import type { SigningKeyType } from '../x509/signing-key-type.ts';
 import {
   type CeremonyStep,
   type CeremonySteps,
@@ -8,6 +9,7 @@ import {
 } from './ceremony-protocol.ts';
 import { Connection, ConnectionLost } from './connection.ts';
 import type { HsmConfig } from './hsm.ts';
+import { type KeyTypeProblems, requireKeyType } from './key-types.ts';
 import { launch } from './launch.ts';
 import type { SignerLog } from './signer-log.ts';
 
@@ -15,11 +17,13 @@ import type { SignerLog } from './signer-log.ts';
 export class CeremonyClient {
   readonly #connection: Connection;
   readonly #kill: () => void;
-  #hasEd25519 = false;
+  readonly #tokenLabel: string;
+  #keyTypeProblems: KeyTypeProblems = {};
 
-  private constructor(connection: Connection, kill: () => void) {
+  private constructor(connection: Connection, kill: () => void, tokenLabel: string) {
     this.#connection = connection;
     this.#kill = kill;
+    this.#tokenLabel = tokenLabel;
   }
 
   /** Starts the child and logs into the token. Rejects with `config-hsm`, `config-pin`, `config-secret-readable`. */
@@ -32,9 +36,10 @@ export class CeremonyClient {
     const { entry, hsm, refusedFile, log } = options;
     const program = { entry, args: ['signer', '--ceremony'], environment: hsm.environment };
     const launched = launch(program, log);
-    const client = new CeremonyClient(new Connection(launched.stream), launched.kill);
+    const client = new CeremonyClient(new Connection(launched.stream), launched.kill, hsm.tokenLabel);
     try {
-      client.#hasEd25519 = (await client.ask('open', { hsm, refusedFile })).hasEd25519;
+      const { keyTypeProblems } = await client.ask('open', { hsm, refusedFile });
+      client.#keyTypeProblems = keyTypeProblems;
       return client;
     } catch (error) {
       client.end();
@@ -42,9 +47,14 @@ export class CeremonyClient {
     }
   }
 
-  /** Whether the token makes and uses Ed25519 keys. */
-  get hasEd25519(): boolean {
-    return this.#hasEd25519;
+  /** Whether the token makes keys of this type and signs with them. */
+  makes(type: SigningKeyType): boolean {
+    return this.#keyTypeProblems[type] === undefined;
+  }
+
+  /** Refuses a type before a key is made. Throws `config-hsm` with those that the token makes. */
+  require(type: SigningKeyType): void {
+    requireKeyType(this.#keyTypeProblems, type, this.#tokenLabel);
   }
 
   /** Asks for one step. Rejects with what the child refused. */

@@ -1,17 +1,18 @@
 import { deserialize, serialize } from 'node:v8';
+import type { SigningKeyType } from '../x509/signing-key-type.ts';
 import type { Artefact } from './ceremony-artefacts.ts';
 import type { HsmConfig, HsmKey } from './hsm.ts';
-import type { GeneratedKeyType } from './pkcs11/key-pair.ts';
+import type { KeyTypeProblems } from './key-types.ts';
 
 /** The steps that `vouch init` asks of its child, one child for a token. */
 export interface CeremonySteps {
   /** Opens the token and logs in. */
   open: {
     request: { hsm: HsmConfig; refusedFile: string };
-    answer: { hasEd25519: boolean };
+    answer: { keyTypeProblems: KeyTypeProblems };
   };
   /** Makes a key that stays in the token. */
-  createKey: { request: { type: GeneratedKeyType; label: string }; answer: HsmKey };
+  createKey: { request: { type: SigningKeyType; label: string }; answer: HsmKey };
   /** Takes a key that is there as the root, once it is proven to be this one. */
   useKey: { request: HsmKey; answer: HsmKey };
   /** Builds what is to be signed; its bytes are answered, to be logged before anything is signed (I1). */

@@ -9,6 +9,7 @@ import { parseCertificate } from '../x509/certificate.ts';
 import type { CaTemplate } from '../x509/certificate-tbs.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { keyIdOf } from '../x509/public-key.ts';
+import { type LogKeyType, logKeyTypes, type SigningKeyType } from '../x509/signing-key-type.ts';
 import type { Artefact } from './ceremony-artefacts.ts';
 import { CeremonyClient } from './ceremony-client.ts';
 import type { HsmConfig, HsmKey } from './hsm.ts';
@@ -63,9 +64,18 @@ export interface CeremonyOptions extends RootOptions {
   publicationUrl: string;
   clock: Clock;
   serialPrefix: number;
+  keyTypes: CeremonyKeyTypes;
   /** On the issuer; undefined: none. */
   nameConstraints: CaTemplate['nameConstraints'];
   lifetimes?: Partial<CeremonyLifetimes>;
+}
+
+/** Which keys are made. */
+export interface CeremonyKeyTypes {
+  root: SigningKeyType;
+  issuer: SigningKeyType;
+  /** Undefined: the first of `logKeyTypes` that the token makes. */
+  log: LogKeyType | undefined;
 }
 
 /** A key with its certificate. */
@@ -94,14 +104,16 @@ export interface CeremonyResult {
  */
 export async function runCeremony(options: CeremonyOptions): Promise<CeremonyResult> {
   const nowSeconds = Math.floor(options.clock.now() / 1000);
-  const { issuerKey, logKey } = await createOnlineKeys(options);
+  const { root: rootType } = options.keyTypes;
   const client = await CeremonyClient.open({
     ...options,
     hsm: options.rootHsm,
     refusedFile: `${options.refusedPrefix}root-pin-refused`,
   });
   try {
-    const rootKey = await client.ask('createKey', { type: 'ec-p384', label: 'vouch-root' });
+    client.require(rootType);
+    const { issuerKey, logKey } = await createOnlineKeys(options);
+    const rootKey = await client.ask('createKey', { type: rootType, label: 'vouch-root' });
     return await certify({ options, client, rootKey, issuerKey, logKey, nowSeconds });
   } finally {
     client.end();
@@ -138,16 +150,18 @@ export async function signStatement(
   }
 }
 
-/** Makes the key of a new log in the online token; P-256 where the token has no Ed25519. */
+/** Makes the key of a new log in the online token. */
 export async function createLogKey(
-  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedPrefix'>,
+  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedPrefix'> & {
+    type: LogKeyType | undefined;
+  },
 ): Promise<CeremonyResult['logKey']> {
   const client = await CeremonyClient.open({
     ...options,
     refusedFile: `${options.refusedPrefix}pin-refused`,
   });
   try {
-    return await newLogKey(client);
+    return await newLogKey(client, logKeyType(client, options.type));
   } finally {
     client.end();
   }
@@ -159,15 +173,24 @@ async function createOnlineKeys(options: CeremonyOptions) {
     refusedFile: `${options.refusedPrefix}pin-refused`,
   });
   try {
-    const issuerKey = await client.ask('createKey', { type: 'ec-p256', label: 'vouch-issuer' });
-    return { issuerKey, logKey: await newLogKey(client) };
+    const type = options.keyTypes.issuer;
+    client.require(type);
+    const logType = logKeyType(client, options.keyTypes.log);
+    const issuerKey = await client.ask('createKey', { type, label: 'vouch-issuer' });
+    return { issuerKey, logKey: await newLogKey(client, logType) };
   } finally {
     client.end();
   }
 }
 
-async function newLogKey(client: CeremonyClient): Promise<CeremonyResult['logKey']> {
-  const type = client.hasEd25519 ? 'ed25519' : 'ec-p256';
+/** What was asked for, or the best that the token makes. Throws `config-hsm` where it does not make it. */
+function logKeyType(client: CeremonyClient, wanted: LogKeyType | undefined): LogKeyType {
+  const type = wanted ?? logKeyTypes.find((one) => client.makes(one)) ?? 'ec-p256';
+  client.require(type);
+  return type;
+}
+
+async function newLogKey(client: CeremonyClient, type: LogKeyType): Promise<CeremonyResult['logKey']> {
   const { ckaId, publicKeySpki } = await client.ask('createKey', { type, label: 'vouch-log' });
   return { ckaId, publicKeySpki, algorithm: type === 'ed25519' ? 'ed25519' : 'ecdsa-p256' };
 }

@@ -13,9 +13,12 @@ export interface HsmConfig {
   environment: Readonly<Record<string, string>>;
 }
 
-/** A key of the token as it must be: found by CKA_ID, proven by its public half. */
+/** What a key's name begins with that has no CKA_ID of its own: the rest is its CKA_LABEL. */
+export const byLabel = 'label:';
+
+/** A key of the token as it must be: found by CKA_ID or label, proven by its public half. */
 export interface HsmKey {
-  /** CKA_ID, lower-case hex. */
+  /** CKA_ID, lower-case hex; `label:NAME` for an adopted key that only its CKA_LABEL names. */
   ckaId: string;
   algorithm: SignatureAlgorithm;
   /** DER SubjectPublicKeyInfo. */

@@ -297,6 +297,7 @@ async function ceremonyThrough(which: number, tokens: { hsm: HsmConfig; rootHsm:
     publicationUrl,
     clock: systemClock,
     serialPrefix: 0x2a,
+    keyTypes: { root: 'ec-p384', issuer: 'ec-p256', log: undefined },
     nameConstraints: undefined,
     log: () => undefined,
     logAhead: () => Promise.resolve(),

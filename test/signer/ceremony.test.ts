@@ -77,6 +77,7 @@ beforeAll(async () => {
     entry: await builtSigner(),
     ...{ hsm: online.hsm, rootHsm: root.hsm, trustDomain, logOrigin: 'prod.example/vouch-log' },
     ...{ publicationUrl: 'http://pki.prod.example', clock: systemClock, serialPrefix: 0x11 },
+    keyTypes: { root: 'ec-p384', issuer: 'ec-p256', log: undefined },
     nameConstraints: constrainedTo(trustDomain),
     log: () => undefined,
     logAhead: (record) => {
@@ -246,7 +247,7 @@ describe('the ceremony', () => {
 describe('after the ceremony', () => {
   it('the root signs another statement, for another log key (restore)', async () => {
     const { entry, hsm, log } = options;
-    const logKey = await createLogKey({ entry, hsm, log, refusedPrefix: `${folder}/` });
+    const logKey = await createLogKey({ entry, hsm, log, refusedPrefix: `${folder}/`, type: undefined });
     expect(logKey.ckaId).not.toBe(result.logKey.ckaId);
     const rootKey = {
       ckaId: result.root.ckaId,

@@ -58,6 +58,7 @@ export async function liveSigner(
     ...{ entry, hsm: token.hsm, rootHsm: rootToken.hsm, trustDomain, logOrigin, publicationUrl },
     refusedPrefix: `${folder}/`,
     ...{ clock: systemClock, serialPrefix: 0x2a, nameConstraints: undefined, log: logInto(said) },
+    keyTypes: { root: 'ec-p384', issuer: 'ec-p256', log: undefined },
     logAhead: () => Promise.resolve(),
   });
   const authority: SignerAuthority = {

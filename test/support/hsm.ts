@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { HsmConfig } from '../../src/signer/hsm.ts';
@@ -25,6 +25,23 @@ export function newTestToken(
   });
   const hsm = JSON.parse(made) as HsmConfig;
   return { dir: join(dir, label), hsm, pin: readFileSync(hsm.pinFile, 'utf8').trim() };
+}
+
+/** What a token of our tests may do. */
+const mechanisms = [
+  'CKM_ECDSA',
+  'CKM_EC_KEY_PAIR_GEN',
+  'CKM_EDDSA',
+  'CKM_EC_EDWARDS_KEY_PAIR_GEN',
+  'CKM_RSA_PKCS',
+  'CKM_RSA_PKCS_PSS',
+  'CKM_RSA_PKCS_KEY_PAIR_GEN',
+] as const;
+
+/** Takes a mechanism away from a token, for what opens it from now on. SoftHSM lists those that are left. */
+export function withoutMechanism({ hsm }: TestToken, name: (typeof mechanisms)[number]): void {
+  const left = mechanisms.filter((one) => one !== name);
+  appendFileSync(hsm.environment.SOFTHSM2_CONF ?? '', `slots.mechanisms = ${left.join(',')}\n`);
 }
 
 const folders: string[] = [];

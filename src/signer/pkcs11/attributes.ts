@@ -6,6 +6,9 @@ export const ckkEcEdwards = 0x40;
 export const ckmEddsa = 0x1057;
 export const ckmEcEdwardsKeyPairGen = 0x1055;
 
+/** 65537, the one exponent of RSA keys here. */
+export const rsaExponent = Buffer.from([1, 0, 1]);
+
 /** A named curve: CKA_EC_PARAMS, size of a bare point, and the SPKI around it. */
 export interface Curve {
   /** DER OBJECT IDENTIFIER. */
@@ -28,8 +31,15 @@ export const curves = {
   },
 } as const satisfies Record<string, Curve>;
 
-/** Some tokens name Edwards curves by text (RFC 8032): PrintableString "edwards25519". */
-const edwardsName = Buffer.concat([Buffer.from([0x13, 12]), Buffer.from('edwards25519', 'latin1')]);
+/**
+ * CKA_EC_PARAMS of Ed25519 as tokens have it: RFC 8410's OID, the curve's name as PrintableString (PKCS#11 3.0 §2.3.5),
+ * the OID of GnuPG. A token that makes keys by one may know none of the others.
+ */
+export const edwardsParameters: readonly Buffer[] = [
+  oid('1.3.101.112'),
+  Buffer.concat([Buffer.from([0x13, 12]), Buffer.from('edwards25519', 'latin1')]),
+  oid('1.3.6.1.4.1.11591.15.1'),
+];
 
 /**
  * DER SubjectPublicKeyInfo from a public key object's CKA_EC_PARAMS and CKA_EC_POINT, the point with or without its
@@ -38,8 +48,8 @@ const edwardsName = Buffer.concat([Buffer.from([0x13, 12]), Buffer.from('edwards
  */
 export function ecSpki(parameters: Buffer, value: Buffer): Buffer | undefined {
   for (const curve of Object.values(curves)) {
-    const named = curve.parameters.equals(parameters);
-    if (!named && !(curve === curves.ed25519 && edwardsName.equals(parameters))) continue;
+    const names = curve === curves.ed25519 ? edwardsParameters : [curve.parameters];
+    if (!names.some((name) => name.equals(parameters))) continue;
     const point = barePoint(value, curve.pointBytes);
     return point && curve.spki(point);
   }

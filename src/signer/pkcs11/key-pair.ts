@@ -1,55 +1,79 @@
 import { randomBytes } from 'node:crypto';
 import pkcs11 from 'pkcs11js';
 import { VouchError } from '../../core/errors.ts';
-import { signatureAlgorithmOf } from '../../x509/algorithm.ts';
+import { type SigningKeyType, signingKeyTypes } from '../../x509/signing-key-type.ts';
 import type { HsmKey } from '../hsm.ts';
-import { ckkEcEdwards, ckmEcEdwardsKeyPairGen, ckmEddsa, curves, privateKeyRules } from './attributes.ts';
-import { hsmFailure } from './errors.ts';
-import { publicSpki, TokenKey } from './key.ts';
+import { requireKeyType } from '../key-types.ts';
+import { ckkEcEdwards, curves, edwardsParameters, privateKeyRules, rsaExponent } from './attributes.ts';
+import { ckrName, hsmFailure } from './errors.ts';
+import { publicSpkis, TokenKey } from './key.ts';
+import { keyTypeProblems, pairMechanisms } from './mechanisms.ts';
 import type { HsmToken } from './token.ts';
 
-/** Keys that Vouch makes. */
-export type GeneratedKeyType = keyof typeof curves;
-
-/** True where the token signs with Ed25519; a log key is P-256 elsewhere. */
-export function hasEd25519(token: HsmToken): boolean {
-  const offered = token.mechanisms();
-  return offered.includes(ckmEddsa) && offered.includes(ckmEcEdwardsKeyPairGen);
-}
+/** What a token answers to a name of a curve that it does not know. */
+const unknownCurve = [
+  'CKR_CURVE_NOT_SUPPORTED',
+  'CKR_DOMAIN_PARAMS_INVALID',
+  'CKR_ATTRIBUTE_VALUE_INVALID',
+  'CKR_TEMPLATE_INCONSISTENT',
+];
 
 /**
  * Makes a key pair that never leaves the token and only signs, under a random CKA_ID of 16 bytes, and proves all of
- * that afterwards. Throws `config-hsm`.
+ * that afterwards. Throws `config-hsm`, before a key is made where the token has not its mechanisms.
  */
-export function generateKeyPair(token: HsmToken, request: { type: GeneratedKeyType; label: string }): HsmKey {
+export function generateKeyPair(token: HsmToken, request: { type: SigningKeyType; label: string }): HsmKey {
+  const { type, label } = request;
+  requireKeyType(keyTypeProblems(token), type, token.label);
+  const { algorithm } = signingKeyTypes[type];
   const id = randomBytes(16);
-  const isEdwards = request.type === 'ed25519';
-  const mechanism = isEdwards ? ckmEcEdwardsKeyPairGen : pkcs11.CKM_EC_KEY_PAIR_GEN;
+  const [keyType, ...parameters] = keyAttributes(type);
   const common = [
-    { type: pkcs11.CKA_KEY_TYPE, value: isEdwards ? ckkEcEdwards : pkcs11.CKK_EC },
+    { type: pkcs11.CKA_KEY_TYPE, value: keyType },
     { type: pkcs11.CKA_TOKEN, value: true },
     { type: pkcs11.CKA_ID, value: id },
-    { type: pkcs11.CKA_LABEL, value: request.label },
+    { type: pkcs11.CKA_LABEL, value: label },
   ];
-  const publicTemplate = [
+  const privateTemplate = [
     ...common,
-    { type: pkcs11.CKA_EC_PARAMS, value: curves[request.type].parameters },
-    { type: pkcs11.CKA_VERIFY, value: true },
+    ...privateKeyRules.map((rule) => ({ type: rule.type, value: rule.value })),
   ];
-  const privateTemplate = [...common, ...privateKeyRules.map(({ type, value }) => ({ type, value }))];
-  try {
-    token.module.C_GenerateKeyPair(token.session, { mechanism }, publicTemplate, privateTemplate);
-  } catch (error) {
-    throw hsmFailure('C_GenerateKeyPair', error);
+  const { mechanism } = pairMechanisms[algorithm];
+  for (const [index, forms] of parameters.entries()) {
+    const publicTemplate = [...common, ...forms, { type: pkcs11.CKA_VERIFY, value: true }];
+    try {
+      token.module.C_GenerateKeyPair(token.session, { mechanism }, publicTemplate, privateTemplate);
+      break;
+    } catch (error) {
+      const isLast = index === parameters.length - 1;
+      if (isLast || !unknownCurve.includes(ckrName(error) ?? ''))
+        throw hsmFailure('C_GenerateKeyPair', error);
+    }
   }
-  return provenKey(token, id.toString('hex'), request.type);
+  return provenKey(token, { ckaId: id.toString('hex'), algorithm });
 }
 
-function provenKey(token: HsmToken, ckaId: string, type: GeneratedKeyType): HsmKey {
-  const publicKeySpki = publicSpki(token, ckaId);
+/** CKA_KEY_TYPE, and each way to say what key of it: one, save for Ed25519. */
+function keyAttributes(type: SigningKeyType): [number, ...pkcs11.Template[]] {
+  const named = (value: Buffer): pkcs11.Template => [{ type: pkcs11.CKA_EC_PARAMS, value }];
+  switch (type) {
+    case 'ed25519':
+      return [ckkEcEdwards, ...edwardsParameters.map(named)];
+    case 'ec-p256':
+    case 'ec-p384':
+      return [pkcs11.CKK_EC, named(curves[type].parameters)];
+    default: {
+      const modulus = { type: pkcs11.CKA_MODULUS_BITS, value: signingKeyTypes[type].bits };
+      return [pkcs11.CKK_RSA, [modulus, { type: pkcs11.CKA_PUBLIC_EXPONENT, value: rsaExponent }]];
+    }
+  }
+}
+
+function provenKey(token: HsmToken, made: Pick<HsmKey, 'ckaId' | 'algorithm'>): HsmKey {
+  const [publicKeySpki] = publicSpkis(token, made.ckaId);
   if (!publicKeySpki)
     throw new VouchError('config-hsm', 'the token made a key pair and does not show its public half');
-  const key = { ckaId, algorithm: signatureAlgorithmOf(type), publicKeySpki };
-  new TokenKey(token, key).prove('all');
+  const key = { ...made, publicKeySpki };
+  new TokenKey(token, key).prove();
   return key;
 }

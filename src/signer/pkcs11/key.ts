@@ -1,14 +1,14 @@
-import { createPublicKey, randomBytes } from 'node:crypto';
+import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
 import pkcs11 from 'pkcs11js';
 import { VouchError } from '../../core/errors.ts';
 import { verifySignature } from '../../x509/algorithm.ts';
-import type { HsmKey } from '../hsm.ts';
+import { byLabel, type HsmKey } from '../hsm.ts';
 import { ecSpki, privateKeyRules, rsaSpki } from './attributes.ts';
-import { mechanisms, signatureMaxBytes } from './mechanisms.ts';
+import { mechanisms, signatureMaxBytes, signingProblem } from './mechanisms.ts';
 import { signingMethods } from './signing.ts';
 import type { HsmToken } from './token.ts';
 
-/** What must hold of any signing key; a key made by Vouch obeys all of `privateKeyRules`. */
+/** What must hold of an adopted key, too; a key made by Vouch obeys all of `privateKeyRules`. */
 const essentialRules = new Set(['CKA_SENSITIVE', 'CKA_EXTRACTABLE', 'CKA_SIGN']);
 
 /** A private key in one session of the token. */
@@ -41,19 +41,23 @@ export class TokenKey {
   }
 
   /**
-   * Proves at the start that this is the key it should be: its public half is the expected one, a test signature
-   * verifies, it cannot leave the token. Throws `config-hsm`.
+   * Proves at the start that this is the key it should be: the token has its mechanism, it cannot leave the token and
+   * only signs, its public half is the expected one where the token shows it, a test signature verifies. Of an adopted
+   * key only the `essential` attributes are asked. Throws `config-hsm`.
    */
-  prove(rules: 'essential' | 'all' = 'essential'): void {
+  prove(rules: 'essential' | 'all' = 'all'): void {
+    const { algorithm, publicKeySpki } = this.key;
+    const publicKey = createPublicKey({ key: publicKeySpki, format: 'der', type: 'spki' });
+    const problem = signingProblem(this.#token, algorithm, bitsOf(publicKey));
+    if (problem !== undefined) refuse(this.key, `cannot sign by ${algorithm}: ${problem}`);
     this.#checkAttributes(rules);
-    const spki = publicSpki(this.#token, this.key.ckaId);
-    if (spki && !spki.equals(this.key.publicKeySpki))
-      refuse(this.key, 'is another key: its public half is not the expected one');
+    for (const spki of publicSpkis(this.#token, this.key.ckaId))
+      if (!spki.equals(publicKeySpki))
+        refuse(this.key, 'is another key: its public half is not the expected one');
     // The text is none that a certificate, CRL or checkpoint could be.
     const text = Buffer.concat([Buffer.from('vouch start-up proof\n'), randomBytes(32)]);
-    const signature = this.signPrepared(signingMethods[this.key.algorithm].input(text));
-    const publicKey = createPublicKey({ key: this.key.publicKeySpki, format: 'der', type: 'spki' });
-    if (!verifySignature(this.key.algorithm, publicKey, text, signature))
+    const signature = this.signPrepared(signingMethods[algorithm].input(text));
+    if (!verifySignature(algorithm, publicKey, text, signature))
       refuse(this.key, 'made a test signature that does not verify');
   }
 
@@ -68,32 +72,53 @@ export class TokenKey {
   }
 }
 
-/** DER SubjectPublicKeyInfo of the public key object with that CKA_ID; undefined where the token keeps none. */
-export function publicSpki(token: HsmToken, ckaId: string): Buffer | undefined {
-  const [object] = token.find([
-    { type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PUBLIC_KEY },
-    { type: pkcs11.CKA_ID, value: Buffer.from(ckaId, 'hex') },
-  ]);
-  if (!object) return undefined;
+/**
+ * DER SubjectPublicKeyInfo of each public half that the token shows of a key: in public key objects of its CKA_ID, or of
+ * its label where it has none, and in the private key itself. A token may show none, or none that Vouch can read.
+ */
+export function publicSpkis(token: HsmToken, ckaId: string): Buffer[] {
+  const key = findOne(token, ckaId);
+  const id = token.attribute(key, pkcs11.CKA_ID);
+  const names = id && id.length > 0 ? [{ type: pkcs11.CKA_ID, value: id }] : namedBy(ckaId);
+  const objects = token.find([{ type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PUBLIC_KEY }, ...names]);
+  return [...objects, key].flatMap((object) => spkiOf(token, object) ?? []);
+}
+
+function spkiOf(token: HsmToken, object: pkcs11.Handle): Buffer | undefined {
   const parameters = token.attribute(object, pkcs11.CKA_EC_PARAMS);
   const point = token.attribute(object, pkcs11.CKA_EC_POINT);
-  if (parameters && point) return ecSpki(parameters, point);
+  if (parameters?.length && point?.length) return ecSpki(parameters, point);
   const modulus = token.attribute(object, pkcs11.CKA_MODULUS);
   const exponent = token.attribute(object, pkcs11.CKA_PUBLIC_EXPONENT);
-  return modulus && exponent && rsaSpki(modulus, exponent);
+  return modulus?.length && exponent?.length ? rsaSpki(modulus, exponent) : undefined;
 }
 
 function findOne(token: HsmToken, ckaId: string): pkcs11.Handle {
   const [handle, ...more] = token.find([
     { type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PRIVATE_KEY },
-    { type: pkcs11.CKA_ID, value: Buffer.from(ckaId, 'hex') },
+    ...namedBy(ckaId),
   ]);
-  if (!handle) throw new VouchError('config-hsm', `the token has no private key with CKA_ID ${ckaId}`);
+  if (!handle) throw new VouchError('config-hsm', `the token has no private key with ${nameOf(ckaId)}`);
   if (more.length > 0)
-    throw new VouchError('config-hsm', `the token has several private keys with CKA_ID ${ckaId}`);
+    throw new VouchError('config-hsm', `the token has several private keys with ${nameOf(ckaId)}`);
   return handle;
 }
 
+/** The attribute that finds a key: a label only where it goes by no CKA_ID. */
+function namedBy(ckaId: string): pkcs11.Template {
+  if (!ckaId.startsWith(byLabel)) return [{ type: pkcs11.CKA_ID, value: Buffer.from(ckaId, 'hex') }];
+  return [{ type: pkcs11.CKA_LABEL, value: ckaId.slice(byLabel.length) }];
+}
+
+function nameOf(ckaId: string): string {
+  return ckaId.startsWith(byLabel) ? `label ${ckaId.slice(byLabel.length)}` : `CKA_ID ${ckaId}`;
+}
+
+function bitsOf(key: KeyObject): number {
+  const { modulusLength, namedCurve } = key.asymmetricKeyDetails ?? {};
+  return modulusLength ?? (namedCurve === 'secp384r1' ? 384 : namedCurve === 'prime256v1' ? 256 : 255);
+}
+
 function refuse(key: HsmKey, why: string): never {
-  throw new VouchError('config-hsm', `the token's key with CKA_ID ${key.ckaId} ${why}`);
+  throw new VouchError('config-hsm', `the token's key with ${nameOf(key.ckaId)} ${why}`);
 }

@@ -22,12 +22,14 @@ export interface TokenAddress {
 /** A session with one token. It belongs to one thread; login is shared by all sessions of the process. */
 export class HsmToken {
   readonly module: pkcs11.PKCS11;
+  readonly label: string;
   readonly #slot: pkcs11.Handle;
   readonly #readWrite: boolean;
   #session: pkcs11.Handle;
 
-  private constructor(module: pkcs11.PKCS11, slot: pkcs11.Handle, readWrite: boolean) {
+  private constructor(module: pkcs11.PKCS11, label: string, slot: pkcs11.Handle, readWrite: boolean) {
     this.module = module;
+    this.label = label;
     this.#slot = slot;
     this.#readWrite = readWrite;
     this.#session = this.#openSession();
@@ -39,7 +41,7 @@ export class HsmToken {
    */
   static open(address: TokenAddress, options: { readWrite: boolean }): HsmToken {
     const module = loadModule(address.module);
-    return new HsmToken(module, findSlot(module, address), options.readWrite);
+    return new HsmToken(module, address.tokenLabel, findSlot(module, address), options.readWrite);
   }
 
   /** The session to call with. */
@@ -99,6 +101,15 @@ export class HsmToken {
   /** Mechanisms that the token offers. */
   mechanisms(): number[] {
     return this.module.C_GetMechanismList(this.#slot);
+  }
+
+  /** What the token says of a mechanism; undefined where it says nothing. */
+  mechanismInfo(mechanism: number): pkcs11.MechanismInfo | undefined {
+    try {
+      return this.module.C_GetMechanismInfo(this.#slot, mechanism);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Handles of all objects that match. */
