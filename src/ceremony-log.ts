@@ -48,12 +48,13 @@ export async function logAhead(store: Store, record: CeremonyRecord): Promise<vo
 export async function recordCeremony(store: Store, ceremony: CeremonyResult): Promise<void> {
   const nowMs = systemClock.now();
   for (const kind of ['root', 'issuer'] as const) {
-    const { keyId, ckaId, certificateDer } = ceremony[kind];
+    const { keyId, ckaId, algorithm, certificateDer } = ceremony[kind];
     const state = 'active';
     const certificateSha256 = hash('sha256', certificateDer, 'hex');
-    const body = { event: 'created', kind, keyId, ckaId, state, certificateSha256 };
+    const body = { event: 'created', kind, keyId, ckaId, state, algorithm, certificateSha256 };
     const leaf = recordLeaf('authority', nowMs, body);
-    await commitAll(store, [{ kind: 'authority', leaf, authority: { keyId, kind, state, certificateDer } }]);
+    const authority = { keyId, kind, state, algorithm, certificateDer } as const;
+    await commitAll(store, [{ kind: 'authority', leaf, authority }]);
   }
   const sequence = 1;
   const leaf = recordLeaf('authority', nowMs, {

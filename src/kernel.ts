@@ -9,7 +9,7 @@ import { haltIfRewound } from './enrollment/consistency.ts';
 import { bootId } from './issuance/boot-id.ts';
 import { ClockGuard } from './issuance/clock-guard.ts';
 import { Issuance } from './issuance/issue.ts';
-import { type Issuer, issuerOf } from './issuance/issuer.ts';
+import { caOf, type Issuer, issuerOf } from './issuance/issuer.ts';
 import { openFileTiles } from './log/file-tiles.ts';
 import { type LogKey, openCheckpoint } from './log/note.ts';
 import { Sequencer } from './sequencer/sequencer.ts';
@@ -201,11 +201,11 @@ function readAuthorities(store: StoreReader) {
       'integrity-state',
       'the state has no root, no active issuer or no statement; restore it with `vouch restore`',
     );
-  const statement = openStatement(jws, issuerOf(root.certificateDer).publicKey);
+  const statement = openStatement(jws, caOf(root.certificateDer).publicKey);
   const [logKey] = statement.logKeys;
   if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
   return {
-    issuer: issuerOf(active.certificateDer),
+    issuer: issuerOf(active),
     rootDer: root.certificateDer,
     rootKeyId: root.keyId,
     rootPin: rootPin(root.certificateDer),

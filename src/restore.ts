@@ -26,7 +26,7 @@ import { endedSince, joinTokensEnded } from './revocation/take-over.ts';
 import { recordLeaf } from './sequencer/record.ts';
 import { ceremonyLifetimes, signStatement } from './signer/ceremony.ts';
 import { readingState, syncTree } from './state.ts';
-import type { Store, StoreReader } from './store/port.ts';
+import type { AuthorityRecord, Store, StoreReader } from './store/port.ts';
 import { commitAll } from './store/commit.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import { extractFiles } from './store/sqlite/backup-files.ts';
@@ -257,7 +257,7 @@ async function newStatement(store: Store, config: Config, rootHsmFile: string, l
     log: (level, message, fields) => log[level](fields ?? {}, message),
     rootKey: {
       ckaId: rootCkaId(store, root.keyId),
-      algorithm: issuerOf(root.certificateDer).algorithm,
+      algorithm: root.algorithm,
       publicKeySpki: spki,
     },
     statement,
@@ -316,12 +316,12 @@ function readCrlFile(file: string): Buffer {
   }
 }
 
-function activeIssuer(store: StoreReader): Buffer {
+function activeIssuer(store: StoreReader): AuthorityRecord {
   const issuer = store
     .authorities()
     .find((authority) => authority.kind === 'issuer' && authority.state === 'active');
   if (!issuer) throw new VouchError('integrity-state', 'the backup has no active issuer');
-  return issuer.certificateDer;
+  return issuer;
 }
 
 /** CKA_ID of the root's key, as the ceremony logged it. */

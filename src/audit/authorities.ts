@@ -9,9 +9,9 @@ export class Authorities {
 
   constructor(records: readonly AuthorityRecord[], problems: Problems) {
     this.records = records;
-    for (const { keyId, certificateDer } of records) {
-      const issuer = problems.attempt(`the certificate of ${keyId}`, () => issuerOf(certificateDer));
-      if (issuer) this.#issuers.set(keyId, issuer);
+    for (const record of records) {
+      const issuer = problems.attempt(`the certificate of ${record.keyId}`, () => issuerOf(record));
+      if (issuer) this.#issuers.set(record.keyId, issuer);
     }
   }
 

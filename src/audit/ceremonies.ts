@@ -91,8 +91,10 @@ export class CeremonyCheck {
 
   #compare(what: string, record: AuthorityRecord, body: JsonBody): void {
     const { kind, state, certificateSha256 } = body;
+    // Leaves of the first version say no algorithm: every root was P-384 then, every issuer P-256.
+    const algorithm = body.algorithm ?? (kind === 'root' ? 'ecdsa-sha384' : 'ecdsa-sha256');
     const row = { ...record, certificateSha256: hash('sha256', record.certificateDer, 'hex') };
-    this.#problems.compare(what, row, { kind, state, certificateSha256 });
+    this.#problems.compare(what, row, { kind, state, algorithm, certificateSha256 });
     const { tbs, signature, authorityKeyId } = parseCertificate(record.certificateDer);
     this.#requireAnnounced(what, hash('sha256', tbs, 'hex'));
     if (this.#authorities.issuer(record.keyId)?.keyId !== record.keyId)

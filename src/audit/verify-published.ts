@@ -1,13 +1,14 @@
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { fullCrlUrl } from '../core/publication.ts';
-import { type Issuer, issuerOf, signedBy } from '../issuance/issuer.ts';
+import { type CaCertificate, caOf } from '../issuance/issuer.ts';
 import { emptyRoot } from '../log/merkle.ts';
 import { noteMaxBytes, openCheckpoint } from '../log/note.ts';
 import { openStatement, type Statement } from '../log/statement.ts';
 import { type BundleJson, bundleSchema } from '../wire/enrollment.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { importPublicKey } from '../x509/public-key.ts';
+import { verifySignature } from '../x509/algorithm.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { PublishedFiles } from './published-files.ts';
 import { publishedRoot } from './published-tree.ts';
@@ -54,7 +55,7 @@ async function trustedRoot(
   files: PublishedFiles,
   rootPin: string,
   problems: Problems,
-): Promise<{ root: Issuer; jws: string } | undefined> {
+): Promise<{ root: CaCertificate; jws: string } | undefined> {
   const path = '/bundle.json';
   const bytes = await files.get(path, bundleMaxBytes);
   const bundle = bytes && bundleOf(bytes);
@@ -66,7 +67,7 @@ async function trustedRoot(
   const certificates = bundle.keys.flatMap((key) => key.x5c?.[0] ?? []);
   for (const der of certificates.map((text) => Buffer.from(text, 'base64')))
     if (problems.attempt(path, () => pinOf(der)) === rootPin)
-      return { root: issuerOf(der), jws: bundle.vouch_statement };
+      return { root: caOf(der), jws: bundle.vouch_statement };
   throw new VouchError(
     'denied-server',
     'no root in the bundle has this pin: another authority answers there',
@@ -88,7 +89,7 @@ function pinOf(certificateDer: Buffer): string {
 /** The root's CRL says which issuers to distrust; one that is missing or old says nothing. */
 async function checkRootCrl(
   files: PublishedFiles,
-  root: Issuer,
+  root: CaCertificate,
   clock: Clock,
   problems: Problems,
 ): Promise<void> {
@@ -96,7 +97,8 @@ async function checkRootCrl(
   const der = await files.get(path, rootCrlMaxBytes);
   const crl = der && problems.attempt(path, () => parseCrl(der));
   if (!crl) return;
-  if (!crl.issuerName.equals(root.issuerName) || !signedBy(root, crl.tbs, crl.signature))
+  const isSigned = verifySignature(crl.algorithm, root.publicKey, crl.tbs, crl.signature);
+  if (!crl.issuerName.equals(root.issuerName) || !isSigned)
     problems.add(`${path}: its signature is not the root's`);
   if (crl.nextUpdateSeconds * 1000 < clock.now())
     problems.add(`${path}: it is past its nextUpdate, ${rfc3339(crl.nextUpdateSeconds * 1000)}`);

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { type Config, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
-import { issuerOf } from '../issuance/issuer.ts';
+import { caOf } from '../issuance/issuer.ts';
 import { openStatement } from '../log/statement.ts';
 import { readingState } from '../state.ts';
 import type { AuthorityRecord, StoreReader } from '../store/port.ts';
@@ -101,10 +101,7 @@ function rootFindings(store: StoreReader): Finding[] {
   const jws = store.statement();
   const ends: [what: string, endMs: number][] = [
     ["the root's CRL", crl ? crl.nextUpdateSeconds * 1000 : 0],
-    [
-      "the root's statement",
-      jws ? openStatement(jws, issuerOf(root.certificateDer).publicKey).notAfterMs : 0,
-    ],
+    ["the root's statement", jws ? openStatement(jws, caOf(root.certificateDer).publicKey).notAfterMs : 0],
   ];
   return ends.flatMap(([what, endMs]): Finding[] => {
     const left = endMs - systemClock.now();

@@ -51,10 +51,10 @@ export function publishAuthorities(
     });
   const root = store.authorities().find((authority) => authority.kind === 'root');
   const rootCrl = root && store.lastCrls(root.keyId)[0];
-  if (!rootCrl?.signature) return;
+  if (!root || !rootCrl?.signature) return;
   const { thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
-  const der = assembleSigned(rootCrl.tbs, 'ecdsa-sha384', rootCrl.signature);
-  publication.put(`/crl/${root?.keyId}.crl`, crlDocument({ der, thisUpdateSeconds, nextUpdateSeconds }));
+  const der = assembleSigned(rootCrl.tbs, root.algorithm, rootCrl.signature);
+  publication.put(`/crl/${root.keyId}.crl`, crlDocument({ der, thisUpdateSeconds, nextUpdateSeconds }));
 }
 
 /** A CRL as it is served. */

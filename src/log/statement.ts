@@ -102,6 +102,7 @@ function rootKeyOf(key: KeyObject): { algorithms: readonly StatementAlgorithm[];
       if (modulusLength >= 2048)
         return { algorithms: ['RS256', 'PS256'], keyBytes: key.export({ format: 'der', type: 'pkcs1' }) };
       break;
+    default:
   }
   return refuse('statement needs a root with a P-256, P-384, Ed25519 or RSA key of 2048 bits or more');
 }

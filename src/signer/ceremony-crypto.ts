@@ -5,15 +5,15 @@ import type { TokenKey } from './pkcs11/key.ts';
 import { signingMethods } from './pkcs11/signing.ts';
 
 /** What WebCrypto calls each algorithm, with all that it wants to know to import a key for it. */
-export const webAlgorithms: Readonly<Record<SignatureAlgorithm, KeyAlgorithmName>> = {
+export const webAlgorithms: Readonly<
+  Record<SignatureAlgorithm, { name: string; namedCurve?: string; hash?: string }>
+> = {
   'ecdsa-sha256': { name: 'ECDSA', namedCurve: 'P-256' },
   'ecdsa-sha384': { name: 'ECDSA', namedCurve: 'P-384' },
   'rsa-pkcs1-sha256': { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' },
   'rsa-pss-sha256': { name: 'RSA-PSS', hash: 'SHA-256' },
   ed25519: { name: 'Ed25519' },
 };
-
-type KeyAlgorithmName = webcrypto.AlgorithmIdentifier & object & { namedCurve?: string; hash?: string };
 
 /** A private key that stays in the token; to WebCrypto one that only signs. */
 export class HsmCryptoKey extends CryptoKey {
@@ -25,7 +25,7 @@ export class HsmCryptoKey extends CryptoKey {
     this.type = 'private';
     this.extractable = false;
     this.usages = ['sign'];
-    this.algorithm = webAlgorithms[tokenKey.key.algorithm];
+    this.algorithm = { name: webAlgorithms[tokenKey.key.algorithm].name };
   }
 }
 
@@ -47,7 +47,7 @@ export class HsmCrypto extends Crypto {
 
   /** Signature of a token's key over `data`: ECDSA as r ‖ s, as WebCrypto and JWS have it. */
   async signRaw(key: HsmCryptoKey, data: Buffer): Promise<Buffer> {
-    return Buffer.from(await this.subtle.sign(key.algorithm, key, data));
+    return Buffer.from(await this.subtle.sign(webAlgorithms[key.tokenKey.key.algorithm], key, data));
   }
 }
 

@@ -1,7 +1,7 @@
 import { VouchError } from '../core/errors.ts';
-import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import { algorithmsOf, type SignatureAlgorithm } from '../x509/algorithm.ts';
 import { parseCertificate } from '../x509/certificate.ts';
-import { keyIdOf } from '../x509/public-key.ts';
+import { importPublicKey } from '../x509/public-key.ts';
 import type { AuthorityIssuer } from './authority-file.ts';
 
 /** An issuer as the policy compares with it; all of it from the issuer's own certificate. */
@@ -25,7 +25,10 @@ export function policyIssuer(issuer: AuthorityIssuer): PolicyIssuer {
   try {
     const { basicConstraints, spki, subjectName, notAfterMs } = parseCertificate(issuer.certificateDer);
     if (!basicConstraints?.isCa) throw new Error('no CA certificate');
-    if (keyIdOf(spki) !== keyId) throw new Error('key id is another');
+    const key = importPublicKey(spki);
+    if (key.keyId !== keyId) throw new Error('key id is another');
+    if (!algorithmsOf(key.type).includes(algorithm))
+      throw new Error(`a ${key.type} key does not sign by ${algorithm}`);
     return { keyId, ckaId, algorithm, nameDer: subjectName, notAfterMs, spki };
   } catch (cause) {
     throw new VouchError('config-state', `authority.json holds no usable certificate for issuer ${keyId}`, {

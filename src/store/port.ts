@@ -3,6 +3,7 @@ import type { Reason } from '../core/reasons.ts';
 import type { RegistrationEntry } from '../core/registration.ts';
 import type { Serial } from '../core/serial.ts';
 import type { SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import type { StateRows } from './rows-port.ts';
 
 /** Who this state belongs to; written by `vouch init`, checked at each start (I10). */
@@ -21,6 +22,8 @@ export interface AuthorityRecord {
   keyId: string;
   kind: 'root' | 'issuer';
   state: 'prepared' | 'active' | 'old' | 'tainted' | 'retired';
+  /** What its key signs by, for as long as it lives. */
+  algorithm: SignatureAlgorithm;
   certificateDer: Buffer;
 }
 

@@ -70,13 +70,13 @@ export function verifySignature(
 }
 
 /**
- * What a key of this type signs with by default: `ec-p384` SHA-384, other EC SHA-256, RSA PKCS#1 v1.5. `type` as in
- * `PublicKeyInfo`.
+ * What an authority with a key of this type may sign with, the usual one first: each curve has its hash, RSA has two
+ * schemes. `type` as in `PublicKeyInfo`.
  */
-export function signatureAlgorithmOf(type: string): SignatureAlgorithm {
-  if (type === 'ed25519') return 'ed25519';
-  if (type === 'ec-p384') return 'ecdsa-sha384';
-  return type.startsWith('rsa-') ? 'rsa-pkcs1-sha256' : 'ecdsa-sha256';
+export function algorithmsOf(type: string): readonly [SignatureAlgorithm, ...SignatureAlgorithm[]] {
+  if (type === 'ed25519') return ['ed25519'];
+  if (type === 'ec-p384') return ['ecdsa-sha384'];
+  return type.startsWith('rsa-') ? ['rsa-pkcs1-sha256', 'rsa-pss-sha256'] : ['ecdsa-sha256'];
 }
 
 /** The digest that `node:crypto` takes for this algorithm; null where the algorithm has its own (Ed25519). */

@@ -12,6 +12,12 @@ export const inAuthorities: Case[] = [
   ['state', "UPDATE authorities SET state = 'retired' WHERE kind = 'issuer'", 'issuerKeyId', /state/],
   ['kind', "UPDATE authorities SET kind = 'root' WHERE kind = 'issuer'", 'issuerKeyId', /kind/],
   [
+    "the issuer's algorithm",
+    "UPDATE authorities SET algorithm = 'ecdsa-sha384' WHERE kind = 'issuer'",
+    'issuerKeyId',
+    /algorithm|signs by/,
+  ],
+  [
     "the issuer's certificate",
     `UPDATE authorities SET ${lastByte('certificate_der')} WHERE kind = 'issuer'`,
     'issuerKeyId',
@@ -31,7 +37,7 @@ export const inAuthorities: Case[] = [
   ],
   [
     'a second root',
-    `INSERT INTO authorities SELECT 99, '${otherKey}', 'root', 'active', certificate_der FROM authorities WHERE kind = 'issuer'`,
+    `INSERT INTO authorities SELECT 99, '${otherKey}', 'root', 'active', algorithm, certificate_der FROM authorities WHERE kind = 'issuer'`,
     /abab/,
     /not in the log/,
   ],

@@ -125,3 +125,18 @@ test('a key that was blocked after its revocation stays blocked, and no other is
   expect(problemsOf(tampered(authority.folder, blocking(spkiSha256)))).toEqual([]);
   expect(problemsOf(tampered(authority.folder, blocking('0'.repeat(64))))).toHaveLength(2);
 });
+
+test('a ceremony of the first version, whose leaves say no algorithm, had the one there was', async () => {
+  const old = await softwareAuthority({ firstVersion: true });
+  try {
+    expect(problemsOf(old.folder)).toEqual([]);
+    for (const kind of ['root', 'issuer'])
+      expect(
+        problemsOf(
+          tampered(old.folder, `UPDATE authorities SET algorithm = 'ed25519' WHERE kind = '${kind}'`),
+        ).join(),
+      ).toMatch(/algorithm/);
+  } finally {
+    await old.close();
+  }
+});

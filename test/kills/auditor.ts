@@ -1,4 +1,4 @@
-import { issuerOf } from '../../src/issuance/issuer.ts';
+import { caOf, issuerOf } from '../../src/issuance/issuer.ts';
 import { openStatement } from '../../src/log/statement.ts';
 import type { Authority, Made } from './authority.ts';
 import { Checker } from './checker.ts';
@@ -25,11 +25,15 @@ export class Auditor {
 
   constructor(parts: Parts) {
     const { issuerDer, rootDer, statement } = readFoundation(parts.authority.database);
-    const { logKeys } = openStatement(statement, issuerOf(rootDer).publicKey);
+    const { logKeys } = openStatement(statement, caOf(rootDer).publicKey);
     const [logKey] = logKeys;
     if (logKey === undefined) throw new Error('the statement names no log key');
     this.#parts = parts;
-    this.#checker = new Checker({ issuer: issuerOf(issuerDer), logKey, verdicts: parts.verdicts });
+    this.#checker = new Checker({
+      issuer: issuerOf({ certificateDer: issuerDer, algorithm: 'ecdsa-sha256' }),
+      logKey,
+      verdicts: parts.verdicts,
+    });
   }
 
   get acked(): number {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { IssuedCertificate } from '../../src/issuance/issue.ts';
-import { issuerOf } from '../../src/issuance/issuer.ts';
+import { caOf } from '../../src/issuance/issuer.ts';
 import { openStatement } from '../../src/log/statement.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
@@ -232,7 +232,7 @@ test('a store that is not the tree that was shown is a regression', async () => 
 });
 
 function checkerParts(): Omit<ConstructorParameters<typeof Checker>[0], 'verdicts'> {
-  const { logKeys } = openStatement(authority.store.statement() ?? '', issuerOf(authority.rootDer).publicKey);
+  const { logKeys } = openStatement(authority.store.statement() ?? '', caOf(authority.rootDer).publicKey);
   const [logKey] = logKeys;
   if (logKey === undefined) throw new Error('no log key');
   return { issuer: authority.issuer, logKey };

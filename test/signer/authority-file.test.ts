@@ -1,7 +1,12 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { encodeAuthority, parseAuthority, readAuthority } from '../../src/signer/authority-file.ts';
+import {
+  encodeAuthority,
+  parseAuthority,
+  readAuthority,
+  type SignerAuthority,
+} from '../../src/signer/authority-file.ts';
 import { policyIssuer } from '../../src/signer/policy-issuer.ts';
 import { temporaryFolder } from '../support/hsm.ts';
 import { certificateTbs, testAuthority } from './fixture.ts';
@@ -14,6 +19,12 @@ describe('authority.json', () => {
     expect(parseAuthority(text, 'f')).toEqual(authority);
     const other = { ...authority, rollbackMark: { file: '/mark' } };
     expect(parseAuthority(encodeAuthority(other), 'f')).toEqual(other);
+    const [issuer] = authority.issuers;
+    const adopted = {
+      ...authority,
+      issuers: [{ ...issuer, ckaId: 'label:a key of 2019' }],
+    } as SignerAuthority;
+    expect(parseAuthority(encodeAuthority(adopted), 'f')).toEqual(adopted);
   });
 
   it('refuses unknown, missing and malformed members, naming the file', () => {
@@ -34,6 +45,8 @@ describe('authority.json', () => {
       { ...value, issuers: [{ ...value.issuers[0], keyId: 'AB'.repeat(20) }] },
       { ...value, issuers: [{ ...value.issuers[0], certificate: '!' }] },
       { ...value, logKey: { ...value.logKey, ckaId: '0' } },
+      { ...value, logKey: { ...value.logKey, ckaId: 'label:' } },
+      { ...value, logKey: { ...value.logKey, ckaId: 'label:a\nb' } },
       { ...value, trustDomain: 'A' },
       { ...value, logOrigin: 'a b' },
       { ...value, rollbackMark: 'none' },
@@ -77,5 +90,7 @@ describe('authority.json', () => {
         expect.objectContaining({ code: 'config-state' }),
       );
     expect(() => policyIssuer({ ...issuer, keyId: 'ab'.repeat(20) })).toThrow(/no usable certificate/);
+    for (const algorithm of ['ecdsa-sha384', 'ed25519', 'rsa-pkcs1-sha256', 'rsa-pss-sha256'] as const)
+      expect(() => policyIssuer({ ...issuer, algorithm })).toThrow(/no usable certificate/);
   });
 });

@@ -96,24 +96,27 @@ export function registrationConformance(current: Current): void {
       keyId: otherIssuerKeyId,
       kind: 'root',
       state: 'active',
+      algorithm: 'rsa-pss-sha256',
       certificateDer: randomBytes(300),
     };
     const issuer: AuthorityRecord = {
       keyId: issuerKeyId,
       kind: 'issuer',
       state: 'prepared',
+      algorithm: 'ecdsa-sha256',
       certificateDer: randomBytes(300),
     };
     for (const authority of [root, issuer, { ...issuer, state: 'active' as const }])
       await committed(current.store, { kind: 'authority', leaf: leaf(), authority });
     expect(current.store.authorities()).toEqual([root, { ...issuer, state: 'active' }]);
-    expect(
-      await refused(current.store, {
-        kind: 'authority',
-        leaf: leaf(),
-        authority: { ...issuer, kind: 'root' },
-      }),
-    ).toBe('policy-conflict');
+    for (const change of [{ kind: 'root' }, { algorithm: 'ecdsa-sha384' }] as const)
+      expect(
+        await refused(current.store, {
+          kind: 'authority',
+          leaf: leaf(),
+          authority: { ...issuer, ...change },
+        }),
+      ).toBe('policy-conflict');
   });
 
   it('keeps the newest statement, of a sequence that only rises', async () => {

@@ -7,7 +7,7 @@ import { newSerial } from '../../src/core/serial.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { ClockGuard } from '../../src/issuance/clock-guard.ts';
 import { Issuance, type IssueRequest } from '../../src/issuance/issue.ts';
-import { type Issuer, issuerOf } from '../../src/issuance/issuer.ts';
+import { caOf, type Issuer, issuerOf } from '../../src/issuance/issuer.ts';
 import { defaultProfile } from '../../src/issuance/profile.ts';
 import { openFileTiles } from '../../src/log/file-tiles.ts';
 import type { LogKey } from '../../src/log/note.ts';
@@ -44,8 +44,10 @@ export interface SoftwareAuthority {
   close(): Promise<void>;
 }
 
-/** Opens one; its state lives and dies with the test. */
-export async function softwareAuthority(): Promise<SoftwareAuthority> {
+/** Opens one; its state lives and dies with the test. `firstVersion`: its ceremony's leaves say no algorithm. */
+export async function softwareAuthority(
+  options: { firstVersion?: boolean } = {},
+): Promise<SoftwareAuthority> {
   const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
   const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
   const root = generateKeyPairSync('ec', { namedCurve: 'P-384' });
@@ -70,22 +72,25 @@ export async function softwareAuthority(): Promise<SoftwareAuthority> {
   );
   const sequencer = new Sequencer({ store, signer, tree, logKey });
   const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
-  const issuer = issuerOf(issuerDer);
+  const issuer = issuerOf({ certificateDer: issuerDer, algorithm: 'ecdsa-sha256' });
   const ceremony = (event: string, body: { readonly [member: string]: Json }): LeafDraft =>
     recordLeaf('authority', clock.now(), { event, ...body });
   await sequencer.record({ kind: 'operator', leaf: ceremony('initialized', identity) });
-  for (const [kind, der] of [
-    ['root', rootDer],
-    ['issuer', issuerDer],
+  for (const [kind, der, algorithm] of [
+    ['root', rootDer, 'ecdsa-sha384'],
+    ['issuer', issuerDer, 'ecdsa-sha256'],
   ] as const) {
-    const { keyId } = issuerOf(der);
+    const { keyId } = caOf(der);
     const tbsSha256 = hash('sha256', parseCertificate(der).tbs, 'hex');
     const certificateSha256 = hash('sha256', der, 'hex');
     await sequencer.record({ kind: 'operator', leaf: ceremony('to-be-signed', { kind, tbsSha256 }) });
     await sequencer.record({
       kind: 'authority',
-      leaf: ceremony('created', { kind, keyId, ckaId: '01', state: 'active', certificateSha256 }),
-      authority: { keyId, kind, state: 'active', certificateDer: der },
+      leaf: ceremony('created', {
+        ...{ kind, keyId, ckaId: '01', state: 'active', certificateSha256 },
+        ...(options.firstVersion ? {} : { algorithm }),
+      }),
+      authority: { keyId, kind, state: 'active', algorithm, certificateDer: der },
     });
   }
   await recordStatement(sequencer, root.privateKey, rootDer, logKey, clock);
@@ -185,7 +190,7 @@ async function recordStatement(
     logKeys: [logKey],
     publicationUrls: [publicationUrl],
   };
-  const input = statementSigningInput(content, issuerOf(rootDer).keyId, 'ES384');
+  const input = statementSigningInput(content, caOf(rootDer).keyId, 'ES384');
   const signature = sign('sha384', Buffer.from(input), { key: rootKey, dsaEncoding: 'ieee-p1363' });
   const statement = assembleStatement(input, signature);
   const announced = { event: 'to-be-signed', kind: 'statement', tbsSha256: hash('sha256', input, 'hex') };
@@ -217,7 +222,7 @@ function caCertificate(
   const tbs = buildCertificateTbs({
     serial: newSerial(0x2a, randomBytes),
     algorithm: 'ecdsa-sha384',
-    issuerName: issuerDer ? issuerOf(issuerDer).issuerName : subjectName,
+    issuerName: issuerDer ? caOf(issuerDer).issuerName : subjectName,
     subjectName,
     notBeforeSeconds: nowSeconds - 60,
     notAfterSeconds: nowSeconds + 90 * 24 * 3600,

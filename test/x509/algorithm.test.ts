@@ -4,7 +4,7 @@ import {
   algorithmIdentifier,
   parseAlgorithmIdentifier,
   type SignatureAlgorithm,
-  signatureAlgorithmOf,
+  algorithmsOf,
   verifySignature,
 } from '../../src/x509/algorithm.ts';
 import { nullValue, oid, sequence } from '../../src/x509/der.ts';
@@ -107,13 +107,13 @@ describe('verifySignature', () => {
   });
 });
 
-describe('signatureAlgorithmOf', () => {
+describe('algorithmsOf', () => {
   it.each([
-    ['ec-p256', 'ecdsa-sha256'],
-    ['ec-p384', 'ecdsa-sha384'],
-    ['rsa-3072', 'rsa-pkcs1-sha256'],
-    ['ed25519', 'ed25519'],
-  ])('%s signs with %s', (type, algorithm) => {
-    expect(signatureAlgorithmOf(type)).toBe(algorithm);
+    ['ec-p256', ['ecdsa-sha256']],
+    ['ec-p384', ['ecdsa-sha384']],
+    ['rsa-3072', ['rsa-pkcs1-sha256', 'rsa-pss-sha256']],
+    ['ed25519', ['ed25519']],
+  ] as const)('%s signs with %s', (type, algorithms) => {
+    expect(algorithmsOf(type)).toEqual(algorithms);
   });
 });

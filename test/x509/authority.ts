@@ -1,6 +1,6 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { newSerial, type Serial } from '../../src/core/serial.ts';
-import { digestOf, type SignatureAlgorithm, signatureAlgorithmOf } from '../../src/x509/algorithm.ts';
+import { algorithmsOf, digestOf, type SignatureAlgorithm } from '../../src/x509/algorithm.ts';
 import {
   assembleSigned,
   buildCertificateTbs,
@@ -51,7 +51,7 @@ export function ed25519Key(): TestKey {
 
 function testKey(privateKey: KeyObject): TestKey {
   const info = importPublicKey(createPublicKey(privateKey).export({ format: 'der', type: 'spki' }));
-  return { privateKey, info, algorithm: signatureAlgorithmOf(info.type) };
+  return { privateKey, info, algorithm: algorithmsOf(info.type)[0] };
 }
 
 /** A serial as Vouch makes them (I2). */

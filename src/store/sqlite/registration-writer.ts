@@ -66,13 +66,17 @@ export class RegistrationWriter {
       throw new VouchError('policy-conflict', `the registration entry ${entryId} is not suspended`);
   }
 
-  /** A new authority, or the new state (or certificate) of a known one; what kind it is never changes. */
+  /** A new authority, or the new state (or certificate) of a known one; its kind and algorithm never change. */
   putAuthority({ authority }: Kind<'authority'>): undefined {
-    const { keyId, kind, state, certificateDer } = authority;
+    const { keyId, kind, state, algorithm, certificateDer } = authority;
     const stored = this.#reads.authority.get(keyId);
-    if (stored === undefined) this.#statements.insertAuthority.run(keyId, kind, state, certificateDer);
-    else if (stored.kind !== kind)
-      throw new VouchError('policy-conflict', `the authority ${keyId} is of kind ${stored.kind}`);
+    if (stored === undefined)
+      this.#statements.insertAuthority.run(keyId, kind, state, algorithm, certificateDer);
+    else if (stored.kind !== kind || stored.algorithm !== algorithm)
+      throw new VouchError(
+        'policy-conflict',
+        `the authority ${keyId} is of kind ${stored.kind} and signs by ${stored.algorithm}`,
+      );
     else this.#statements.updateAuthority.run(state, certificateDer, keyId);
   }
 
@@ -127,8 +131,8 @@ function prepareRegistration(db: Connection) {
     revokeToken: db.prepare<[number, string]>(
       'UPDATE join_tokens SET revoked_at_ms = ? WHERE token_id = ? AND revoked_at_ms IS NULL',
     ),
-    insertAuthority: db.prepare<[string, string, string, Buffer]>(
-      'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)',
+    insertAuthority: db.prepare<[string, string, string, string, Buffer]>(
+      'INSERT INTO authorities (key_id, kind, state, algorithm, certificate_der) VALUES (?, ?, ?, ?, ?)',
     ),
     updateAuthority: db.prepare<[string, Buffer, string]>(
       'UPDATE authorities SET state = ?, certificate_der = ? WHERE key_id = ?',

@@ -27,6 +27,7 @@ export interface AuthorityRow {
   key_id: string;
   kind: AuthorityRecord['kind'];
   state: AuthorityRecord['state'];
+  algorithm: AuthorityRecord['algorithm'];
   certificate_der: Buffer;
 }
 
@@ -129,7 +130,8 @@ export function identityOf(row: IdentityRow): StateIdentity {
 
 /** The port's authority of a row. */
 export function authorityOf(row: AuthorityRow): AuthorityRecord {
-  return { keyId: row.key_id, kind: row.kind, state: row.state, certificateDer: row.certificate_der };
+  const { key_id: keyId, kind, state, algorithm, certificate_der: certificateDer } = row;
+  return { keyId, kind, state, algorithm, certificateDer };
 }
 
 /** The port's registration entry of a row. */

@@ -12,7 +12,7 @@ import { Challenges } from '../../../src/enrollment/challenge.ts';
 import { Admission, FailureLimits } from '../../../src/http/admission.ts';
 import { enrollmentApi } from '../../../src/http/enrollment-api.ts';
 import { type Listener, listenTls } from '../../../src/http/listeners.ts';
-import { issuerOf } from '../../../src/issuance/issuer.ts';
+import { caOf } from '../../../src/issuance/issuer.ts';
 import type { LogKey } from '../../../src/log/note.ts';
 import { openStatement } from '../../../src/log/statement.ts';
 import { Metrics } from '../../../src/telemetry/metrics.ts';
@@ -82,7 +82,7 @@ export async function listeningServer(
 
 /** The log's key, as the root's statement names it. */
 export function logKeyOf(authority: SoftwareAuthority): LogKey {
-  const statement = openStatement(authority.store.statement() ?? '', issuerOf(authority.rootDer).publicKey);
+  const statement = openStatement(authority.store.statement() ?? '', caOf(authority.rootDer).publicKey);
   const [key] = statement.logKeys;
   if (!key) throw new Error('a statement names a log key');
   return key;

@@ -41,7 +41,7 @@ export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHs
     hsm,
     clock,
     trustDomain: authority.trustDomain,
-    issuer: issuerOf(issuer.certificateDer),
+    issuer: issuerOf(issuer),
     logKey: { name: authority.logOrigin, ...authority.logKey },
     leaves: [],
     checkpoint: undefined,
@@ -94,7 +94,7 @@ export async function softHsmSigner(): Promise<SignerTarget> {
   };
   return {
     trustDomain: authority.trustDomain,
-    issuer: issuerOf(issuer.certificateDer),
+    issuer: issuerOf(issuer),
     logKey: { name: authority.logOrigin, ...authority.logKey },
     leaves,
     checkpoint,

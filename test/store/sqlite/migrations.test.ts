@@ -102,6 +102,47 @@ describe('migrations', () => {
   });
 });
 
+describe('the second schema', () => {
+  it('gives each authority the algorithm that it had to have before, and keeps it', async () => {
+    await stateWithOneLeaf();
+    const [initial] = readMigrations(migrations);
+    const table = /CREATE TABLE authorities \([^;]*;/.exec(initial?.sql ?? '')?.[0] ?? '';
+    const db = connect(file);
+    db.exec(`DROP TABLE authorities; ${table} DELETE FROM schema_migrations WHERE version > 1;`);
+    const insert = 'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)';
+    for (const [name, kind] of [
+      ['ab', 'root'],
+      ['cd', 'issuer'],
+    ] as const)
+      db.prepare(insert).run(name.repeat(20), kind, 'active', Buffer.from(kind));
+    db.close();
+    expect(await migrate(file)).toMatchObject({ fromVersion: 1, applied: ['0002_authority_algorithm.sql'] });
+    const store = openSqliteStore(file);
+    const state = 'active';
+    expect(store.authorities()).toEqual([
+      {
+        keyId: 'ab'.repeat(20),
+        kind: 'root',
+        state,
+        algorithm: 'ecdsa-sha384',
+        certificateDer: Buffer.from('root'),
+      },
+      {
+        keyId: 'cd'.repeat(20),
+        kind: 'issuer',
+        state,
+        algorithm: 'ecdsa-sha256',
+        certificateDer: Buffer.from('issuer'),
+      },
+    ]);
+    await store.close();
+    const migrated = connect(file);
+    for (const change of ["algorithm = 'ed25519'", "kind = 'root'", `key_id = '${'ef'.repeat(20)}'`])
+      expect(() => migrated.exec(`UPDATE authorities SET ${change}`)).toThrow(/keeps its key/);
+    migrated.close();
+  });
+});
+
 describe('migrate', () => {
   it('copies the database first and then applies what is pending', async () => {
     await stateWithOneLeaf();
