@@ -26,6 +26,7 @@ export interface Made {
 /** A server that is ready. */
 export interface Ready {
   signerPid: number | undefined;
+  operationsUrl: string;
   /** By `performance.now()`. */
   atMs: number;
 }
@@ -42,10 +43,12 @@ export interface Start {
 export class Authority {
   readonly folder: string;
   readonly #dist: string;
+  readonly #isSimulated: boolean;
   #server: ChildProcess | undefined;
 
-  /** `dist`: the build to run. */
-  constructor(dist: string) {
+  /** `dist`: the build to run. `simulated`: the issuer's token stands behind the simulator and misbehaves on demand. */
+  constructor(dist: string, { simulated = false } = {}) {
+    this.#isSimulated = simulated;
     this.folder = mkdtempSync(join(tmpdir(), 'vouch-kills-'));
     this.#dist = dist;
   }
@@ -71,8 +74,15 @@ export class Authority {
     return join(this.folder, 'server.log');
   }
 
+  /** The simulator's control file and its log of signatures. */
+  get simulator(): { control: string; log: string } {
+    const dir = join(this.folder, 'issuer');
+    return { control: join(dir, 'control'), log: join(dir, 'signatures.jsonl') };
+  }
+
   async init(trustDomain: string): Promise<Made> {
-    const [issuer, rootToken] = [await this.#newToken('issuer'), await this.#newToken('root')];
+    const simulated = this.#isSimulated ? ['--shim'] : [];
+    const [issuer, rootToken] = [await this.#newToken('issuer', ...simulated), await this.#newToken('root')];
     const tokens = ['--hsm-file', issuer, '--root-hsm-file', rootToken];
     const listens = ['enrollment', 'publication', 'operations'].flatMap((name) => [
       `--${name}-listen`,
@@ -168,9 +178,9 @@ export class Authority {
     return join(this.#dist, 'vouch.js');
   }
 
-  async #newToken(label: string): Promise<string> {
-    const dir = join(this.folder, label);
-    const made = await execute(join(root, 'hsm-sim/new-token'), ['--dir', dir, '--label', label, '--json']);
+  async #newToken(label: string, ...more: string[]): Promise<string> {
+    const argv = ['--dir', join(this.folder, label), '--label', label, '--json', ...more];
+    const made = await execute(join(root, 'hsm-sim/new-token'), argv);
     const file = join(this.folder, `${label}.json`);
     writeFileSync(file, made.stdout);
     return file;
@@ -188,8 +198,13 @@ function readyOf(child: ChildProcess): Promise<Ready> {
   const { stdout } = child;
   if (stdout === null) throw new Error('the server has no stdout');
   createInterface({ input: stdout }).once('line', (line) => {
-    const said = JSON.parse(line) as { event: string; signerPid: number | null };
-    if (said.event === 'ready') ready({ signerPid: said.signerPid ?? undefined, atMs: performance.now() });
+    const { event, signerPid, operationsUrl } = JSON.parse(line) as {
+      event: string;
+      signerPid: number | null;
+      operationsUrl: string;
+    };
+    const atMs = performance.now();
+    if (event === 'ready') ready({ signerPid: signerPid ?? undefined, operationsUrl, atMs });
     else reject(new Error(`the server's first line is no ready line: ${line}`));
   });
   const timer = setTimeout(() => reject(new Error(`the server is not ready after ${startMs} ms`)), startMs);

@@ -1,11 +1,11 @@
-import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import pkcs11 from 'pkcs11js';
 import { VouchError } from '../../core/errors.ts';
 import { verifySignature } from '../../x509/algorithm.ts';
 import { byLabel, type HsmKey } from '../hsm.ts';
 import { ecSpki, privateKeyRules, rsaSpki } from './attributes.ts';
 import { mechanisms, signatureMaxBytes, signingProblem } from './mechanisms.ts';
-import { signingMethods } from './signing.ts';
+import { proofText, signingMethods } from './signing.ts';
 import type { HsmToken } from './token.ts';
 
 /** What must hold of an adopted key, too; a key made by Vouch obeys all of `privateKeyRules`. */
@@ -54,8 +54,7 @@ export class TokenKey {
     for (const spki of publicSpkis(this.#token, this.key.ckaId))
       if (!spki.equals(publicKeySpki))
         refuse(this.key, 'is another key: its public half is not the expected one');
-    // The text is none that a certificate, CRL or checkpoint could be.
-    const text = Buffer.concat([Buffer.from('vouch start-up proof\n'), randomBytes(32)]);
+    const text = proofText(publicKeySpki);
     const signature = this.signPrepared(signingMethods[algorithm].input(text));
     if (!verifySignature(algorithm, publicKey, text, signature))
       refuse(this.key, 'made a test signature that does not verify');

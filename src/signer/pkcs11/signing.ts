@@ -29,6 +29,14 @@ export const signingMethods: Readonly<Record<SignatureAlgorithm, SigningMethod>>
   'rsa-pss-sha256': { input: sha256, output: same },
 };
 
+/**
+ * What a key signs at the start to prove itself: no certificate, CRL or checkpoint could be it, and who reads a token's
+ * own log of signatures knows it again.
+ */
+export function proofText(publicKeySpki: Buffer): Buffer {
+  return Buffer.concat([Buffer.from('vouch start-up proof\n'), publicKeySpki]);
+}
+
 /** r ‖ s of `half` bytes each as SEQUENCE of two INTEGERs (RFC 3279 §2.2.3). Throws `integrity-signature`. */
 export function ecdsaDer(raw: Buffer, half: number): Buffer {
   if (raw.length !== 2 * half)
