@@ -132,7 +132,7 @@ function readArguments() {
   const { label, json, shim, profile } = values;
   if (profile !== undefined && !shim) throw new Refusal(2, `--profile is for --shim; ${usage}`);
   if (profile !== undefined && !profiles().includes(profile))
-    throw new Refusal(2, `there is no profile ${profile}; there are ${profiles().join(', ')}`);
+    throw new Refusal(2, `there is no such profile; there are ${profiles().join(', ')}`);
   return { dir, label, json, shim, profile };
 }
 
@@ -142,6 +142,11 @@ function findModule() {
     throw new Refusal(1, "SoftHSM is missing; install Debian's package softhsm2 (apt-get install softhsm2)");
   if (!onPath('script')) throw new Refusal(1, "script(1) is missing; install Debian's package bsdutils");
   return module;
+}
+
+/** @param {string} name */
+function profileFile(name) {
+  return join(here, 'profiles', `${name}.conf`);
 }
 
 function profiles() {
@@ -155,7 +160,7 @@ function findSimulator(profile) {
   const module = join(here, 'shim/build/libhsmsim.so');
   if (!existsSync(module))
     throw new Refusal(1, `the simulator is not built; run make -C ${join(here, 'shim')}`);
-  return { module, profile: profile && join(here, 'profiles', `${profile}.conf`) };
+  return { module, profile: profile && profileFile(profile) };
 }
 
 function onPath(program) {

@@ -105,6 +105,8 @@ static void start_generation(const struct rules *rules) {
         atomic_store(&shared->rule[at].free_at_ns[server], 0);
     }
     atomic_store(&shared->since_ns, now_ns());
+    atomic_store(&shared->inode, rules->file.inode);
+    atomic_store(&shared->mtime_ns, rules->file.mtime_ns);
     atomic_store(&shared->generation, rules->generation);
   }
   flock(state_fd, LOCK_UN);
@@ -149,13 +151,13 @@ bool control_once(const struct rules *rules, unsigned index) {
   return count_up(&shared->rule[index].fired, rules, 1) != 0;
 }
 
-bool control_fires(struct rules *rules, unsigned index, double *random) {
+bool control_fires(const struct rules *rules, unsigned index, bool may_fire, double *random) {
   const struct rule *rule = &rules->rule[index];
   if (!control_in_window(rules, rule)) return false;
   uint64_t count = count_up(&shared->rule[index].calls, rules, 0);
   uint64_t drawn = mix(mix(rule->seed ? rule->seed : rules->generation) + count);
   *random = (double)(mix(drawn) >> 11) * 0x1p-53;
-  if (count == 0 || (rule->nth && count != rule->nth) || (rule->first && count > rule->first) ||
+  if (count == 0 || !may_fire || (rule->nth && count != rule->nth) || (rule->first && count > rule->first) ||
       count <= rule->after || (rule->every && count % rule->every != 0))
     return false;
   if (rule->probability < 1 && (double)(drawn >> 11) * 0x1p-53 >= rule->probability) return false;

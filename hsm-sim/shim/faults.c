@@ -80,6 +80,23 @@ static bool concerns(const struct call *call, const struct rule *rule, char *id)
   return true;
 }
 
+/* Applies what concerns the call; false where that ended it. A rule counts its calls whatever those above it did. */
+static bool apply_rules(struct call *call) {
+  char id[2 * max_id + 1] = "";
+  bool goes_on = true;
+  for (unsigned index = 0; index < call->rules->count; index++) {
+    const struct rule *rule = &call->rules->rule[index];
+    double random;
+    if (!concerns(call, rule, id) || !control_fires(call->rules, index, goes_on, &random)) continue;
+    if (!rule->afterwards) goes_on = apply(call, index, random);
+    else if (call->afterwards_count < sizeof call->afterwards / sizeof call->afterwards[0]) {
+      call->afterwards[call->afterwards_count].rule = index;
+      call->afterwards[call->afterwards_count++].random = random;
+    }
+  }
+  return goes_on;
+}
+
 bool call_begin(struct call *call) {
   current_call = call;
   if (call->function == F_C_Initialize) {
@@ -88,22 +105,12 @@ bool call_begin(struct call *call) {
   }
   call->rules = control_rules();
   if (call->rules->problem[0]) return call->rv = CKR_GENERAL_ERROR, false;
-  char id[2 * max_id + 1] = "";
-  for (unsigned index = 0; index < call->rules->count; index++) {
-    const struct rule *rule = &call->rules->rule[index];
-    double random;
-    if (!concerns(call, rule, id) || !control_fires(call->rules, index, &random)) continue;
-    if (rule->afterwards) {
-      if (call->afterwards_count < sizeof call->afterwards / sizeof call->afterwards[0]) {
-        call->afterwards[call->afterwards_count].rule = index;
-        call->afterwards[call->afterwards_count++].random = random;
-      }
-    } else if (!apply(call, index, random)) {
-      /* An operation ends with its error; the real module has to hear of it. */
-      if (is_signing(call->function)) signing_cancel(call->session);
-      else if (call->function == F_C_FindObjectsFinal) real->C_FindObjectsFinal(call->session);
-      return false;
-    }
+  if (!apply_rules(call)) {
+    /* An operation ends with its error; the real module has to hear of it. */
+    if (is_signing(call->function)) signing_cancel(call->session);
+    else if (call->function == F_C_FindObjectsFinal) real->C_FindObjectsFinal(call->session);
+    call->afterwards_count = 0;
+    return false;
   }
   call->rv = token_check(call);
   return call->rv == CKR_OK;

@@ -77,6 +77,7 @@ struct rules {
 struct shared {
   _Atomic uint64_t generation;
   _Atomic int64_t since_ns; /* CLOCK_MONOTONIC when this generation was first read */
+  _Atomic uint64_t inode, mtime_ns; /* of the control file of this generation */
   _Atomic uint32_t session_epoch, login_epoch;
   struct {
     _Atomic int64_t pid;
@@ -144,7 +145,7 @@ void control_open(void);
 /* The rules as the file says them now. They stay valid for ever: a few hundred bytes for each rule ever read. */
 struct rules *control_rules(void);
 /* Counts a call for a rule; true if it fires. `random` is as seeded, 0 to 1. */
-bool control_fires(struct rules *rules, unsigned index, double *random);
+bool control_fires(const struct rules *rules, unsigned index, bool may_fire, double *random);
 bool control_in_window(const struct rules *rules, const struct rule *rule);
 /* True once for each generation, over all processes. */
 bool control_once(const struct rules *rules, unsigned index);

@@ -92,22 +92,37 @@ CK_RV special_C_SignRecoverInit(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mech
   return rv;
 }
 
-/* Hands out the true signature, a false one, or none if the witness cannot write; ends the operation. */
-static CK_RV hand_out(CK_SESSION_HANDLE session, struct operation *operation, CK_BYTE *data, CK_ULONG length, CK_RV rv,
-                      CK_BYTE *signature, CK_ULONG *signature_length, CK_ULONG room) {
+/* Hands out the true signature, a false one, or none if the witness cannot write. */
+static CK_RV hand_out(CK_SESSION_HANDLE session, const struct operation *operation, CK_BYTE *data, CK_ULONG length,
+                      CK_RV rv, CK_BYTE *signature, CK_ULONG *signature_length, CK_ULONG room) {
   const struct call *call = current_call;
   const char *fault = call->other_key ? "other-key" : call->flip ? "flip" : NULL;
   CK_ULONG made = rv == CKR_OK ? *signature_length : 0;
   if (!witness_write(function_names[call->function], operation, data, length, rv, signature, made, fault)) {
     memset(signature, 0, made);
-    rv = CKR_DEVICE_ERROR;
+    return CKR_DEVICE_ERROR;
   }
   if (rv == CKR_OK && call->other_key) {
     *signature_length = room;
     rv = other_key_sign(session, operation, data, length, signature, signature_length);
   }
   if (rv == CKR_OK && call->flip) signature[*signature_length / 2] ^= 1;
-  operation_free(operation);
+  return rv;
+}
+
+/*
+ * What stands between the real function's answer and the caller. What is known of the operation is kept until a signature
+ * is made: not every error ends it. Where nothing is known, the signature is written down all the same.
+ */
+static CK_RV finish(CK_SESSION_HANDLE session, struct operation *operation, CK_BYTE *data, CK_ULONG length, CK_RV rv,
+                    CK_BYTE *signature, CK_ULONG *signature_length, CK_ULONG room) {
+  static const struct operation unknown;
+  bool signed_now = rv == CKR_OK && signature;
+  bool asks_only = rv == CKR_BUFFER_TOO_SMALL || (rv == CKR_OK && !signature);
+  if (!asks_only && (signed_now || operation))
+    rv = hand_out(session, operation ? operation : &unknown, data, length, rv, signature, signature_length, room);
+  if (signed_now) operation_free(operation);
+  else session_put_operation(session, operation);
   return rv;
 }
 
@@ -116,11 +131,7 @@ static CK_RV sign(CK_C_Sign function, CK_SESSION_HANDLE session, CK_BYTE *data, 
   struct operation *operation = session_take_operation(session);
   CK_ULONG room = signature_length ? *signature_length : 0;
   CK_RV rv = function(session, data, length, signature, signature_length);
-  if (!operation) return rv;
-  if (rv != CKR_BUFFER_TOO_SMALL && (rv != CKR_OK || signature))
-    return hand_out(session, operation, data, length, rv, signature, signature_length, room);
-  session_put_operation(session, operation);
-  return rv;
+  return finish(session, operation, data, length, rv, signature, signature_length, room);
 }
 
 CK_RV special_C_Sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR signature,
@@ -147,7 +158,6 @@ static void add_part(CK_SESSION_HANDLE session, const CK_BYTE *part, CK_ULONG le
 CK_RV special_C_SignUpdate(CK_SESSION_HANDLE session, CK_BYTE_PTR part, CK_ULONG length) {
   CK_RV rv = real->C_SignUpdate(session, part, length);
   if (rv == CKR_OK) add_part(session, part, length);
-  else operation_free(session_take_operation(session));
   return rv;
 }
 
@@ -162,9 +172,6 @@ CK_RV special_C_SignFinal(CK_SESSION_HANDLE session, CK_BYTE_PTR signature, CK_U
   struct operation *operation = session_take_operation(session);
   CK_ULONG room = signature_length ? *signature_length : 0;
   CK_RV rv = real->C_SignFinal(session, signature, signature_length);
-  if (!operation) return rv;
-  if (rv != CKR_BUFFER_TOO_SMALL && (rv != CKR_OK || signature))
-    return hand_out(session, operation, operation->data, operation->length, rv, signature, signature_length, room);
-  session_put_operation(session, operation);
-  return rv;
+  CK_BYTE *data = operation ? operation->data : NULL;
+  return finish(session, operation, data, operation ? operation->length : 0, rv, signature, signature_length, room);
 }

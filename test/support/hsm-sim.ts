@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { newTestToken, type TestToken } from './hsm.ts';
 
 /** When a rule applies; without any of these, at each call. See `hsm-sim/README.md`. */
@@ -96,8 +96,7 @@ export function simulatedToken(
   };
 }
 
-/** The rule as the control file says it. */
-export function ruleLine(rule: Rule): string {
+function ruleLine(rule: Rule): string {
   const { subject, behaviour, when } = partsOf(rule);
   const words = typeof behaviour === 'string' ? [behaviour] : Object.entries(behaviour).map(word);
   return [subject, ...words, ...Object.entries(when).map(word)].join(' ');
@@ -123,17 +122,22 @@ function readSignatures(file: string): LoggedSignature[] {
 }
 
 /** Offsets in the state file, as `hsm-sim/README.md` says them. */
-const rulesAt = 24 + 64 * 16;
+const inodeAt = 16;
+const mtimeAt = 24;
+const rulesAt = 40 + 64 * 16;
 const ruleBytes = 24 + 32 * 8;
 const firedAt = 8;
 
 function readFired(controlFile: string): number[] {
-  const rules = existsSync(controlFile) ? readFileSync(controlFile, 'utf8').split('\n') : [];
-  const count = rules.filter((line) => line.replace(/#.*/, '').trim() !== '').length;
-  if (!existsSync(`${controlFile}.state`)) return Array<number>(count).fill(0);
-  const state = readFileSync(`${controlFile}.state`);
-  return Array.from({ length: count }, (_, index) =>
-    // The upper 16 bits name the version of the rules.
-    state.readUIntLE(rulesAt + index * ruleBytes + firedAt, 6),
-  );
+  const lines = existsSync(controlFile) ? readFileSync(controlFile, 'utf8').split('\n') : [];
+  const rules = lines.filter((line) => line.replace(/#.*/, '').trim() !== '');
+  const stateFile = `${controlFile}.state`;
+  if (rules.length === 0 || !existsSync(stateFile)) return rules.map(() => 0);
+  const state = readFileSync(stateFile);
+  const { ino, mtimeNs } = statSync(controlFile, { bigint: true });
+  // Nobody has called since the rules were written.
+  if (state.readBigUInt64LE(inodeAt) !== ino || state.readBigUInt64LE(mtimeAt) !== mtimeNs)
+    return rules.map(() => 0);
+  // The upper 16 bits name the version of the rules.
+  return rules.map((_, index) => state.readUIntLE(rulesAt + index * ruleBytes + firedAt, 6));
 }
