@@ -8,6 +8,9 @@ const pure = ['core', 'x509', 'log', 'lint', 'wire', 'config', 'registration'].m
   (name) => `test/${name}/**/*.test.ts`,
 );
 
+/** What uses a token: run with SoftHSM itself and once more through the simulator, which has to be as good when it is calm. */
+const tokens = ['pkcs11/*', 'ceremony', 'ceremony-key-types'].map((name) => `test/signer/${name}.test.ts`);
+
 /** Every combination of something; too slow for each run. `npm run test:matrix`. */
 const matrix = ['test/**/*.matrix.test.ts'];
 const wantsMatrix = process.env.VOUCH_MATRIX !== undefined;
@@ -30,6 +33,15 @@ export default defineConfig({
           name: 'whole',
           include: ['test/**/*.test.ts'],
           exclude: [...pure, ...matrix],
+          globalSetup: ['test/support/global-setup.ts'],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'simulator',
+          include: tokens,
+          env: { VOUCH_TEST_SIMULATOR: '1' },
           globalSetup: ['test/support/global-setup.ts'],
         },
       },

@@ -15,10 +15,10 @@ export interface ChildClient {
 
 const children: ChildProcess[] = [];
 
-/** Starts a client that signs `signatures` times and then keeps its session. */
-export function childClient(hsm: HsmConfig, ckaId: string, signatures: number): ChildClient {
+/** Starts a client whose threads each sign `signatures` times and then keep their session. */
+export function childClient(hsm: HsmConfig, ckaId: string, signatures: number, threads = 1): ChildClient {
   const program = fileURLToPath(new URL('./child.ts', import.meta.url));
-  const child = spawn(process.execPath, [program, JSON.stringify({ hsm, ckaId, signatures })], {
+  const child = spawn(process.execPath, [program, JSON.stringify({ hsm, ckaId, signatures, threads })], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { PATH: process.env.PATH },
   });

@@ -24,11 +24,11 @@ export interface Client {
 }
 
 /** Loads the module for this process, opens a session and logs in. */
-export function openClient(hsm: HsmConfig, options: { login: boolean } = { login: true }): Client {
+export function openClient(hsm: HsmConfig): Client {
   Object.assign(process.env, hsm.environment);
   const module = new pkcs11.PKCS11();
   module.load(hsm.module);
-  module.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
+  first(() => module.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK }));
   const slot = findSlot(module, hsm.tokenLabel);
   const client: Client = {
     ...{ module, slot, session: openSession(module, slot) },
@@ -47,8 +47,14 @@ export function openClient(hsm: HsmConfig, options: { login: boolean } = { login
       return module.C_Sign(client.session, digest, Buffer.alloc(128));
     },
   };
-  if (options.login) client.login();
+  first(() => client.login());
   return client;
+}
+
+/** What another thread of the process has done already is no error. */
+function first(call: () => void): void {
+  const result = outcome(call);
+  if (!/^ok$|_ALREADY_(INITIALIZED|LOGGED_IN)$/.test(result)) throw new Error(result);
 }
 
 /** What came of a call: `ok`, or the name of the return value. */

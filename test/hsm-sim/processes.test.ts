@@ -17,8 +17,8 @@ afterEach(() => {
   for (const { child } of children.splice(0)) child.kill('SIGKILL');
 });
 
-function start(signatures: number): ChildClient {
-  const child = childClient(token.hsm, '01', signatures);
+function start(signatures: number, threads = 1): ChildClient {
+  const child = childClient(token.hsm, '01', signatures, threads);
   children.push(child);
   return child;
 }
@@ -82,6 +82,32 @@ describe('counters', () => {
     const failed = both.flatMap((child) => child.lines()).filter((line) => line === 'CKR_DEVICE_ERROR');
     expect(failed).toHaveLength(40);
     expect(token.fired()).toEqual([40]);
+  });
+});
+
+describe('threads of one process', () => {
+  it('sign at once, each with its session, while rules come and go; the log has each signature once', async () => {
+    const before = token.signatures().length;
+    const child = start(300, 4);
+    const faults = ['CKR_DEVICE_ERROR', 'CKR_SESSION_CLOSED', 'CKR_FUNCTION_FAILED'];
+    const total = 4 * 301;
+    for (let round = 0; child.lines().length < total; round += 1) {
+      const error = faults[round % faults.length] as string;
+      token.control([
+        { on: ['C_SignInit', 'C_Sign', 'C_FindObjects'], do: { error }, p: 0.05 },
+        { on: '*', do: { delay: 0.1, jitter: 0.2 }, every: 3 },
+      ]);
+      await expect.poll(() => token.fired()[0] !== 0 || child.lines().length === total).toBe(true);
+      token.calm();
+      expect(child.child.exitCode).toBeNull();
+    }
+    const outcomes = child.lines().filter((line) => line !== 'open');
+    expect(new Set(outcomes)).toEqual(new Set(['ok', ...faults]));
+    const signed = token.signatures().slice(before);
+    expect(signed).toHaveLength(outcomes.filter((line) => line === 'ok').length);
+    expect(new Set(signed.map(({ data }) => data)).size).toBe(signed.length);
+    child.finish();
+    expect(await child.ended).toBe(0);
   });
 });
 

@@ -37,7 +37,7 @@ const files: Record<string, string> = {};
 
 /** CKA_ID of each private key, with its attributes as a PKCS#11 client reads them. */
 function privateKeys(token: TestToken): Map<string, Record<string, number | undefined>> {
-  process.env.SOFTHSM2_CONF = token.hsm.environment.SOFTHSM2_CONF;
+  Object.assign(process.env, token.hsm.environment);
   const opened = HsmToken.open(token.hsm, { readWrite: false });
   try {
     opened.login(token.hsm.pinFile, join(folder, 'pin-refused'));

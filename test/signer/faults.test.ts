@@ -4,15 +4,23 @@ import { verify } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { decodeLeaf } from '../../src/log/leaf.ts';
 import type { AppendItem } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { temporaryFolder } from '../support/hsm.ts';
-import { type Misbehaviour, type SimulatedToken, simulatedToken } from '../support/hsm-sim.ts';
+import {
+  type Misbehaviour,
+  orphanSignatures,
+  type SimulatedToken,
+  simulatedToken,
+} from '../support/hsm-sim.ts';
 import { LiveLog, liveCertificate, liveRecord, type LiveSigner, liveSigner, startSigner } from './live.ts';
 
 const folder = temporaryFolder('faults');
 let token: SimulatedToken;
 let live: LiveSigner;
+/** Signatures of the ceremony, which made the log. */
+let before: number;
 let log: LiveLog;
 let signer: SupervisedSigner;
 
@@ -35,6 +43,7 @@ async function expectServed(): Promise<void> {
 beforeAll(async () => {
   token = simulatedToken('online', { dir: folder });
   live = await liveSigner({}, token);
+  before = token.signatures().length;
   log = new LiveLog(live);
   signer = startSigner(log);
   log.checkpoint = (await signer.ready()).note;
@@ -122,6 +131,23 @@ describe('a fault of the token under a signature', () => {
     token.calm();
     await expect.poll(() => signer.status().state, { timeout: 5000 }).toBe('usable');
     await expectServed();
+  });
+});
+
+describe('what the token signed through all of this', () => {
+  const issuerId = () => live.authority.issuers[0]?.ckaId ?? '';
+
+  it('is in the log, each of it (I1)', () => {
+    const signatures = token.signatures().slice(before);
+    expect(signatures.filter(({ ckaId }) => ckaId === issuerId()).length).toBeGreaterThan(50);
+    expect(orphanSignatures(signatures, issuerId(), { leaves: log.leaves })).toEqual([]);
+  });
+
+  it('would show one signature that is not (I1)', () => {
+    const signatures = token.signatures().slice(before);
+    const certificates = log.leaves.filter((leaf) => decodeLeaf(leaf).type === 'certificate');
+    const leaves = log.leaves.filter((leaf) => leaf !== certificates[5]);
+    expect(orphanSignatures(signatures, issuerId(), { leaves }).length).toBeGreaterThan(0);
   });
 });
 

@@ -99,6 +99,38 @@ describe('hsm-sim/new-token', () => {
     });
   });
 
+  it('with --shim prints the same keys, for the module that misbehaves and with all that it reads', () => {
+    const dir = join(temporaryFolder('new'), 'token');
+    const { stdout, stderr } = newToken(['--dir', dir, '--label', 'sim', '--shim', '--json']);
+    expect(stderr).toBe('');
+    const made = JSON.parse(stdout) as HsmConfig;
+    expect(Object.keys(made)).toEqual(['module', 'tokenLabel', 'tokenSerial', 'pinFile', 'environment']);
+    expect(made.module).toBe(resolve(program, '../shim/build/libhsmsim.so'));
+    expect(made.environment).toEqual({
+      SOFTHSM2_CONF: join(dir, 'softhsm2.conf'),
+      HSM_SIM_MODULE: expect.stringMatching(/libsofthsm2\.so$/) as unknown,
+      HSM_SIM_CONTROL: join(dir, 'control'),
+      HSM_SIM_LOG: join(dir, 'signatures.jsonl'),
+    });
+    expect(readdirSync(dir).sort()).toEqual(['pin', 'softhsm2.conf', 'tokens']);
+    const yaml = newToken(['--dir', `${dir}-yaml`, '--label', 'sim', '--shim']).stdout;
+    expect(parse(yaml)).toMatchObject({
+      hsm: { environment: { HSM_SIM_CONTROL: join(`${dir}-yaml`, 'control') } },
+    });
+  });
+
+  it('begins with a profile, and knows which there are', () => {
+    const dir = join(temporaryFolder('new'), 'token');
+    const { status } = newToken(['--dir', dir, '--label', 'usb', '--shim', '--profile', 'luna-7']);
+    expect(status).toBe(0);
+    expect(readFileSync(join(dir, 'control'), 'utf8')).toMatch(/^C_Sign delay=/m);
+    const unknown = newToken(['--dir', `${dir}-2`, '--label', 'x', '--shim', '--profile', '../luna-7']);
+    expect(unknown).toMatchObject({ status: 2, stdout: '' });
+    expect(unknown.stderr).toContain('aws-cloudhsm, luna-7, yubihsm-2');
+    expect(newToken(['--dir', `${dir}-2`, '--label', 'x', '--profile', 'luna-7']).status).toBe(2);
+    expect(newToken(['--dir', `${dir}-2`, '--label', 'x', '--shim']).status).toBe(0);
+  });
+
   it('makes a second token only in another folder', () => {
     const dir = join(temporaryFolder('new'), 'token');
     expect(newToken(['--dir', dir, '--label', 'a']).status).toBe(0);

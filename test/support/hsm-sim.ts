@@ -1,4 +1,6 @@
+import { hash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { decodeCrlBody, decodeLeaf } from '../../src/log/leaf.ts';
 import { newTestToken, type TestToken } from './hsm.ts';
 
 /** When a rule applies; without any of these, at each call. See `hsm-sim/README.md`. */
@@ -94,6 +96,42 @@ export function simulatedToken(
     fired: () => readFired(controlFile),
     signatures: () => readSignatures(logFile),
   };
+}
+
+/**
+ * Signatures of an issuer's key over what is in no leaf (I1). The first of each process is left out: it is the start-up
+ * proof, over a text with random bytes. A P-384 key signs SHA-384 digests, which the leaf of a CRL does not tell: give
+ * the TBS of those CRLs.
+ */
+export function orphanSignatures(
+  signatures: readonly LoggedSignature[],
+  ckaId: string,
+  logged: { leaves: readonly Buffer[]; crlTbs?: readonly Buffer[] },
+): LoggedSignature[] {
+  const sha384 = (logged.crlTbs ?? []).map((tbs) => hash('sha384', tbs, 'hex'));
+  const known = new Set([...logged.leaves.flatMap(signedDigests), ...sha384]);
+  const proven = new Set<number>();
+  return signatures.filter((one) => {
+    if (one.ckaId !== ckaId || one.signature === '') return false;
+    const isProof = !proven.has(one.pid);
+    proven.add(one.pid);
+    return !isProof && !digestsIn(one.data).some((digest) => known.has(digest));
+  });
+}
+
+/** Digests of what an issuer may sign for a leaf, hex. */
+function signedDigests(leafBytes: Buffer): string[] {
+  const { type, body } = decodeLeaf(leafBytes);
+  if (type === 'crl') return [decodeCrlBody(body).tbsSha256.toString('hex')];
+  return type === 'certificate' ? [hash('sha256', body, 'hex'), hash('sha384', body, 'hex')] : [];
+}
+
+/** DigestInfo of SHA-256 up to the digest (RFC 8017 §9.2, note 1). */
+const digestInfo = '3031300d060960864801650304020105000420';
+
+/** What C_Sign was given is the digest, a DigestInfo around it, or for Ed25519 all of the TBS. */
+function digestsIn(data: string): string[] {
+  return [data, data.replace(digestInfo, ''), hash('sha256', Buffer.from(data, 'hex'), 'hex')];
 }
 
 function ruleLine(rule: Rule): string {

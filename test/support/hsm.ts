@@ -18,7 +18,8 @@ export function newTestToken(
   dir = temporaryFolder('token'),
   options: readonly string[] = [],
 ): TestToken {
-  const args = ['--dir', join(dir, label), '--label', label, '--json', ...options];
+  const simulator = process.env.VOUCH_TEST_SIMULATOR === undefined ? [] : ['--shim'];
+  const args = ['--dir', join(dir, label), '--label', label, '--json', ...simulator, ...options];
   const made = execFileSync('hsm-sim/new-token', args, {
     cwd: resolve(import.meta.dirname, '../..'),
     encoding: 'utf8',

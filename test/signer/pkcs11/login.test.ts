@@ -7,7 +7,7 @@ import { newTestToken, temporaryFolder } from '../../support/hsm.ts';
 describe('a wrong PIN', () => {
   it('is not presented where its refusal could not be noted, and once where it can (I8)', () => {
     const { hsm } = newTestToken('pin');
-    process.env.SOFTHSM2_CONF = hsm.environment.SOFTHSM2_CONF;
+    Object.assign(process.env, hsm.environment);
     writeFileSync(hsm.pinFile, '00000000', { mode: 0o600 });
     const folder = join(temporaryFolder('refused'), 'away');
     const refused = join(folder, 'pin-refused');

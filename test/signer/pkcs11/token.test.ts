@@ -18,7 +18,7 @@ let token: HsmToken;
 
 beforeAll(() => {
   const { hsm } = newTestToken('keys');
-  process.env.SOFTHSM2_CONF = hsm.environment.SOFTHSM2_CONF;
+  Object.assign(process.env, hsm.environment);
   token = HsmToken.open(hsm, { readWrite: true });
   token.login(hsm.pinFile, join(temporaryFolder('refused'), 'pin-refused'));
 });
