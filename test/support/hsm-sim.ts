@@ -1,6 +1,7 @@
-import { hash } from 'node:crypto';
+import { hash, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { decodeCrlBody, decodeLeaf } from '../../src/log/leaf.ts';
+import { proofText } from '../../src/signer/pkcs11/signing.ts';
 import { newTestToken, type TestToken } from './hsm.ts';
 
 /** When a rule applies; without any of these, at each call. See `hsm-sim/README.md`. */
@@ -99,31 +100,32 @@ export function simulatedToken(
 }
 
 /**
- * Signatures of an issuer's key over what is in no leaf (I1). The first of each process is left out: it is the start-up
- * proof, over a text with random bytes. A P-384 key signs SHA-384 digests, which the leaf of a CRL does not tell: give
- * the TBS of those CRLs.
+ * Signatures of an issuer's key over neither its start-up proof nor what is in a leaf (I1). A P-384 key signs SHA-384
+ * digests, which the leaf of a CRL does not tell: give the TBS of those CRLs.
  */
 export function orphanSignatures(
   signatures: readonly LoggedSignature[],
-  ckaId: string,
+  issuer: { ckaId: string; certificateDer: Buffer },
   logged: { leaves: readonly Buffer[]; crlTbs?: readonly Buffer[] },
 ): LoggedSignature[] {
-  const sha384 = (logged.crlTbs ?? []).map((tbs) => hash('sha384', tbs, 'hex'));
-  const known = new Set([...logged.leaves.flatMap(signedDigests), ...sha384]);
-  const proven = new Set<number>();
-  return signatures.filter((one) => {
-    if (one.ckaId !== ckaId || one.signature === '') return false;
-    const isProof = !proven.has(one.pid);
-    proven.add(one.pid);
-    return !isProof && !digestsIn(one.data).some((digest) => known.has(digest));
-  });
+  const spki = new X509Certificate(issuer.certificateDer).publicKey.export({ format: 'der', type: 'spki' });
+  const whole = [proofText(spki), ...(logged.crlTbs ?? [])].flatMap(bothDigests);
+  const known = new Set([...whole, ...logged.leaves.flatMap(signedDigests)]);
+  return signatures.filter(
+    ({ ckaId, signature, data }) =>
+      ckaId === issuer.ckaId && signature !== '' && !digestsIn(data).some((digest) => known.has(digest)),
+  );
 }
 
 /** Digests of what an issuer may sign for a leaf, hex. */
 function signedDigests(leafBytes: Buffer): string[] {
   const { type, body } = decodeLeaf(leafBytes);
   if (type === 'crl') return [decodeCrlBody(body).tbsSha256.toString('hex')];
-  return type === 'certificate' ? [hash('sha256', body, 'hex'), hash('sha384', body, 'hex')] : [];
+  return type === 'certificate' ? bothDigests(body) : [];
+}
+
+function bothDigests(bytes: Buffer): string[] {
+  return [hash('sha256', bytes, 'hex'), hash('sha384', bytes, 'hex')];
 }
 
 /** DigestInfo of SHA-256 up to the digest (RFC 8017 §9.2, note 1). */

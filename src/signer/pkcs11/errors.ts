@@ -17,10 +17,13 @@ const recoveries: Readonly<Record<string, Recovery>> = {
   CKR_PIN_INVALID: 'operator',
 };
 
-/** Name of a PKCS#11 return value, such as `CKR_DEVICE_ERROR`; undefined for any other error. */
+/**
+ * Name of a PKCS#11 return value, such as `CKR_DEVICE_ERROR`; undefined for any other error. Of C_FindObjects pkcs11js
+ * 2.1 says `CKR_DEVICE_ERROR:48`.
+ */
 export function ckrName(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  return /^CKR_[A-Z0-9_]+$/.test(error.message) ? error.message : undefined;
+  return /^(CKR_[A-Z0-9_]+)(?::\d+)?$/.exec(error.message)?.[1];
 }
 
 /** What helps after this error. */
