@@ -4,10 +4,12 @@ import { fileURLToPath } from 'node:url';
 import { type Arguments, parseArguments, parseSeconds } from './agent/arguments.ts';
 import type { CrlPolicy } from './agent/crls.ts';
 import { type AgentVerb, agentUsage, verbHelp, verbSpecs, verbUsage } from './agent/help.ts';
+import { workloadKeyTypes } from './agent/key-type.ts';
 import type { AgentParts, Delivery } from './agent/obtain.ts';
 import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
+import type { KeyType } from './x509/public-key.ts';
 import { nodeProblem } from './node-version.ts';
 
 type Run = (args: Arguments, output: Output) => Promise<number>;
@@ -66,7 +68,7 @@ function verbOf(argv: readonly string[]): AgentVerb | undefined {
 async function runEnroll(args: Arguments, output: Output): Promise<number> {
   const joinFile = args.required('join-file');
   const dir = resolve(args.required('out'));
-  const options = { crlPolicy: crlPolicyOf(args), timeoutMs: timeoutOf(args, 60) };
+  const options = { keyType: keyTypeOf(args), crlPolicy: crlPolicyOf(args), timeoutMs: timeoutOf(args, 60) };
   const [{ enroll }, { readJoinFile }] = await Promise.all([
     import('./agent/enroll.ts'),
     import('./agent/secret-file.ts'),
@@ -78,7 +80,7 @@ async function runEnroll(args: Arguments, output: Output): Promise<number> {
 
 async function runRenew(args: Arguments, output: Output): Promise<number> {
   const dir = resolve(args.required('dir'));
-  const options = { crlPolicy: crlPolicyOf(args), timeoutMs: timeoutOf(args, 60) };
+  const options = { keyType: keyTypeOf(args), crlPolicy: crlPolicyOf(args), timeoutMs: timeoutOf(args, 60) };
   const { renew } = await import('./agent/renew.ts');
   printDelivery(await errand(args, output, (parts) => renew(dir, options, parts)), args, output);
   return 0;
@@ -116,6 +118,7 @@ async function runExec(args: Arguments, output: Output): Promise<number> {
       command: args.command,
       hook: parseHook(args.value('on-change')),
       onRevoked: choiceOf(args, 'on-revoked', ['keep', 'stop']),
+      keyType: keyTypeOf(args),
       crlPolicy: crlPolicyOf(args),
       crlRefreshMs:
         refresh === undefined ? 1000 : parseSeconds('crl-refresh', refresh, { min: 0.1, max: 86_400 }) * 1000,
@@ -158,8 +161,14 @@ function crlPolicyOf(args: Arguments): CrlPolicy {
 function choiceOf<T extends string>(args: Arguments, flag: string, choices: readonly [T, ...T[]]): T {
   const text = args.value(flag) ?? choices[0];
   const found = choices.find((choice) => choice === text);
-  if (found === undefined) throw new VouchError('usage-invalid', `--${flag} takes ${choices.join(' or ')}`);
+  if (found === undefined)
+    throw new VouchError('usage-invalid', `--${flag} takes one of ${choices.join(', ')}`);
   return found;
+}
+
+/** Undefined where the flag is not given: a renewal keeps the type that there is. */
+function keyTypeOf(args: Arguments): KeyType | undefined {
+  return args.value('key-type') === undefined ? undefined : choiceOf(args, 'key-type', workloadKeyTypes);
 }
 
 function timeoutOf(args: Arguments, defaultSeconds: number): number {

@@ -16,6 +16,7 @@ import {
   type RenewRequestJson,
   renewalEvidenceBytes,
 } from '../wire/enrollment.ts';
+import { algorithmFor, digestOf } from '../x509/algorithm.ts';
 import { skewOf } from './clock-skew.ts';
 import { connectServer, type ServerAddress } from './connection.ts';
 import { exchange } from './exchange.ts';
@@ -92,5 +93,5 @@ function tokenEvidence(token: string): { type: string; data: string } {
 
 function bindingSignature(socket: TLSSocket, evidence: Buffer, key: KeyObject): string {
   const exporter = socket.exportKeyingMaterial(bindingBytes, channelBindingLabel, Buffer.alloc(0));
-  return sign('sha256', bindingInput(exporter, evidence), key).toString('base64');
+  return sign(digestOf[algorithmFor(key)], bindingInput(exporter, evidence), key).toString('base64');
 }

@@ -1,9 +1,10 @@
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { JoinFile } from '../wire/join-file.ts';
+import type { KeyType } from '../x509/public-key.ts';
 import { CrlKeeper } from './crl-keeper.ts';
 import { assertReliable, type CrlPolicy } from './crls.ts';
-import { enroll, tokenDigest } from './enroll.ts';
+import { enroll, type ErrandOptions, tokenDigest } from './enroll.ts';
 import { type Held, hasExpired, readHeld } from './held.ts';
 import type { AgentParts } from './obtain.ts';
 import { renew } from './renew.ts';
@@ -14,6 +15,7 @@ import { readState } from './state.ts';
 export interface IdentityOptions {
   joinFile: string;
   dir: string;
+  keyType: KeyType | undefined;
   crlPolicy: CrlPolicy;
   timeoutMs: number;
 }
@@ -39,7 +41,7 @@ export async function identityAtBoot(options: IdentityOptions, parts: AgentParts
   const held = heldOrUndefined(options, join, parts);
   if (held === undefined) return enrollAtBoot(options, requireJoin(join), parts);
   try {
-    await renew(options.dir, { crlPolicy: options.crlPolicy, timeoutMs: 0 }, parts);
+    await renew(options.dir, onceOf(options), parts);
     return readHeld(options.dir, parts.clock.now());
   } catch (error) {
     if (parts.signal.aborted || !(error instanceof VouchError)) throw error;
@@ -49,7 +51,7 @@ export async function identityAtBoot(options: IdentityOptions, parts: AgentParts
 
 /** One attempt while the workload runs: a renewal, or an enrollment where that is refused and a new join file is there. */
 export async function renewOrRejoin(options: IdentityOptions, parts: AgentParts): Promise<Held> {
-  const once = { crlPolicy: options.crlPolicy, timeoutMs: 0 };
+  const once = onceOf(options);
   try {
     await renew(options.dir, once, parts);
   } catch (error) {
@@ -60,6 +62,10 @@ export async function renewOrRejoin(options: IdentityOptions, parts: AgentParts)
     await enroll(options.dir, join, once, parts);
   }
   return readHeld(options.dir, parts.clock.now());
+}
+
+function onceOf({ keyType, crlPolicy }: IdentityOptions): ErrandOptions {
+  return { keyType, crlPolicy, timeoutMs: 0 };
 }
 
 async function withoutRenewal(

@@ -1,12 +1,16 @@
 import { createHash } from 'node:crypto';
 import type { JoinFile } from '../wire/join-file.ts';
+import type { KeyType } from '../x509/public-key.ts';
 import type { CrlPolicy } from './crls.ts';
+import { workloadKeyTypes } from './key-type.ts';
 import { type AgentParts, type Delivery, obtain } from './obtain.ts';
 import { bootBackoff } from './retry.ts';
 import { type AgentState, readState, type Seen } from './state.ts';
 
 /** How long, and how strictly. */
 export interface ErrandOptions {
+  /** What `--key-type` asks for; undefined: of what is renewed, or the default. */
+  keyType: KeyType | undefined;
   crlPolicy: CrlPolicy;
   timeoutMs: number;
 }
@@ -30,6 +34,7 @@ export async function enroll(
       seen: floorOf(join, readState(dir)),
       credential: { type: 'token', token },
       usedToken: tokenDigest(token),
+      usualKeyType: workloadKeyTypes[0],
       backoff: bootBackoff,
       ...options,
     },

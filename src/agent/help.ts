@@ -9,17 +9,22 @@ const maybe = { required: false };
 /** What each verb understands. */
 export const verbSpecs: Readonly<Record<AgentVerb, VerbSpec>> = {
   enroll: {
-    values: { 'join-file': always, out: always, crl: maybe, timeout: maybe },
+    values: { 'join-file': always, out: always, 'key-type': maybe, crl: maybe, timeout: maybe },
     switches: ['json'],
     command: false,
   },
-  renew: { values: { dir: always, crl: maybe, timeout: maybe }, switches: ['json'], command: false },
+  renew: {
+    values: { dir: always, 'key-type': maybe, crl: maybe, timeout: maybe },
+    switches: ['json'],
+    command: false,
+  },
   exec: {
     values: {
       'join-file': always,
       out: maybe,
       'on-change': maybe,
       'on-revoked': maybe,
+      'key-type': maybe,
       crl: maybe,
       'crl-refresh': maybe,
       timeout: maybe,
@@ -36,15 +41,18 @@ export const verbSpecs: Readonly<Record<AgentVerb, VerbSpec>> = {
 
 /** One line for each verb, shown with a usage error. */
 export const verbUsage: Readonly<Record<AgentVerb, string>> = {
-  enroll: 'vouch enroll --join-file F --out DIR [--crl require|allow-stale] [--timeout 60s] [--json]',
-  renew: 'vouch renew --dir DIR [--crl require|allow-stale] [--timeout 60s] [--json]',
-  exec: 'vouch exec --join-file F [--out DIR] [--on-change signal:HUP|exec:CMD] [--on-revoked keep|stop] [--crl require|allow-stale] [--crl-refresh 1s] [--timeout 5m] [--json] -- CMD [ARG]…',
+  enroll:
+    'vouch enroll --join-file F --out DIR [--key-type TYPE] [--crl require|allow-stale] [--timeout 60s] [--json]',
+  renew: 'vouch renew --dir DIR [--key-type TYPE] [--crl require|allow-stale] [--timeout 60s] [--json]',
+  exec: 'vouch exec --join-file F [--out DIR] [--on-change signal:HUP|exec:CMD] [--on-revoked keep|stop] [--key-type TYPE] [--crl require|allow-stale] [--crl-refresh 1s] [--timeout 5m] [--json] -- CMD [ARG]…',
   'bundle fetch':
     'vouch bundle fetch --url https://HOST:PORT --pin sha256:HEX --out F [--timeout 60s] [--json]',
 };
 
 const files = `DIR/current names the newest generation: svid.pem (certificate, then issuers), svid.key, svid-combined.pem,
 bundle.pem (whom to trust), crl.pem, proof.json (that the certificate is in the log), peers.json (who may call).`;
+
+const keyType = `  --key-type TYPE     ec-p256 (default), ec-p384, rsa-3072, rsa-4096 or ed25519; a renewal keeps the type that there is`;
 
 const crl = `  --crl require       (default) nothing is delivered without a fresh CRL of every CA in the chain
   --crl allow-stale   deliver without, where it cannot be had; revocations then do not bite`;
@@ -61,6 +69,7 @@ ${files}
 
   --join-file F       as \`vouch token create --out F\` wrote it; mode 600
   --out DIR           where to deliver; made if missing
+${keyType}
 ${crl}
   --timeout 60s       how long to go on trying where the server is away
   --json              {dir, spiffeId, serial, notBefore, notAfter, issuerKeyId, logIndex} on stdout
@@ -73,6 +82,7 @@ Renews the certificate in DIR with a fresh key, by the certificate itself. \`vou
 
 ${files}
 
+${keyType}
 ${crl}
   --timeout 60s       how long to go on trying where the server is away
   --json              as \`vouch enroll\`
@@ -99,6 +109,7 @@ ${files}
                       and tried again
   --on-revoked keep   (default) say so and leave CMD running: its peers refuse it
   --on-revoked stop   end CMD by SIGTERM
+${keyType}
 ${crl}
   --crl-refresh 1s    how often to ask for new CRLs
   --timeout 5m        how long to go on trying for the first certificate

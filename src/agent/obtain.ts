@@ -5,7 +5,7 @@ import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { SpiffeId } from '../core/spiffe-id.ts';
 import type { CertificateAnswer } from '../wire/enrollment.ts';
-import { keyIdOf } from '../x509/public-key.ts';
+import { keyIdOf, type KeyType } from '../x509/public-key.ts';
 import { type VerifiedAnswer, verifyAnswer } from './answer.ts';
 import { ask, type Credential, evidenceOf } from './ask.ts';
 import { describeSkew, withSkew } from './clock-skew.ts';
@@ -28,6 +28,10 @@ export interface Errand {
   credential: Credential;
   /** Kept in agent.json; hex SHA-256 of the join token used last. */
   usedToken: string;
+  /** What `--key-type` asks for; undefined: `usualKeyType`. */
+  keyType: KeyType | undefined;
+  /** Of what is renewed, or the default. */
+  usualKeyType: KeyType;
   crlPolicy: CrlPolicy;
   timeoutMs: number;
   backoff: Backoff;
@@ -89,7 +93,9 @@ async function asked(
   const { dir, address, credential, seen } = errand;
   const purpose = createHash('sha256').update(evidenceOf(credential)).digest('hex');
   const folder = untilDone(() => makeDeliveryFolder(dir));
-  const key = untilDone(() => pendingKey(dir, purpose));
+  const key = untilDone(() =>
+    pendingKey(dir, purpose, { asked: errand.keyType, usual: errand.usualKeyType }),
+  );
   const pinned = untilDone(async () => errand.root ?? learnRoot(address, parts));
   const attempt = async () => {
     // What cannot be written to is known before anybody is dialled.

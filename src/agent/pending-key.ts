@@ -1,9 +1,11 @@
-import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
+import { createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildCsr, parseCsr } from '../x509/csr.ts';
+import { importPublicKey, type KeyType } from '../x509/public-key.ts';
 import { syncFolder, writeDurably, writeFailure } from './deliver/durable-file.ts';
+import { newWorkloadKey } from './key-type.ts';
 
 /** A key that waits for its certificate. */
 export interface PendingKey {
@@ -21,13 +23,17 @@ const folderName = 'pending';
 /**
  * The key of this attempt, on disk before anything is sent: a crash between the server's commit and our files is then
  * met by asking again with the same key, which gives the same certificate (I6). `purpose` is the hex digest of the
- * evidence; a key that waited for something else is replaced.
+ * evidence; a key that waited for something else, or that is of another type than was asked for, is replaced.
  */
-export async function pendingKey(dir: string, purpose: string): Promise<PendingKey> {
+export async function pendingKey(
+  dir: string,
+  purpose: string,
+  type: { asked: KeyType | undefined; usual: KeyType },
+): Promise<PendingKey> {
   const folder = join(dir, folderName);
   const left = readPending(folder, purpose);
-  if (left !== undefined) return left;
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  if (left !== undefined && (type.asked ?? typeOf(left)) === typeOf(left)) return left;
+  const privateKey = await newWorkloadKey(type.asked ?? type.usual);
   const keyPem = privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
   const csr = buildCsr(privateKey);
   const fresh = join(dir, `.${folderName}-${randomBytes(6).toString('hex')}`);
@@ -52,6 +58,10 @@ export async function pendingKey(dir: string, purpose: string): Promise<PendingK
 /** Forgets the key: its certificate is delivered, or it will never get one. */
 export async function dropPendingKey(dir: string): Promise<void> {
   await rm(join(dir, folderName), { recursive: true, force: true });
+}
+
+function typeOf({ spki }: PendingKey): KeyType {
+  return importPublicKey(spki).type;
 }
 
 function readPending(folder: string, purpose: string): PendingKey | undefined {

@@ -1,12 +1,13 @@
 import { readDelivered } from '../client/delivered.ts';
 import { VouchError } from '../core/errors.ts';
+import { importPublicKey } from '../x509/public-key.ts';
 import { isPinned } from './connection.ts';
 import type { ErrandOptions } from './enroll.ts';
 import { type AgentParts, type Delivery, obtain } from './obtain.ts';
 import { type Backoff, bootBackoff } from './retry.ts';
 import { type AgentState, readState } from './state.ts';
 
-/** Renews what stands in `dir`, with a fresh key. Throws `config-state` where nothing does. */
+/** Renews what stands in `dir`, with a fresh key, of the same type unless another is asked for. Throws `config-state` where nothing does. */
 export async function renew(
   dir: string,
   options: ErrandOptions & { backoff?: Backoff },
@@ -23,6 +24,7 @@ export async function renew(
       seen: state.seen,
       credential: { type: 'certificate', cert: chainPem, key: keyPem, leafDer: leaf.der, spiffeId },
       usedToken: state.usedToken,
+      usualKeyType: importPublicKey(leaf.spki).type,
       backoff: bootBackoff,
       ...options,
     },

@@ -1,6 +1,6 @@
-import { constants, verify } from 'node:crypto';
 import { VouchError } from '../core/errors.ts';
 import { bindingInput } from '../wire/enrollment.ts';
+import { algorithmFor, verifySignature } from '../x509/algorithm.ts';
 import type { PublicKeyInfo } from '../x509/public-key.ts';
 
 /**
@@ -13,22 +13,9 @@ export function verifyBinding(
   evidence: Buffer,
   signature: Buffer,
 ): void {
-  if (!verifies(key, bindingInput(channel, evidence), signature))
+  if (!verifySignature(algorithmFor(key.key), key.key, bindingInput(channel, evidence), signature))
     throw new VouchError(
       'request-binding',
       "the binding is not a signature by the CSR's key over this connection and this evidence",
     );
-}
-
-function verifies(key: PublicKeyInfo, signed: Buffer, signature: Buffer): boolean {
-  switch (key.type) {
-    case 'ec-p256':
-      return verify('sha256', signed, key.key, signature);
-    case 'ec-p384':
-      return verify('sha384', signed, key.key, signature);
-    case 'ed25519':
-      return verify(null, signed, key.key, signature);
-    default:
-      return verify('sha256', signed, { key: key.key, padding: constants.RSA_PKCS1_PADDING }, signature);
-  }
 }

@@ -79,6 +79,13 @@ export function algorithmsOf(type: string): readonly [SignatureAlgorithm, ...Sig
   return type.startsWith('rsa-') ? ['rsa-pkcs1-sha256', 'rsa-pss-sha256'] : ['ecdsa-sha256'];
 }
 
+/** What a workload's key, EC, RSA or Ed25519, signs CSR and binding by: RSA by PKCS#1 v1.5. */
+export function algorithmFor(key: KeyObject): SignatureAlgorithm {
+  if (key.asymmetricKeyType !== 'ec')
+    return key.asymmetricKeyType === 'ed25519' ? 'ed25519' : 'rsa-pkcs1-sha256';
+  return key.asymmetricKeyDetails?.namedCurve === 'secp384r1' ? 'ecdsa-sha384' : 'ecdsa-sha256';
+}
+
 /** The digest that `node:crypto` takes for this algorithm; null where the algorithm has its own (Ed25519). */
 export const digestOf = {
   'ecdsa-sha256': 'sha256',

@@ -1,6 +1,12 @@
 import { createPublicKey, type KeyObject, sign } from 'node:crypto';
 import { assert, VouchError } from '../core/errors.ts';
-import { digestOf, parseAlgorithmIdentifier, type SignatureAlgorithm, verifySignature } from './algorithm.ts';
+import {
+  algorithmFor,
+  digestOf,
+  parseAlgorithmIdentifier,
+  type SignatureAlgorithm,
+  verifySignature,
+} from './algorithm.ts';
 import { type CertificateExtensions, readCertificateExtensions } from './certificate-extensions.ts';
 import { assembleSigned } from './certificate-tbs.ts';
 import { asciiBytes, explicit, implicit, integer, octetString, oid, sequence, set, tags } from './der.ts';
@@ -157,12 +163,6 @@ function ipName(address: string): Buffer {
   const bytes = ipBytes(address);
   assert(bytes, 'IP address for a CSR is one');
   return implicit(7, bytes);
-}
-
-function algorithmFor(key: KeyObject): SignatureAlgorithm {
-  if (key.asymmetricKeyType !== 'ec')
-    return key.asymmetricKeyType === 'ed25519' ? 'ed25519' : 'rsa-pkcs1-sha256';
-  return key.asymmetricKeyDetails?.namedCurve === 'secp384r1' ? 'ecdsa-sha384' : 'ecdsa-sha256';
 }
 
 function refuse(why: string): never {
