@@ -31,8 +31,8 @@ export async function pendingKey(
   type: { asked: KeyType | undefined; usual: KeyType },
 ): Promise<PendingKey> {
   const folder = join(dir, folderName);
-  const left = readPending(folder, purpose);
-  if (left !== undefined && (type.asked ?? typeOf(left)) === typeOf(left)) return left;
+  const left = readPending(folder, purpose, type.asked);
+  if (left !== undefined) return left;
   const privateKey = await newWorkloadKey(type.asked ?? type.usual);
   const keyPem = privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
   const csr = buildCsr(privateKey);
@@ -60,16 +60,14 @@ export async function dropPendingKey(dir: string): Promise<void> {
   await rm(join(dir, folderName), { recursive: true, force: true });
 }
 
-function typeOf({ spki }: PendingKey): KeyType {
-  return importPublicKey(spki).type;
-}
-
-function readPending(folder: string, purpose: string): PendingKey | undefined {
+function readPending(folder: string, purpose: string, asked: KeyType | undefined): PendingKey | undefined {
   try {
     if (readFileSync(join(folder, 'purpose'), 'utf8') !== purpose) return undefined;
     const keyPem = readFileSync(join(folder, 'key.pem'), 'utf8');
     const csr = readFileSync(join(folder, 'request.der'));
-    return { key: createPrivateKey(keyPem), keyPem, csr, spki: parseCsr(csr).spki };
+    const { spki } = parseCsr(csr);
+    if (asked !== undefined && importPublicKey(spki).type !== asked) return undefined;
+    return { key: createPrivateKey(keyPem), keyPem, csr, spki };
   } catch {
     return undefined;
   }

@@ -4,7 +4,9 @@ import { expect, onTestFinished, test } from 'vitest';
 import { initAuthority, startVouch } from '../support/daemon.ts';
 
 test("a signer with a state of its own follows the root's statement into a new log, and again", async () => {
-  const authority = await initAuthority();
+  // Keys of other types than usual: the root signs its statements by PSS, the log's key is P-256.
+  const keys = ['--root-key', 'rsa-3072-pss', '--issuer-key', 'ed25519', '--log-key', 'ec-p256'];
+  const authority = await initAuthority({ init: keys });
   const own = authority.path('signer-state');
   mkdirSync(own, { mode: 0o700 });
   cpSync(join(authority.state, 'signer'), join(own, 'signer'), { recursive: true });
