@@ -40,7 +40,7 @@ export function generateKeyPair(token: HsmToken, request: { type: SigningKeyType
   ];
   const { mechanism } = pairMechanisms[algorithm];
   for (const [index, forms] of parameters.entries()) {
-    const publicTemplate = [...common, ...forms, { type: pkcs11.CKA_VERIFY, value: true }];
+    const publicTemplate = [...common, ...forms];
     try {
       token.module.C_GenerateKeyPair(token.session, { mechanism }, publicTemplate, privateTemplate);
       break;
