@@ -4,8 +4,10 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -157,6 +159,8 @@ async function assemble(file: string, state: string, working: string): Promise<v
   }
   await migrate(paths.database);
   if (existsSync(state)) keepPresent(state, working);
+  // A signer that runs by itself has a folder of its own; an empty one here would read as one that lost its floor.
+  if (readdirSync(paths.signer).length === 0) rmdirSync(paths.signer);
   // The signer is found by it, and so are marks and lock: another folder would be judged than the one put back.
   const named = loadConfig(paths.config).state;
   if (path.resolve(named) !== state)

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { statePaths } from './config/config.ts';
 import { VouchError } from './core/errors.ts';
@@ -54,6 +54,20 @@ export async function migrateState(state: string): Promise<MigrationReport> {
   }
 }
 
+/** A server that may write next to nothing (its unit says so) is asked for a file somewhere else easily. */
+function refuseUnwritable(folder: string): void {
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new VouchError(
+      'config-state',
+      `the server cannot write in ${folder} (${code}); name a file in its state directory and take it away from there`,
+      { cause },
+    );
+  }
+}
+
 /**
  * Copies a state in use into one file: the database, the configuration and what the signer may do. Keys stay in the
  * tokens, and floor and guard are left out on purpose: a backup must not carry the marks that tell it from the present.
@@ -61,6 +75,7 @@ export async function migrateState(state: string): Promise<MigrationReport> {
 export async function backupState(store: Store, state: string, file: string): Promise<void> {
   if (existsSync(file))
     throw new VouchError('config-state', `${file} exists: name a new file for the backup`);
+  refuseUnwritable(path.dirname(file));
   const partial = `${file}.incomplete`;
   rmSync(partial, { force: true });
   try {

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { type Config, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
 import { caOf } from '../issuance/issuer.ts';
@@ -60,27 +60,45 @@ function urlFindings(config: Config): Finding[] {
 
 function fileFindings(config: Config): Finding[] {
   const paths = statePaths(config.state);
-  const secrets = [config.hsm.pinFile, paths.serverKey, paths.database, paths.authority].filter((file) =>
-    file.startsWith('/'),
-  );
-  return secrets.flatMap((file): Finding[] => {
-    const mode = modeOf(file);
-    if (mode === undefined)
-      return [
-        {
-          severity: 'warning',
-          what: `${file} cannot be looked at`,
-          remedy: "run this as the server's user or as root",
-        },
-      ];
-    if ((mode & 0o077) === 0) return [];
-    return [{ severity: 'error', what: `${file} can be read by others`, remedy: `chmod 600 ${file}` }];
-  });
+  const isSplit = config.signer.socket !== undefined;
+  const secrets = [paths.serverKey, paths.database];
+  if (!isSplit) secrets.unshift(config.hsm.pinFile, paths.authority);
+  const findings = secrets.filter((file) => file.startsWith('/')).flatMap(secretFindings);
+  return isSplit ? [...findings, ...splitPinFindings(config)] : findings;
 }
 
-function modeOf(file: string): number | undefined {
+function secretFindings(file: string): Finding[] {
+  const found = look(file);
+  if (found === undefined)
+    return [
+      {
+        severity: 'warning',
+        what: `${file} cannot be looked at`,
+        remedy: "run this as the server's user or as root",
+      },
+    ];
+  if ((found.mode & 0o077) === 0) return [];
+  return [{ severity: 'error', what: `${file} can be read by others`, remedy: `chmod 600 ${file}` }];
+}
+
+/** Where the signer is a user of its own, its PIN is nothing that the server's user sees. */
+function splitPinFindings({ state, hsm: { pinFile } }: Config): Finding[] {
+  const pin = pinFile.startsWith('/') ? look(pinFile) : undefined;
+  if (pin === undefined) return [];
+  const server = look(state)?.uid;
+  if (pin.uid !== server || server === 0) return secretFindings(pinFile);
+  return [
+    {
+      severity: 'error',
+      what: `${pinFile} belongs to the server's user, who is not to know the PIN`,
+      remedy: `give it to the signer's user: chown SIGNER ${pinFile}`,
+    },
+  ];
+}
+
+function look(file: string): Stats | undefined {
   try {
-    return statSync(file).mode;
+    return statSync(file);
   } catch {
     return undefined;
   }

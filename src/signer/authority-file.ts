@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { canonicalJson } from '../core/canonical-json.ts';
 import { VouchError } from '../core/errors.ts';
 import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
@@ -60,12 +61,15 @@ export function encodeAuthority(authority: SignerAuthority): string {
   })}\n`;
 }
 
-/** Reads the file. Throws `config-state` when it is missing, malformed or writable by others. */
+/**
+ * Reads the file. Throws `config-state` when it is missing or malformed, or when others can write or exchange it: they
+ * would say what this process signs.
+ */
 export function readAuthority(file: string): SignerAuthority {
   let text: string;
   try {
-    if ((statSync(file).mode & 0o022) !== 0)
-      throw new VouchError('config-state', `${file} can be written by others; run: chmod 600 ${file}`);
+    refuseWritable(file, 'chmod 600');
+    refuseWritable(dirname(file), 'chmod 700');
     text = readFileSync(file, 'utf8');
   } catch (error) {
     if (error instanceof VouchError) throw error;
@@ -74,6 +78,19 @@ export function readAuthority(file: string): SignerAuthority {
     });
   }
   return parseAuthority(text, file);
+}
+
+function refuseWritable(path: string, remedy: string): void {
+  const { mode, uid } = statSync(path);
+  if ((mode & 0o022) !== 0)
+    throw new VouchError('config-state', `${path} can be written by others; run: ${remedy} ${path}`);
+  const own = process.getuid?.();
+  // Root can be told from nobody by the owner of a file, and is who puts states back.
+  if (own !== 0 && uid !== 0 && uid !== own)
+    throw new VouchError(
+      'config-state',
+      `${path} belongs to uid ${uid}, who can exchange it; as root: chown ${own} ${path}`,
+    );
 }
 
 /** Parses the file's text, refusing unknown members. Throws `config-state` naming `file`. */

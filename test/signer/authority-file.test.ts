@@ -1,5 +1,5 @@
 import { chmodSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
   encodeAuthority,
@@ -77,6 +77,11 @@ describe('authority.json', () => {
     for (const mode of [0o660, 0o602]) {
       chmodSync(file, mode);
       expect(() => readAuthority(file)).toThrow(/chmod 600/);
+    }
+    chmodSync(file, 0o600);
+    for (const mode of [0o770, 0o707]) {
+      chmodSync(dirname(file), mode);
+      expect(() => readAuthority(file)).toThrow(/chmod 700/);
     }
   });
 

@@ -1,0 +1,99 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { expect, it } from 'vitest';
+import { initAuthority } from '../support/daemon.ts';
+import { newFolder } from '../support/running.ts';
+
+const project = resolve(import.meta.dirname, '../..');
+const folder = join(project, 'deploy/systemd');
+const units = ['vouch.service', 'vouch-server.service', 'vouch-signer.service'];
+/** 2.5 of 10 and below; systemd counts in tenths. */
+const exposureMax = 25;
+
+const textOf = (unit: string): string => readFileSync(join(folder, unit), 'utf8');
+
+/** Values of a directive, each line's. */
+function valuesOf(unit: string, directive: string): string[] {
+  return [...textOf(unit).matchAll(new RegExp(`^${directive}=(.*)$`, 'gm'))].map(([, value = '']) => value);
+}
+
+/** Names of all system calls in a group (systemd.exec(5)), or of the one that is named. */
+function callsOf(name: string): string[] {
+  if (!name.startsWith('@')) return [name];
+  const listed = execFileSync('systemd-analyze', ['syscall-filter', name, '--no-pager'], {
+    encoding: 'utf8',
+  });
+  const lines = [...listed.matchAll(/^ {4}([@a-z0-9_]+)$/gm)].map(([, line = '']) => line);
+  return lines.flatMap(callsOf);
+}
+
+function allowedCalls(unit: string): Set<string> {
+  const allowed = new Set<string>();
+  for (const filter of valuesOf(unit, 'SystemCallFilter'))
+    for (const call of filter.replace(/^~/, '').split(' ').flatMap(callsOf))
+      if (filter.startsWith('~')) allowed.delete(call);
+      else allowed.add(call);
+  return allowed;
+}
+
+it.each([...units, 'workload.service'])('%s says nothing that systemd does not understand', (unit) => {
+  const copies = newFolder();
+  // The program is not installed here, and an example's user is nobody here.
+  for (const name of [...units, 'workload.service'])
+    writeFileSync(
+      join(copies, name),
+      textOf(name).replace(/^ExecStart=vouch/m, `ExecStart=${project}/scripts/vouch`),
+    );
+  const verified = spawnSync('systemd-analyze', ['verify', '--man=no', join(copies, unit)], {
+    encoding: 'utf8',
+  });
+  expect([verified.status, verified.stderr]).toEqual([0, '']);
+});
+
+it.each([...units, 'workload.service'])('%s is exposed to 2.5 of 10 at most', (unit) => {
+  const rate = (text: string): number | null => {
+    const file = join(newFolder(), unit);
+    writeFileSync(file, text);
+    const options = ['--offline=yes', '--no-pager', `--threshold=${exposureMax}`];
+    return spawnSync('systemd-analyze', ['security', ...options, file]).status;
+  };
+  expect(rate(textOf(unit))).toBe(0);
+  expect(
+    rate(textOf(unit).replace(/^(?:Protect|Private|Restrict|SystemCall|CapabilityBounding).*$/gm, '')),
+  ).toBe(1);
+});
+
+it('the PIN is handed to the signer’s unit alone, cores are off, and V8 may compile', () => {
+  expect(valuesOf('vouch.service', 'LoadCredential')).toEqual(['pin:/etc/vouch/pin']);
+  expect(valuesOf('vouch-signer.service', 'LoadCredential')).toEqual(['pin:/etc/vouch/pin']);
+  expect(valuesOf('vouch-server.service', 'LoadCredential')).toEqual([]);
+  expect(valuesOf('vouch-server.service', 'User')).not.toEqual(valuesOf('vouch-signer.service', 'User'));
+  expect(valuesOf('vouch-signer.service', 'RestrictAddressFamilies')).toEqual(['AF_UNIX']);
+  for (const unit of units) {
+    expect(valuesOf(unit, 'LimitCORE'), unit).toEqual(['0']);
+    expect(valuesOf(unit, 'MemoryDenyWriteExecute'), unit).toEqual([]);
+  }
+});
+
+it('no system call of server and signer, from start to end, is one that their units refuse', async () => {
+  const authority = await initAuthority();
+  const counted = join(authority.folder, 'calls');
+  mkdirSync(counted);
+  await authority.start({ wrapper: ['strace', '-f', '-c', '-U', 'name', '-o', join(counted, 'all')] });
+  const { serial } = await authority.enroll('orders');
+  expect((await authority.vouch('revoke', '--serial', serial)).json()).toMatchObject({ published: true });
+  expect((await authority.vouch('backup', authority.path('backup'))).code).toBe(0);
+  process.kill(authority.server.ready.pid, 'SIGTERM');
+  await authority.server.ended();
+  const made = readFileSync(join(counted, 'all'), 'utf8').match(/^[a-z0-9_]{2,}$/gm) ?? [];
+  const called = made.filter((name) => name !== 'syscall' && name !== 'total');
+  expect(called).toEqual(expect.arrayContaining(['execve', 'fsync', 'accept4', 'clone3']));
+  for (const unit of units) {
+    const allowed = allowedCalls(unit);
+    expect(
+      called.filter((name) => !allowed.has(name)),
+      unit,
+    ).toEqual([]);
+  }
+}, 60_000);
