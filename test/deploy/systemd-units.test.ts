@@ -1,9 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { expect, it } from 'vitest';
 import { initAuthority } from '../support/daemon.ts';
 import { newFolder } from '../support/running.ts';
+import { give, Stage, unusedUids } from '../support/users.ts';
 
 const project = resolve(import.meta.dirname, '../..');
 const folder = join(project, 'deploy/systemd');
@@ -24,12 +25,12 @@ function callsOf(name: string): string[] {
   const listed = execFileSync('systemd-analyze', ['syscall-filter', name, '--no-pager'], {
     encoding: 'utf8',
   });
-  const lines = [...listed.matchAll(/^ {4}([@a-z0-9_]+)$/gm)].map(([, line = '']) => line);
+  const lines = [...listed.matchAll(/^ {4}([@a-z0-9_-]+)$/gm)].map(([, line = '']) => line);
   return lines.flatMap(callsOf);
 }
 
 function allowedCalls(unit: string): Set<string> {
-  const allowed = new Set<string>();
+  const allowed = new Set(callsOf('@default'));
   for (const filter of valuesOf(unit, 'SystemCallFilter'))
     for (const call of filter.replace(/^~/, '').split(' ').flatMap(callsOf))
       if (filter.startsWith('~')) allowed.delete(call);
@@ -78,15 +79,23 @@ it('the PIN is handed to the signer’s unit alone, cores are off, and V8 may co
 
 it('no system call of server and signer, from start to end, is one that their units refuse', async () => {
   const authority = await initAuthority();
-  const counted = join(authority.folder, 'calls');
-  mkdirSync(counted);
-  await authority.start({ wrapper: ['strace', '-f', '-c', '-U', 'name', '-o', join(counted, 'all')] });
+  const stage = new Stage(authority.folder);
+  const [uid = 0] = unusedUids(1);
+  const user = { uid, groups: [] };
+  for (const path of [authority.state, dirname(authority.tokens.online.pinFile)]) give(path, user);
+  const counted = join(authority.state, 'calls');
+  const strace = ['strace', '-f', '-c', '-U', 'name', '-o', counted];
+  const served = stage.as(user, [
+    ...strace,
+    ...stage.vouch('server', '--config', authority.config, '--json'),
+  ]);
+  const line = await served.until(({ stdout }) => /^.*"ready".*$/m.exec(stdout)?.[0]);
   const { serial } = await authority.enroll('orders');
   expect((await authority.vouch('revoke', '--serial', serial)).json()).toMatchObject({ published: true });
-  expect((await authority.vouch('backup', authority.path('backup'))).code).toBe(0);
-  process.kill(authority.server.ready.pid, 'SIGTERM');
-  await authority.server.ended();
-  const made = readFileSync(join(counted, 'all'), 'utf8').match(/^[a-z0-9_]{2,}$/gm) ?? [];
+  expect((await authority.vouch('backup', join(authority.state, 'backup'))).code).toBe(0);
+  process.kill((JSON.parse(line) as { pid: number }).pid, 'SIGTERM');
+  await served.ended();
+  const made = readFileSync(counted, 'utf8').match(/^[a-z0-9_]{2,}$/gm) ?? [];
   const called = made.filter((name) => name !== 'syscall' && name !== 'total');
   expect(called).toEqual(expect.arrayContaining(['execve', 'fsync', 'accept4', 'clone3']));
   for (const unit of units) {
