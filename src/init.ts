@@ -75,7 +75,9 @@ export async function initialize(
   const state = path.resolve(options.state);
   const hsm = loadHsmFile(options.hsmFile);
   const rootHsm = loadHsmFile(options.rootHsmFile);
-  if (hsm.tokenSerial === rootHsm.tokenSerial && hsm.module === rootHsm.module)
+  const parts = ['module', 'tokenLabel', 'tokenSerial'] as const;
+  // Some modules give all of their tokens one serial.
+  if (parts.every((part) => hsm[part] === rootHsm[part]))
     throw new VouchError(
       'usage-invalid',
       '--hsm-file and --root-hsm-file must name two tokens: the root key is for ceremonies only',
