@@ -191,6 +191,37 @@ describe('appending', () => {
   });
 });
 
+describe('a token that computes wrong signatures of checkpoints', () => {
+  /** Bends the next ones by a bit. */
+  const bend = (h: Harness, times: number): void => {
+    const { hsm } = h.test;
+    const whole = hsm.sign.bind(hsm);
+    let left = times;
+    hsm.sign = async (ckaId, data) => {
+      const signature = await whole(ckaId, data);
+      if (ckaId === h.test.authority.logKey.ckaId && left-- > 0) signature[7] = (signature[7] ?? 0) ^ 1;
+      return signature;
+    };
+  };
+  const isGood = async (h: Harness): Promise<boolean> => {
+    const { checkpoint } = await h.append(recordItem(h.test));
+    try {
+      openCheckpoint(checkpoint.note, [h.logKey()], h.test.authority.logOrigin);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  it('is asked once more, and no more than that: the server is to see that it goes on', async () => {
+    const h = await new Harness().usable();
+    bend(h, 1);
+    expect(await isGood(h)).toBe(true);
+    bend(h, 2);
+    expect(await isGood(h)).toBe(false);
+  });
+});
+
 describe('a CRL', () => {
   it('leaves when its number is on disk, and not where that cannot be written (I11)', async () => {
     const h = await new Harness().usable();
