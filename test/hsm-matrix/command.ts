@@ -1,20 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { statePaths } from '../../src/config/config.ts';
-import { callAdmin } from '../../src/cli/admin-client.ts';
-import { readAuthority } from '../../src/signer/authority-file.ts';
-import { policyIssuer } from '../../src/signer/policy-issuer.ts';
-import { adminPaths } from '../../src/wire/admin.ts';
-import { parseJoinFile } from '../../src/wire/join-file.ts';
-import { Authority, type Made, type Ready } from '../kills/authority.ts';
 import { Random } from '../kills/random.ts';
 import { percentile } from '../kills/result.ts';
-import { Matrix } from './campaign.ts';
+import type { CaseResult } from './campaign.ts';
 import { allCases, type Case, nameOf, sampled } from './cases.ts';
-import { Control } from './control.ts';
-import { Enroller, makeKeys } from './enroller.ts';
-import { crashes, type Figure, flippedBits, hang, sessionLoss } from './figures.ts';
-import { type Testimony, testimony } from './witness.ts';
+import type { Figure } from './figures.ts';
+import { Lane } from './lane.ts';
+import type { Testimony } from './witness.ts';
 
 /** What `npm run test:hsm-matrix` takes. */
 export interface MatrixOptions {
@@ -24,7 +16,8 @@ export interface MatrixOptions {
   json: boolean;
 }
 
-const trustDomain = 'matrix.test';
+/** Authorities that live through cases side by side: most of a case is waiting. */
+const lanesMax = 2;
 /** Past that something hangs. */
 const watchdogMs = { base: 240_000, perCase: 30_000 };
 
@@ -41,23 +34,31 @@ export async function runMatrix(options: MatrixOptions): Promise<number> {
     complain('no case has that in its name');
     return 2;
   }
-  const authority = new Authority(dist, { simulated: true });
-  const end = (keepsFolder: boolean): void => {
-    authority.endAll();
-    if (!keepsFolder) authority.remove();
+  const lanes: [Lane, ...Lane[]] = [
+    new Lane(dist),
+    ...Array.from({ length: lanesMax - 1 }, () => new Lane(dist)),
+  ];
+  const end = (keepsFolders: boolean): void => {
+    for (const { authority } of lanes) {
+      authority.endAll();
+      if (!keepsFolders) authority.remove();
+    }
+  };
+  const kept = (): void => {
+    for (const { authority } of lanes)
+      complain(`a state is kept in ${authority.folder}; its log ends: ${authority.lastLogLines()}`);
   };
   endWithThisProcess(end, cases.length, complain);
   try {
-    const result = await run({ options, cases, authority, complain });
+    const result = await run({ options, cases, lanes, complain });
     const hasPassed = result.problems === 0;
-    if (!hasPassed)
-      complain(`the state is kept in ${authority.folder}; its end: ${authority.lastLogLines()}`);
+    if (!hasPassed) kept();
     end(!hasPassed);
     process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : summary(result, options.seed));
     return hasPassed ? 0 : 1;
   } catch (error) {
     complain(error instanceof Error ? (error.stack ?? error.message) : String(error));
-    complain(`the state is kept in ${authority.folder}; its end: ${authority.lastLogLines()}`);
+    kept();
     end(true);
     return 1;
   }
@@ -76,7 +77,7 @@ interface Result {
   slowestRequestMs: number;
   backMsP99: number;
   figures: Record<string, number>;
-  signatures: Omit<Testimony, 'orphans'> | undefined;
+  signatures: Omit<Testimony, 'orphans'>;
   orphans: number;
   /** Everything that is wrong, together. */
   problems: number;
@@ -85,86 +86,60 @@ interface Result {
 interface Run {
   options: MatrixOptions;
   cases: readonly Case[];
-  authority: Authority;
+  lanes: readonly [Lane, ...Lane[]];
   complain: (line: string) => void;
 }
 
-async function run({ options, cases, authority, complain }: Run): Promise<Result> {
-  const made = await authority.init(trustDomain);
-  const { control: controlFile, log } = authority.simulator;
-  const control = new Control(controlFile);
-  const ready = await authority.start().ready;
-  makeKeys(400);
-  const enroller = new Enroller(await joinFile(authority));
-  const matrix = new Matrix({ authority, control, enroller });
-  const slowest: number[] = [];
-  const back: number[] = [];
-  let [failed, enrolled, problems] = [0, 0, 0];
-  for (const [position, one] of cases.entries()) {
-    const result = await matrix.live(one);
-    makeKeys(200);
-    enrolled += result.enrolled;
-    slowest.push(result.slowestMs);
-    back.push(result.backMs);
-    problems += result.problems.length;
-    if (result.problems.length > 0) failed += 1;
-    for (const problem of new Set(result.problems)) complain(`${nameOf(one)}: ${problem}`);
+async function run({ options, cases, lanes, complain }: Run): Promise<Result> {
+  for (const lane of lanes) await lane.begin();
+  const left = [...cases];
+  let done = 0;
+  const told = (one: Case, { problems, backMs }: CaseResult): void => {
+    done += 1;
+    for (const problem of new Set(problems)) complain(`${nameOf(one)}: ${problem}`);
     if (!options.json)
-      process.stderr.write(
-        `${position + 1}/${cases.length} ${nameOf(one)}: ${Math.round(result.backMs)} ms\n`,
-      );
-  }
-  const figures = options.only === undefined ? await measure(made, ready, control, enroller) : [];
+      process.stderr.write(`${done}/${cases.length} ${nameOf(one)}: ${Math.round(backMs)} ms\n`);
+  };
+  await Promise.all(lanes.map((lane) => lane.live(left, told)));
+  const [first, ...others] = lanes;
+  const testimonies: Testimony[] = [];
+  for (const lane of others) testimonies.push(await lane.end(complain));
+  const figures = options.only === undefined ? await first.measure() : [];
+  testimonies.push(await first.end(complain));
+  let problems = 0;
   for (const figure of figures) problems += complaintsOf(figure, complain);
-  const code = await authority.stop();
-  if (code !== 0)
-    complain(`the server did not stop when asked (exit ${code}): it was not the one that began`);
-  const { orphans, ...signatures } = testimony(log, authority.database, publicKeysOf(authority));
+  const sum = (of: (lane: Lane) => number): number => lanes.reduce((total, lane) => total + of(lane), 0);
+  const count = (what: Exclude<keyof Testimony, 'orphans'>): number =>
+    testimonies.reduce((total, one) => total + one[what], 0);
+  const orphans = testimonies.flatMap((one) => one.orphans);
   for (const orphan of orphans) complain(`signed, and in no log: ${orphan}`);
   return {
     cases: cases.length,
-    failed,
-    enrolled,
-    slowestRequestMs: Math.round(Math.max(...slowest)),
-    backMsP99: Math.round(percentile(back, 0.99)),
+    failed: sum(({ tally }) => tally.failed),
+    enrolled: sum(({ tally }) => tally.enrolled),
+    slowestRequestMs: Math.round(Math.max(...lanes.flatMap(({ tally }) => tally.slowestMs))),
+    backMsP99: Math.round(
+      percentile(
+        lanes.flatMap(({ tally }) => tally.backMs),
+        0.99,
+      ),
+    ),
     figures: Object.fromEntries(figures.map(({ name, value }) => [name, rounded(value)])),
-    signatures,
+    signatures: {
+      certificates: count('certificates'),
+      crls: count('crls'),
+      checkpoints: count('checkpoints'),
+      proofs: count('proofs'),
+    },
     orphans: orphans.length,
-    problems: problems + orphans.length + (code === 0 ? 0 : 1),
+    problems: problems + orphans.length + sum(({ tally }) => tally.problems),
   };
-}
-
-async function joinFile({ adminSocket }: Authority) {
-  const asked = { spiffeId: `spiffe://${trustDomain}/workload`, uses: 10_000, ttlSeconds: 24 * 3600 };
-  const { joinFile: text } = await callAdmin<{ joinFile: string }>(
-    adminSocket,
-    'POST',
-    adminPaths.tokens,
-    asked,
-  );
-  return parseJoinFile(text);
-}
-
-async function measure(made: Made, ready: Ready, control: Control, enroller: Enroller): Promise<Figure[]> {
-  const parts = { ...made, operationsUrl: ready.operationsUrl, control, enroller };
-  const figures: Figure[] = [];
-  for (const figure of [sessionLoss, crashes, flippedBits, hang]) {
-    makeKeys(600);
-    figures.push(await figure(parts));
-  }
-  return figures;
 }
 
 function complaintsOf({ name, value, limit, problems }: Figure, complain: (line: string) => void): number {
   for (const problem of new Set(problems)) complain(`${name}: ${problem}`);
   if (!(value <= limit)) complain(`${name} is ${rounded(value)}, ${limit} is the limit`);
   return problems.length + (value <= limit ? 0 : 1);
-}
-
-/** Every key that the token's log may name. */
-function publicKeysOf(authority: Authority): Buffer[] {
-  const { logKey, issuers } = readAuthority(statePaths(authority.state).authority);
-  return [logKey.publicKeySpki, ...issuers.map((issuer) => policyIssuer(issuer).spki)];
 }
 
 function rounded(value: number): number {
