@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
 import { type Authority, bootAuthority, joinContent, writeJoin } from '../support/daemon.ts';
-import { newFolder, type Running, start } from '../support/running.ts';
+import { eventually, newFolder, type Running, start } from '../support/running.ts';
 
 // A client in another language, which does what docs/enrollment.md, docs/log-format.md and docs/openapi.json say and no more.
 
@@ -68,6 +68,20 @@ test.each([
   client.signal('SIGHUP');
   const { code, stderr } = await client.ended();
   expect([code, stderr]).toEqual([1, expect.stringMatching(/^denied-revoked 403 /)]);
+});
+
+test.each([
+  ['ed25519', 'rsa-4096-pss'],
+  ['rsa-3072-pss', 'ed25519'],
+  ['rsa-4096', 'ec-p384'],
+])('a root of type %s with an issuer of type %s is believed as well', async (root, issuer) => {
+  const other = await bootAuthority({ init: ['--root-key', root, '--issuer-key', issuer] });
+  // It does not ask twice for a CRL, and RSA takes its time to sign the first ones.
+  await eventually(async () => (await fetch(`${other.server.ready.operationsUrl}/readyz`)).ok);
+  const client = start([program, '-join', (await other.join('orders')).path]);
+  const [first] = await client.until((running) => proven(running).length === 1 && proven(running));
+  expect(first?.spiffeId).toBe(other.id('orders'));
+  await other.server.end();
 });
 
 test('it turns away from a server that does not show the pinned root', async () => {

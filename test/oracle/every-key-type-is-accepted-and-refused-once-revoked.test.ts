@@ -25,7 +25,7 @@ const chains: [root: SigningKeyType, issuer: SigningKeyType, leaf: string][] = [
   ['ed25519', 'rsa-4096-pss', 'ec-p256'],
 ];
 
-describe.each(chains)('a %s root, a %s issuer, a %s leaf', (rootType, issuerType, leafType) => {
+describe.each(chains)('root %s, issuer %s, leaf %s', (rootType, issuerType, leafType) => {
   let authority: Authority;
   let orders: Workload;
   let revoked: Workload;

@@ -44,7 +44,7 @@ const pairs: [root: SigningKeyType, issuer: SigningKeyType, jws: string][] = [
   ['ed25519', 'rsa-4096-pss', 'EdDSA'],
 ];
 
-describe.each(pairs)('a %s root over a %s issuer', (rootType, issuerType, jws) => {
+describe.each(pairs)('root %s over issuer %s', (rootType, issuerType, jws) => {
   let result: CeremonyResult;
 
   beforeAll(async () => {

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -31,6 +30,15 @@ func keyID(c *x509.Certificate) []byte {
 	return hash[:20]
 }
 
+// statementAlgorithms are the JWS algorithms of a root, by what its certificate is signed with.
+var statementAlgorithms = map[x509.SignatureAlgorithm]string{
+	x509.ECDSAWithSHA256:  "ES256",
+	x509.ECDSAWithSHA384:  "ES384",
+	x509.SHA256WithRSA:    "RS256",
+	x509.SHA256WithRSAPSS: "PS256",
+	x509.PureEd25519:      "EdDSA",
+}
+
 // openBundle returns the log keys of the root's statement (log-format.md, Statement).
 func (c *client) openBundle(got *answer) []string {
 	found := false
@@ -40,12 +48,17 @@ func (c *client) openBundle(got *answer) []string {
 	require(found, "bundle: the root is missing")
 	parts := strings.Split(got.Bundle.Statement, ".")
 	require(len(parts) == 3, "statement")
-	header := fmt.Sprintf(`{"alg":"ES384","kid":"%x","typ":"vouch-statement+jwt"}`, keyID(c.root))
+	algorithm := c.root.SignatureAlgorithm
+	header := fmt.Sprintf(`{"alg":"%s","kid":"%x","typ":"vouch-statement+jwt"}`, statementAlgorithms[algorithm], keyID(c.root))
 	require(parts[0] == base64.RawURLEncoding.EncodeToString([]byte(header)), "statement header")
-	signature, digest := must(base64.RawURLEncoding.DecodeString(parts[2])), sha512.Sum384([]byte(parts[0]+"."+parts[1]))
-	require(len(signature) == 96, "statement signature")
-	r, s := new(big.Int).SetBytes(signature[:48]), new(big.Int).SetBytes(signature[48:])
-	require(ecdsa.Verify(c.root.PublicKey.(*ecdsa.PublicKey), digest[:], r, s), "statement signature")
+	signature := must(base64.RawURLEncoding.DecodeString(parts[2]))
+	if key, isECDSA := c.root.PublicKey.(*ecdsa.PublicKey); isECDSA {
+		half := (key.Params().BitSize + 7) / 8
+		require(len(signature) == 2*half, "statement signature")
+		r, s := new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])
+		signature = must(asn1.Marshal(struct{ R, S *big.Int }{r, s}))
+	}
+	require(c.root.CheckSignature(algorithm, []byte(parts[0]+"."+parts[1]), signature) == nil, "statement signature")
 	var said struct {
 		TrustDomain, NotAfter string
 		Sequence              int64
