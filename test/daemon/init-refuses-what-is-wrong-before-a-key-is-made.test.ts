@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { Authority, keysIn, newToken } from '../support/daemon.ts';
+import { withoutMechanism } from '../support/hsm.ts';
 import { newFolder } from '../support/running.ts';
 
 let authority: Authority;
@@ -22,6 +23,9 @@ it.each([
   ['--enrollment-listen', 'nohost', /must be HOST:PORT/],
   ['--operations-listen', '127.0.0.1:99999', /must be a port/],
   ['--publication-listen', 'nowhere.invalid:0', /cannot listen/],
+  ['--root-key', 'rsa-2048', /Allowed choices are ec-p256, ec-p384, rsa-3072, .*, ed25519/],
+  ['--issuer-key', 'P-256', /Allowed choices are/],
+  ['--log-key', 'ec-p384', /Allowed choices are ed25519, ec-p256/],
   ['--rollback-mark', 'nowhere', /takes token or file:PATH/],
   ['--rollback-mark', 'file:/missing/mark', /\/missing must be a folder that can be written/],
   ['--rollback-mark', 'file:/proc', /\/proc is no file/],
@@ -36,6 +40,23 @@ it.each([
   expect(ran.problem.detail).toMatch(words);
   expect(keysIn(authority.folder)).toEqual([]);
   expect(existsSync(authority.state)).toBe(false);
+});
+
+it.each([
+  ['--issuer-key', 'rsa-4096', 'CKM_RSA_PKCS_KEY_PAIR_GEN'],
+  ['--log-key', 'ed25519', 'CKM_EDDSA'],
+] as const)('%s %s on a token without %s', async (flag, type, mechanism) => {
+  const folder = newFolder();
+  const [online, root] = await Promise.all([newToken(folder, 'online'), newToken(folder, 'root')]);
+  withoutMechanism(online, mechanism);
+  const poor = new Authority(folder, 'test.example', { online, root });
+  const ran = await poor.init(flag, type);
+  expect(ran.code).toBe(78);
+  expect(ran.problem.detail).toContain(
+    `online makes no ${type} key: it has no ${mechanism}; choose one of ec-p256`,
+  );
+  expect(keysIn(folder)).toEqual([]);
+  expect(existsSync(poor.state)).toBe(false);
 });
 
 it('name constraints on a trust domain that is an address', async () => {

@@ -98,7 +98,7 @@ describe('a log key', () => {
 
   it('is P-256 where that is asked for, or where the token has no Ed25519', async () => {
     const poor = newTestToken('poor', folder);
-    withoutMechanism(poor, 'CKM_EDDSA');
+    withoutMechanism(poor.hsm, 'CKM_EDDSA');
     expect(await logKeyOf(undefined)).toBe('ed25519');
     expect(await logKeyOf('ec-p256')).toBe('ecdsa-p256');
     expect(await logKeyOf(undefined, poor.hsm)).toBe('ecdsa-p256');
@@ -122,7 +122,7 @@ describe('a token that lacks a mechanism', () => {
   ])('is refused as the token of a root of %s, before a key is made in any', async (root, missing, why) => {
     const number = folders++;
     const [online, poor] = [`online-${number}`, `poor-${number}`].map((label) => newTestToken(label, folder));
-    withoutMechanism(poor as TestToken, missing);
+    withoutMechanism((poor as TestToken).hsm, missing);
     const tokens = { hsm: (online as TestToken).hsm, rootHsm: (poor as TestToken).hsm };
     const attempt = runCeremony({ ...options, ...tokens, keyTypes: { ...options.keyTypes, root } });
     await expect(attempt).rejects.toMatchObject({ code: 'config-hsm', message: expect.stringMatching(why) });

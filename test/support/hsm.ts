@@ -40,9 +40,12 @@ const mechanisms = [
 ] as const;
 
 /** Takes a mechanism away from a token, for what opens it from now on. SoftHSM lists those that are left. */
-export function withoutMechanism({ hsm }: TestToken, name: (typeof mechanisms)[number]): void {
+export function withoutMechanism(
+  { environment }: Pick<HsmConfig, 'environment'>,
+  name: (typeof mechanisms)[number],
+): void {
   const left = mechanisms.filter((one) => one !== name);
-  appendFileSync(hsm.environment.SOFTHSM2_CONF ?? '', `slots.mechanisms = ${left.join(',')}\n`);
+  appendFileSync(environment.SOFTHSM2_CONF ?? '', `slots.mechanisms = ${left.join(',')}\n`);
 }
 
 const folders: string[] = [];
