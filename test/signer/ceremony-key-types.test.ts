@@ -11,14 +11,13 @@ import { encodePem } from '../../src/x509/pem.ts';
 import { importPublicKey } from '../../src/x509/public-key.ts';
 import { type SigningKeyType, signingKeyTypes } from '../../src/x509/signing-key-type.ts';
 import { keysIn } from '../support/daemon.ts';
-import { newTestToken, temporaryFolder, type TestToken, withoutMechanism } from '../support/hsm.ts';
+import { newTestToken, temporaryFolder, withoutMechanism } from '../support/hsm.ts';
 import { builtSigner } from '../support/signer-build.ts';
 import { ArtefactDirectory, runTool } from '../x509/oracle-tools.ts';
 
 const trustDomain = parseTrustDomain('prod.example');
 const folder = temporaryFolder('types');
 let options: CeremonyOptions;
-let folders = 0;
 
 beforeAll(async () => {
   options = {
@@ -110,7 +109,7 @@ describe('a token that lacks a mechanism', () => {
     [
       'rsa-4096',
       'CKM_RSA_PKCS_KEY_PAIR_GEN',
-      /poor-0 makes no rsa-4096 key: it has no CKM_RSA_PKCS_KEY_PAIR_GEN; choose one of ec-p256, ec-p384, ed25519$/,
+      /poor makes no rsa-4096 key: it has no CKM_RSA_PKCS_KEY_PAIR_GEN; choose one of ec-p256, ec-p384, ed25519$/,
     ],
     [
       'rsa-3072-pss',
@@ -120,12 +119,12 @@ describe('a token that lacks a mechanism', () => {
     ['ed25519', 'CKM_EDDSA', /makes no ed25519 key: it has no CKM_EDDSA/],
     ['ec-p384', 'CKM_ECDSA', /makes no ec-p384 key: it has no CKM_ECDSA/],
   ])('is refused as the token of a root of %s, before a key is made in any', async (root, missing, why) => {
-    const number = folders++;
-    const [online, poor] = [`online-${number}`, `poor-${number}`].map((label) => newTestToken(label, folder));
-    withoutMechanism((poor as TestToken).hsm, missing);
-    const tokens = { hsm: (online as TestToken).hsm, rootHsm: (poor as TestToken).hsm };
+    const apart = temporaryFolder('poor');
+    const [online, poor] = [newTestToken('online', apart), newTestToken('poor', apart)];
+    withoutMechanism(poor.hsm, missing);
+    const tokens = { hsm: online.hsm, rootHsm: poor.hsm };
     const attempt = runCeremony({ ...options, ...tokens, keyTypes: { ...options.keyTypes, root } });
     await expect(attempt).rejects.toMatchObject({ code: 'config-hsm', message: expect.stringMatching(why) });
-    for (const token of [online, poor] as TestToken[]) expect(keysIn(token.dir)).toEqual([]);
+    expect(keysIn(apart)).toEqual([]);
   });
 });
