@@ -85,7 +85,14 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     response.json({ nonce: nonce.toString('base64'), expiresAt: rfc3339(expiresAtMs) });
   });
   app.post(enrollmentPaths.enroll, fromAddress, ...json, enrollRoute(parts));
-  app.post(enrollmentPaths.renew, fromAddress, renewalGate(parts), ...json, renewRoute(parts));
+  app.post(
+    enrollmentPaths.renew,
+    fromAddress,
+    renewalGate(parts),
+    hearWitness(parts, json),
+    ...json,
+    renewRoute(parts),
+  );
   app.all(enrollmentPaths.bundle, onlyMethods('GET, HEAD'));
   app.all([enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew], onlyMethods('POST'));
   app.use(notFound);
@@ -133,6 +140,26 @@ function renewalGate(parts: EnrollmentApiParts): RequestHandler {
     attempters.set(response, { identity: spiffeId });
     await parts.limits.refuseExhausted({ identity: spiffeId });
     next();
+  };
+}
+
+/**
+ * Who is refused may know more of the log than this server does: a state that was put back has lost the certificates
+ * issued since, whose holders have seen what else it lost. Of those that this authority certified the body is read all
+ * the same, and what they have seen is looked at; the refusal stands.
+ */
+function hearWitness(parts: EnrollmentApiParts, body: readonly RequestHandler[]): ErrorRequestHandler {
+  return (refusal: unknown, request, response, next) => {
+    const hear = ([first, ...rest]: readonly RequestHandler[]): void => {
+      if (first) first(request, response, (failed?: unknown) => (failed ? next(refusal) : hear(rest)));
+      else {
+        const { data } = renewRequestSchema.safeParse(request.body);
+        if (data) haltIfRewound(data, parts);
+        next(refusal);
+      }
+    };
+    if (clientCertificateOf(request).verified) hear(body);
+    else next(refusal);
   };
 }
 

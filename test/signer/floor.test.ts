@@ -10,8 +10,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { Floor } from '../../src/signer/floor.ts';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Floor, type MarkIntervals } from '../../src/signer/floor.ts';
 import { fileGuards, Guard, type GuardStore } from '../../src/signer/guard.ts';
 import {
   encodeFloor,
@@ -30,7 +30,13 @@ const issuer = 'ab'.repeat(20);
 const root = (fill: number) => Buffer.alloc(32, fill);
 
 function newFloor(
-  overrides: { folder?: string; guards?: GuardStore; log?: LogIdentity; clock?: FakeClock } = {},
+  overrides: {
+    folder?: string;
+    guards?: GuardStore;
+    log?: LogIdentity;
+    clock?: FakeClock;
+    intervals?: MarkIntervals;
+  } = {},
 ) {
   const folder = overrides.folder ?? temporaryFolder('floor');
   const guards = overrides.guards ?? new SoftwareHsm().guards;
@@ -40,7 +46,7 @@ function newFloor(
     log: overrides.log ?? log,
     guards,
     clock: overrides.clock ?? new FakeClock(),
-    intervals: { floorMs: 10, guardMs: 10, staleMs: 100, guardStaleMs: 300 },
+    intervals: overrides.intervals ?? { floorMs: 10, guardMs: 10, staleMs: 100, guardStaleMs: 300 },
     onFailure: (error: Error, stale: boolean) => void failures.push({ error, stale }),
   };
   return { folder, guards, failures, file: parts.file, open: () => Floor.open(parts) };
@@ -283,6 +289,42 @@ describe('the guard', () => {
     await guard.write(mark(1));
     await (await Guard.open(guards, log)).write(mark(1));
     expect(await guards.read()).toEqual([value]);
+  });
+
+  it('is replaced once a minute at most in a day of work, and never in an idle one', async () => {
+    const hsm = new SoftwareHsm();
+    const wear = { created: 0, destroyed: 0 };
+    const guards: GuardStore = {
+      read: hsm.guards.read,
+      replace: (value, obsolete) => {
+        wear.created += 1;
+        wear.destroyed += obsolete.length;
+        return hsm.guards.replace(value, obsolete);
+      },
+    };
+    const dayMs = 86_400_000;
+    // The intervals that are shipped, save for the floor's: it writes to the disk each second.
+    const intervals = { floorMs: dayMs, guardMs: 60_000, staleMs: 2 * dayMs, guardStaleMs: 180_000 };
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const floor = await newFloor({ guards, intervals }).open();
+    floor.advance(1, root(1));
+    await floor.start();
+    expect(wear).toEqual({ created: 1, destroyed: 0 });
+    const passed = async (minutes: number, work: () => void) => {
+      for (let minute = 0; minute < minutes; minute += 1) {
+        // More than one change a second.
+        for (let change = 0; change < 100; change += 1) work();
+        await vi.advanceTimersByTimeAsync(60_000);
+      }
+    };
+    await passed(1440, () => undefined);
+    expect(wear).toEqual({ created: 1, destroyed: 0 });
+    let treeSize = 1;
+    await passed(1440, () => floor.advance(++treeSize, root(2)));
+    expect(wear).toEqual({ created: 1441, destroyed: 1439 });
+    expect(await hsm.guards.read()).toHaveLength(2);
+    floor.stop();
   });
 
   it('survives a crash at each step of its replacement', async () => {
