@@ -1,8 +1,8 @@
-import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { cpSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { beforeAll, beforeEach, expect, it } from 'vitest';
-import { type Authority, bootAuthority, newToken, type Token, type Workload } from '../support/daemon.ts';
+import { type Authority, bootAuthority, newToken, type Workload } from '../support/daemon.ts';
+import { pkcs11Tool } from '../support/pkcs11-tool.ts';
 
 let authority: Authority;
 let workload: Workload;
@@ -10,20 +10,6 @@ let stateThen: string;
 let tokenThen: string;
 
 const tokenFolder = (): string => dirname(authority.tokens.online.pinFile);
-
-/** Runs pkcs11-tool on the token as whoever knows the PIN. */
-function pkcs11Tool(token: Token, ...args: readonly string[]): string {
-  const login = ['--login', '--pin', readFileSync(token.pinFile, 'utf8').trim()];
-  return execFileSync(
-    'pkcs11-tool',
-    ['--module', token.module, '--token-label', token.tokenLabel, ...login, ...args],
-    {
-      encoding: 'utf8',
-      env: { ...process.env, ...token.environment },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
-}
 
 function putBack(from: string, to: string): void {
   rmSync(to, { recursive: true, force: true });

@@ -1,24 +1,13 @@
-import { execFileSync } from 'node:child_process';
 import { cpSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { Authority, type Token } from '../support/daemon.ts';
+import { pkcs11Tool } from '../support/pkcs11-tool.ts';
 import { newFolder } from '../support/running.ts';
 import { startTpm } from '../support/tpm.ts';
 
 let authority: Authority;
 let online: Token;
-
-/** What pkcs11-tool shows of the token's objects to whoever knows the PIN. */
-function objects(): string {
-  const login = ['--login', '--pin', readFileSync(online.pinFile, 'utf8')];
-  const command = ['--module', online.module, '--token-label', online.tokenLabel, ...login, '--list-objects'];
-  return execFileSync('pkcs11-tool', command, {
-    encoding: 'utf8',
-    env: { ...process.env, ...online.environment },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-}
 
 beforeAll(async () => {
   const folder = newFolder();
@@ -30,7 +19,7 @@ beforeAll(async () => {
 }, 60_000);
 
 it('in two tokens of one serial: keys that sign and do nothing else, a P-256 log key, the guard', () => {
-  const shown = objects();
+  const shown = pkcs11Tool(online, '--list-objects');
   const pairs = [...shown.matchAll(/^Private Key Object; EC\n(?: .*\n)*/gm)].map(([text]) => text);
   expect(pairs).toHaveLength(2);
   for (const pair of pairs) {
