@@ -71,7 +71,7 @@ const hsm = z.strictObject({
   /** File with the PIN, readable by its owner only; or `credential:NAME` below $CREDENTIALS_DIRECTORY. */
   pinFile: text(4096),
   /** Environment of the signer process, for modules that need some. No secrets. */
-  environment: z._default(z.record(z.string().check(z.regex(/^[A-Z0-9_]+$/)), z.string()), {}),
+  environment: z._default(z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string()), {}),
 });
 
 const configSchema = z.strictObject({

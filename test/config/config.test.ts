@@ -25,6 +25,13 @@ test('what is left out has the documented default', () => {
   expect(Object.isFrozen(config)).toBe(true);
 });
 
+test('a module may want a variable whose name has small letters', () => {
+  const environment = { ChrystokiConfigurationPath: '/etc/vouch', SOFTHSM2_CONF: '/c', _a1: 'x' };
+  expect(parseConfig({ ...whole, hsm: { ...whole.hsm, environment } })).toMatchObject({
+    hsm: { environment },
+  });
+});
+
 test('every problem is named at once, with its path', () => {
   const problems = parseConfig({
     ...whole,
@@ -56,6 +63,7 @@ test.each([
   ['a length', { hsm: { ...whole.hsm, tokenLabel: '' } }, 'hsm.tokenLabel', '1 at least'],
   ['a type', { log: 3 }, 'log', 'type object'],
   ['a level', { log: { level: 'loud' } }, 'log.level', 'debug, info, warn, error'],
+  ['a variable', { hsm: { ...whole.hsm, environment: { 'A-B': 'c' } } }, 'hsm.environment.A-B', ''],
   ['a misspelt key', { hsm: { ...whole.hsm, pin: '1234' } }, 'hsm.pin', 'known'],
 ])('%s out of bounds is named with its bound', (_name, change, path, words) => {
   expect(parseConfig({ ...whole, ...change })).toEqual([{ path, problem: expect.stringContaining(words) }]);

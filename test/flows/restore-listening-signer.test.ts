@@ -37,6 +37,10 @@ test("a signer with a state of its own follows the root's statement into a new l
     authority.vouch('restore', backup, '--accept-rewind', '--yes', '--root-hsm-file', rootFile);
   for (const attempt of ['first', 'second']) {
     expect((await back()).json(), attempt).toMatchObject({ rewound: true });
+    // Floor and authority are the signer's: a state without them misses nothing.
+    expect((await authority.vouch('log', 'verify', '--state', authority.state)).json()).toMatchObject({
+      problems: [],
+    });
     await authority.start();
     await authority.enroll(attempt);
     await authority.server.end();

@@ -18,6 +18,11 @@ test('a backup that is behind goes back only with the root, and then nobody is r
   expect((await verb('backup', backup)).problem.code, 'an existing file is never replaced').toBe(
     'config-state',
   );
+  const nowhere = await verb('backup', join(authority.folder, 'nowhere', 'backup'));
+  expect(nowhere.problem, 'a folder that the server cannot write').toMatchObject({
+    code: 'config-state',
+    detail: expect.stringContaining('take it away from there') as unknown,
+  });
 
   const lostDir = authority.path('lost');
   expect((await verb('enroll', '--join-file', known.path, '--out', lostDir)).code).toBe(0);
