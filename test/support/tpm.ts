@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Token } from './daemon.ts';
 import { eventually, start } from './running.ts';
@@ -27,18 +27,13 @@ export async function startTpm(folder: string): Promise<Tpm> {
     TPM2_PKCS11_TCTI: 'tabrmd:bus_type=session',
     DBUS_SESSION_BUS_ADDRESS: address,
   };
-  await eventually(async () => {
-    const manager = start(['tpm2-abrmd', '--session', '--allow-root', `--tcti=swtpm:path=${at('t')}`], {
-      env: environment,
-    });
-    // It ends at once where the TPM does not listen yet.
-    const tools = () =>
-      start(['pkcs11-tool', '--module', module, '--list-slots'], { env: environment }).ended();
-    for (;;) {
-      if (manager.code !== undefined) return false;
-      if ((await tools()).code === 0) return true;
-    }
+  await eventually(() => existsSync(at('t')) && existsSync(`${at('t')}.ctrl`));
+  start(['/usr/sbin/tpm2-abrmd', '--session', '--allow-root', `--tcti=swtpm:path=${at('t')}`], {
+    env: environment,
   });
+  const listsSlots = () =>
+    start(['pkcs11-tool', '--module', module, '--list-slots'], { env: environment }).ended();
+  await eventually(async () => (await listsSlots()).code === 0);
   const tool = async (...args: readonly string[]): Promise<void> => {
     const ran = await start(['pkcs11-tool', '--module', module, ...args], { env: environment }).ended();
     if (ran.code !== 0) throw new Error(ran.stderr);
