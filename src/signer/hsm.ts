@@ -25,10 +25,29 @@ export interface HsmKey {
   publicKeySpki: Buffer;
 }
 
-/** The token as the signer uses it. Every rejection is one after which the process should be replaced. */
+/** How well the token is. */
+export interface HsmHealth {
+  /** Sessions that sign now, and how many there should be. */
+  sessions: number;
+  sessionsWanted: number;
+  /** Calls that were made again since the process started: after a new session, or after a login. */
+  failures: { session: number; login: number };
+}
+
+/** How a signature is to be made. */
+export interface SignOrder {
+  /** Before those that wait. */
+  urgent?: boolean;
+}
+
+/** The token as the signer uses it. */
 export interface Hsm {
-  /** Signature over `data` as it stands in a BIT STRING (ECDSA: DER). The key is one that was proven at the start. */
-  sign(ckaId: string, data: Buffer): Promise<Buffer>;
-  /** Guards kept as data objects in the token. */
+  /**
+   * Signature over `data` as it stands in a BIT STRING (ECDSA: DER). The key is one that was proven at the start. A
+   * rejection is one after which the process should be replaced.
+   */
+  sign(ckaId: string, data: Buffer, order?: SignOrder): Promise<Buffer>;
+  /** Guards kept as data objects in the token; one that cannot be kept now may be kept later. */
   guards: GuardStore;
+  health(): HsmHealth;
 }

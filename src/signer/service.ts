@@ -8,6 +8,8 @@ import { crlNumberCeiling } from './crl-policy.ts';
 import { type Decision, decide } from './policy.ts';
 import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
 import type { AppendResult } from './port.ts';
+import { encodeHealth } from './health.ts';
+import type { SignOrder } from './hsm.ts';
 import {
   encodeAppendResult,
   encodeCheckpoint,
@@ -24,6 +26,12 @@ import { SignerTree } from './tree.ts';
 interface TakenUp {
   readonly tree: SignerTree;
   phase: 'fed' | 'finishing' | 'usable';
+}
+
+/** Of a tree that is signed. */
+interface Head {
+  treeSize: number;
+  rootHash: Buffer;
 }
 
 const nothing = Buffer.alloc(0);
@@ -77,7 +85,7 @@ export class SignerService {
       case 'signLogged':
         return this.#signLogged(request.request);
       case 'ping':
-        return Promise.resolve(nothing);
+        return Promise.resolve(encodeHealth(this.#runtime.hsm.health()));
       case 'stop':
         return this.#stop();
     }
@@ -162,7 +170,7 @@ export class SignerService {
     const head = { treeSize: tree.size, rootHash: tree.root() };
     floor.advance(head.treeSize, head.rootHash);
     await floor.start();
-    const checkpoint = await this.#signCheckpoint(head);
+    const checkpoint = await this.#signCheckpoint(head, { urgent: true });
     if (this.#takenUp !== takenUp)
       throw new VouchError('request-malformed', 'the signer was told to take up another tree meanwhile');
     takenUp.phase = 'usable';
@@ -189,7 +197,7 @@ export class SignerService {
     const head = { treeSize: tree.size, rootHash: tree.root() };
     floor.advance(head.treeSize, head.rootHash);
     const [checkpoint, ...signatures] = await Promise.all([
-      this.#signCheckpoint(head),
+      this.#signCheckpoint(head, { urgent: items.some(({ purpose }) => purpose === 'crl') }),
       ...decisions.map((decision) => this.#carryOut(decision)),
     ]);
     const result: AppendResult = { signatures, checkpoint };
@@ -231,7 +239,9 @@ export class SignerService {
     if (decision.outcome === 'record') return undefined;
     if (decision.outcome === 'refuse') return decision.error;
     const { hsm, floor } = this.#runtime;
-    const signature = await hsm.sign(decision.issuer.ckaId, decision.tbs);
+    // A revocation waits for its CRL: it comes before certificates, and so does the checkpoint that goes with it.
+    const order = { urgent: decision.crl !== undefined };
+    const signature = await hsm.sign(decision.issuer.ckaId, decision.tbs, order);
     if (!decision.crl) return signature;
     // CRLs are few: their numbers are on disk before their signatures leave, not a second later.
     return floor.write().then(
@@ -241,17 +251,17 @@ export class SignerService {
   }
 
   /** A token that once computed a wrong signature is asked once more; the server finds a second one, and stops (I3). */
-  async #signCheckpoint(head: { treeSize: number; rootHash: Buffer }): Promise<Checkpoint> {
+  async #signCheckpoint(head: Head, order: SignOrder): Promise<Checkpoint> {
     const key = this.#logKey();
-    const checkpoint = await this.#checkpointOver(head, key);
-    return isSignedBy(key, checkpoint) ? checkpoint : this.#checkpointOver(head, key);
+    const checkpoint = await this.#checkpointOver(head, key, order);
+    return isSignedBy(key, checkpoint) ? checkpoint : this.#checkpointOver(head, key, order);
   }
 
-  async #checkpointOver(head: { treeSize: number; rootHash: Buffer }, key: LogKey): Promise<Checkpoint> {
+  async #checkpointOver(head: Head, key: LogKey, order: SignOrder): Promise<Checkpoint> {
     const { hsm, authority } = this.#runtime;
     const origin = key.name;
     const body = checkpointBody({ origin, ...head });
-    const signature = await hsm.sign(authority.logKey.ckaId, Buffer.from(body, 'utf8'));
+    const signature = await hsm.sign(authority.logKey.ckaId, Buffer.from(body, 'utf8'), order);
     return { origin, ...head, note: assembleNote(body, [{ key, signature }]) };
   }
 

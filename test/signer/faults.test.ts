@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { decodeLeaf } from '../../src/log/leaf.ts';
+import { openCheckpoint } from '../../src/log/note.ts';
 import type { AppendItem } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { temporaryFolder } from '../support/hsm.ts';
@@ -63,7 +64,8 @@ describe('a fault of the token under a signature', () => {
     'CKR_SESSION_CLOSED',
     'CKR_KEY_HANDLE_INVALID',
     'CKR_OBJECT_HANDLE_INVALID',
-  ])('%s costs a new session and nothing else', async (error) => {
+    'CKR_USER_NOT_LOGGED_IN',
+  ])('%s costs a new session, or a login, and nothing else', async (error) => {
     const { restarts, pid } = signer.status();
     once({ error });
     await expectServed();
@@ -78,7 +80,6 @@ describe('a fault of the token under a signature', () => {
     'CKR_FUNCTION_FAILED',
     'CKR_HOST_MEMORY',
     'CKR_TOKEN_NOT_PRESENT',
-    'CKR_USER_NOT_LOGGED_IN',
     'CKR_CRYPTOKI_NOT_INITIALIZED',
     '0x80000001',
   ])('%s costs a process, and no call', async (error) => {
@@ -102,6 +103,15 @@ describe('a fault of the token under a signature', () => {
     await expectServed();
     expect(performance.now() - start).toBeLessThan(3000);
     expect(signer.status().restarts).toBe(restarts + 1);
+  });
+
+  it('a wrong signature over a checkpoint is made again before it leaves the signer', async () => {
+    const { restarts } = signer.status();
+    token.control([{ on: 'C_Sign', do: 'flip', nth: 1, id: live.ceremony.logKey.ckaId }]);
+    const { checkpoint } = await append([liveCertificate(live)]);
+    expect(token.fired()).toEqual([1]);
+    expect(openCheckpoint(checkpoint.note, [live.logKey], live.logKey.name).rootHash).toEqual(log.root());
+    expect(signer.status().restarts).toBe(restarts);
   });
 
   it('a wrong signature at the start is not taken for a proof', async () => {

@@ -46,6 +46,10 @@ export class SoftwareHsm implements Hsm {
     },
   };
 
+  health() {
+    return { sessions: 1, sessionsWanted: 1, failures: { session: 0, login: 0 } };
+  }
+
   sign(ckaId: string, data: Buffer): Promise<Buffer> {
     const held = this.keys.get(ckaId);
     if (!held) throw new Error(`no key ${ckaId}`);

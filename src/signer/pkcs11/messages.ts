@@ -1,12 +1,17 @@
 import type { HsmKey } from '../hsm.ts';
+import type { Recovery } from './errors.ts';
 import type { TokenAddress } from './token.ts';
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
   address: TokenAddress;
   keys: readonly HsmKey[];
-  /** The first worker logs in, proves the keys and keeps the guards; the others join its login. */
-  login: { pinFile: string; refusedFile: string } | undefined;
+  /** How to log in: the first worker does, and whichever finds the login gone. */
+  login: { pinFile: string; refusedFile: string };
+  /** Memory of `SharedLogin`, the same for all workers. */
+  sharedLogin: SharedArrayBuffer;
+  /** The first worker logs in and proves the keys; the others join its login. */
+  first: boolean;
   /** One Int32, odd while a PKCS#11 call is under way. */
   progress: SharedArrayBuffer;
 }
@@ -18,19 +23,27 @@ export interface SignJob {
   input: Uint8Array;
 }
 
+/** A guard to be read or replaced. */
+export type GuardRequest =
+  | { kind: 'read-guards'; id: number }
+  | { kind: 'replace-guard'; id: number; value: Uint8Array; obsolete: Uint8Array[] };
+
 /** To the worker. */
 export type WorkerRequest =
-  | { kind: 'sign'; jobs: SignJob[] }
-  | { kind: 'read-guards' }
-  | { kind: 'replace-guard'; value: Uint8Array; obsolete: Uint8Array[] };
+  /** Opens a session; again after `failed`. */
+  { kind: 'open' } | { kind: 'sign'; jobs: SignJob[] } | GuardRequest;
 
-/** From the worker. After `failed` it does nothing any more. */
+/** From the worker. After `failed` it has no session, until it is told to open one; what it had not answered is not done. */
 export type WorkerReply =
   | { kind: 'ready' }
-  | { kind: 'failed'; code: string; detail: string; recovery: string }
-  | { kind: 'signed'; signatures: { id: number; signature: Uint8Array }[] }
-  | { kind: 'guards'; values: Uint8Array[] }
-  | { kind: 'guard-replaced' };
+  | { kind: 'failed'; code: string; detail: string; recovery: Recovery }
+  /** A call failed and was made again, after a new session or a login. */
+  | { kind: 'mended'; by: Recovery; problem: string }
+  | { kind: 'signed'; signatures: { id: number; signature: Uint8Array }[]; tookMs: number }
+  /** Those there are; after a replacement those that should be gone and may not be. */
+  | { kind: 'guards'; id: number; values: Uint8Array[] }
+  /** The token took or showed no guard; it signs all the same. */
+  | { kind: 'guard-failed'; id: number; code: string; detail: string };
 
 /** The bytes in memory of their own: posting a part of a buffer would clone all of the buffer around it. */
 export function exact(bytes: Uint8Array): Uint8Array {

@@ -1,9 +1,10 @@
-import { Worker } from 'node:worker_threads';
-import { assert, asVouchError, type ErrorCode, VouchError } from '../../core/errors.ts';
-import type { Hsm, HsmConfig, HsmKey } from '../hsm.ts';
+import { assert, type ErrorCode, VouchError } from '../../core/errors.ts';
+import type { Hsm, HsmConfig, HsmHealth, HsmKey, SignOrder } from '../hsm.ts';
 import type { SignerLog } from '../signer-log.ts';
-import { exact, type SignJob, type WorkerReply, type WorkerRequest, type WorkerStart } from './messages.ts';
+import { exact, type GuardRequest, type WorkerReply } from './messages.ts';
+import { SharedLogin } from './shared-login.ts';
 import { signingMethods } from './signing.ts';
+import { type GuardTask, type SignTask, TokenThread } from './token-thread.ts';
 
 /** How the pool is opened. */
 export interface PoolOptions {
@@ -32,11 +33,19 @@ export interface HsmFault {
   hangs: boolean;
 }
 
-/** Jobs handed to a thread at once, and threads are handed the next before they are done: they never wait. */
-const chunkJobs = 8;
-const chunksAhead = 2;
+/** Signatures handed to a thread at once, and at most before it has answered. */
+const chunkMax = 8;
+const aheadMax = 16;
+/**
+ * Work that a thread may have before it: enough that a quick token never waits for the next message, and too little to
+ * keep a signature from another thread that is free, or an urgent one from being next.
+ */
+const aheadMs = 2;
 
 const defaultStartMs = 15_000;
+const defaultWorkers = 2;
+/** What was mended is said once in so long. */
+const sayEveryMs = 1000;
 
 /** Opens the token in worker threads. Rejects with `config-hsm`, `config-pin`, `config-secret-readable`. */
 export async function openPool(options: PoolOptions): Promise<Hsm> {
@@ -45,35 +54,33 @@ export async function openPool(options: PoolOptions): Promise<Hsm> {
   return pool;
 }
 
-interface Job extends SignJob {
-  resolve: (signature: Buffer) => void;
-  reject: (error: Error) => void;
-}
-
-interface Thread {
-  worker: Worker;
-  progress: Int32Array;
-  /** Value of `progress` when it was last looked at, and how long it has stood there in a call. */
-  seen: number;
-  stuckMs: number;
-  chunks: number;
-}
-
 class Pool implements Hsm {
   readonly #options: PoolOptions;
   readonly #keyIndexes: ReadonlyMap<string, number>;
-  readonly #threads: Thread[] = [];
-  readonly #waiting: Job[] = [];
-  readonly #running = new Map<number, Job>();
-  /** Answers of the first thread about guards, in order. */
-  readonly #guardCalls: { resolve: (values: Buffer[]) => void; reject: (error: Error) => void }[] = [];
+  readonly #sharedLogin = SharedLogin.memory();
+  readonly #threads: TokenThread[] = [];
+  readonly #urgent: SignTask[] = [];
+  readonly #waiting: SignTask[] = [];
+  readonly #guards: GuardTask[] = [];
+  readonly #opened = Promise.withResolvers<void>();
+  /** Guards that should be gone, and that the token did not destroy. */
+  #leftOver: readonly Buffer[] = [];
+  readonly #failures = { session: 0, login: 0 };
+  /** What a signature takes, averaged; at first so long that each thread gets one at a time. */
+  #signMs = aheadMs;
+  #saidMs = Number.NEGATIVE_INFINITY;
   #nextId = 0;
+  #isOpen = false;
   #fault: HsmFault | undefined;
 
   readonly guards = {
-    read: () => this.#askGuard({ kind: 'read-guards' }),
+    read: () => this.#askGuard((id) => ({ kind: 'read-guards', id })),
     replace: async (value: Buffer, obsolete: readonly Buffer[]) => {
-      await this.#askGuard({ kind: 'replace-guard', value: exact(value), obsolete: obsolete.map(exact) });
+      const all = [...this.#leftOver, ...obsolete];
+      this.#leftOver = await this.#askGuard((id) => ({
+        ...{ kind: 'replace-guard', id },
+        ...{ value: exact(value), obsolete: all.map(exact) },
+      }));
     },
   };
 
@@ -84,19 +91,16 @@ class Pool implements Hsm {
 
   /** The first thread logs in and proves the keys; the others join when it is done, and are not waited for. */
   async open(): Promise<void> {
-    await this.#start(true);
-    for (let count = this.#options.workers ?? 2; count > 1; count -= 1)
-      this.#start(false).catch((error: unknown) => {
-        // A token may allow one session only; one thread does the work then.
-        this.#options.log('warn', 'the token gave no further session', {
-          problem: asVouchError(error).detail,
-        });
-      });
-    const lookEveryMs = Math.ceil(this.#options.hangMs / 8);
+    this.#start(true);
+    await this.#opened.promise;
+    this.#isOpen = true;
+    const { workers = defaultWorkers, hangMs } = this.#options;
+    while (this.#threads.length < workers) this.#start(false);
+    const lookEveryMs = Math.ceil(hangMs / 8);
     setInterval(() => this.#lookForHang(lookEveryMs), lookEveryMs).unref();
   }
 
-  sign(ckaId: string, data: Buffer): Promise<Buffer> {
+  sign(ckaId: string, data: Buffer, { urgent = false }: SignOrder = {}): Promise<Buffer> {
     const key = this.#keyIndexes.get(ckaId);
     assert(key !== undefined, 'a key that was proven at the start');
     const algorithm = this.#options.keys[key]?.algorithm;
@@ -104,96 +108,137 @@ class Pool implements Hsm {
     if (this.#fault) return Promise.reject(this.#fault.error);
     const input = exact(signingMethods[algorithm].input(data));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ id: this.#nextId++, key, input, resolve, reject });
+      const lane = urgent ? this.#urgent : this.#waiting;
+      lane.push({ kind: 'sign', id: this.#nextId++, key, input, resolve, reject });
       // What is asked for in one turn of the event loop travels together.
-      if (this.#waiting.length === 1) queueMicrotask(() => this.#dispatch());
+      if (lane.length === 1) queueMicrotask(() => this.#dispatch());
     });
+  }
+
+  health(): HsmHealth {
+    const sessions = this.#threads.filter((thread) => thread.isOpen).length;
+    return {
+      sessions,
+      sessionsWanted: this.#options.workers ?? defaultWorkers,
+      failures: { ...this.#failures },
+    };
   }
 
   #dispatch(): void {
-    while (this.#waiting.length > 0) {
-      const free = this.#threads.toSorted((a, b) => a.chunks - b.chunks)[0];
-      if (!free || free.chunks >= chunksAhead) return;
-      // Few jobs are spread over the threads, many go in chunks.
-      const share = Math.ceil(this.#waiting.length / this.#threads.length);
-      const jobs = this.#waiting.splice(0, Math.min(chunkJobs, share));
-      for (const job of jobs) this.#running.set(job.id, job);
-      free.chunks += 1;
-      send(free.worker, { kind: 'sign', jobs: jobs.map(({ id, key, input }) => ({ id, key, input })) });
+    const any = this.#leastBusy();
+    for (const task of any ? this.#guards.splice(0) : []) any?.guard(task);
+    const ahead = Math.min(aheadMax, Math.max(1, Math.floor(aheadMs / this.#signMs)));
+    for (let left = this.#left(); left > 0; left = this.#left()) {
+      const free = this.#leastBusy();
+      if (!free || free.load >= ahead) return;
+      // Few are spread over the threads, many go in chunks.
+      const share = Math.ceil(left / this.#threads.filter(({ isOpen }) => isOpen).length);
+      const count = Math.min(chunkMax, share, ahead - free.load);
+      const urgent = this.#urgent.splice(0, count);
+      free.sign([...urgent, ...this.#waiting.splice(0, count - urgent.length)]);
     }
   }
 
-  #start(first: boolean): Promise<void> {
-    const { hsm, keys, refusedFile } = this.#options;
+  #left(): number {
+    return this.#urgent.length + this.#waiting.length;
+  }
+
+  #leastBusy(): TokenThread | undefined {
+    const open = this.#threads.filter((thread) => thread.isOpen);
+    return open.toSorted((a, b) => a.load - b.load)[0];
+  }
+
+  #start(first: boolean): void {
+    const { hsm, keys, refusedFile, workerUrl, startMs } = this.#options;
     const { module, tokenLabel, tokenSerial, pinFile } = hsm;
-    const progress = new SharedArrayBuffer(4);
-    const start: WorkerStart = {
+    const start = {
       address: { module, tokenLabel, tokenSerial },
-      keys,
-      login: first ? { pinFile, refusedFile } : undefined,
-      progress,
+      ...{ keys, first, login: { pinFile, refusedFile }, sharedLogin: this.#sharedLogin },
     };
-    const worker = new Worker(this.#options.workerUrl ?? defaultWorkerUrl(), { workerData: start });
-    const thread = { worker, progress: new Int32Array(progress), seen: 0, stuckMs: 0, chunks: 0 };
-    return new Promise((resolve, reject) => {
-      // Nobody else watches a process that listens and has no client yet. It is not rejected: whoever waits would end the
-      // process in order, which a thread that hangs holds up for ever.
-      const late = setTimeout(
-        () => this.#fail({ error: tokenHangs(), hangs: true }),
-        this.#options.startMs ?? defaultStartMs,
-      );
-      worker.on('error', (cause) => {
-        clearTimeout(late);
-        const error = new VouchError('config-hsm', 'a PKCS#11 thread failed', { cause });
-        reject(error);
-        if (this.#threads.includes(thread)) this.#fail({ error, hangs: false });
-      });
-      worker.on('message', (message: WorkerReply) => {
-        clearTimeout(late);
-        if (message.kind === 'ready') {
-          this.#threads.push(thread);
-          resolve();
-          this.#dispatch();
-        } else if (message.kind === 'failed') {
-          const error = new VouchError(message.code as ErrorCode, message.detail);
-          reject(error);
-          if (this.#threads.includes(thread)) this.#fail({ error, hangs: false });
-        } else this.#take(thread, message);
-      });
+    const events = {
+      reply: (thread: TokenThread, reply: WorkerReply) => this.#take(thread, reply),
+      broke: (error: VouchError) => this.#giveUp(error),
+      late: () => this.#fail({ error: tokenHangs(), hangs: true }),
+    };
+    const options = {
+      workerUrl: workerUrl ?? defaultWorkerUrl(),
+      startMs: startMs ?? defaultStartMs,
+      events,
+    };
+    this.#threads.push(new TokenThread(start, options));
+  }
+
+  #take(thread: TokenThread, reply: WorkerReply): void {
+    switch (reply.kind) {
+      case 'ready':
+        this.#opened.resolve();
+        break;
+      case 'signed':
+        this.#signed(thread, reply);
+        break;
+      case 'guards':
+        (thread.done(reply.id) as GuardTask | undefined)?.resolve(reply.values.map(asBuffer));
+        break;
+      case 'guard-failed':
+        thread.done(reply.id)?.reject(new VouchError(reply.code as ErrorCode, reply.detail));
+        break;
+      case 'mended':
+        this.#mended(reply);
+        return;
+      case 'failed':
+        this.#failed(thread, reply);
+    }
+    this.#dispatch();
+  }
+
+  #signed(thread: TokenThread, { signatures, tookMs }: WorkerReply & { kind: 'signed' }): void {
+    thread.works();
+    for (const { id, signature } of signatures)
+      (thread.done(id) as SignTask | undefined)?.resolve(asBuffer(signature));
+    this.#signMs += (tookMs / signatures.length - this.#signMs) / 8;
+  }
+
+  #mended({ by, problem }: WorkerReply & { kind: 'mended' }): void {
+    if (by === 'session' || by === 'login') this.#failures[by] += 1;
+    const nowMs = performance.now();
+    if (nowMs - this.#saidMs < sayEveryMs) return;
+    this.#saidMs = nowMs;
+    this.#options.log('warn', 'a call of the token failed and is made again', { problem, ...this.#failures });
+  }
+
+  /** One thread without a session leaves the work to the others, and asks for another session later. */
+  #failed(thread: TokenThread, reply: WorkerReply & { kind: 'failed' }): void {
+    const error = new VouchError(reply.code as ErrorCode, reply.detail);
+    const others = this.#threads.some((other) => other !== thread && other.isOpen);
+    const fatal = thread.isOpen ? reply.recovery !== 'session' : reply.recovery === 'operator';
+    if (fatal || !others) return this.#giveUp(error);
+    this.#options.log('warn', 'a session with the token is not to be had; asking again later', {
+      problem: error.detail,
     });
+    thread.reopenLater();
+    for (const task of thread.takeBack())
+      if (task.kind === 'guard') this.#guards.push(task);
+      else this.#urgent.push(task);
   }
 
-  #take(thread: Thread, message: WorkerReply): void {
-    if (message.kind === 'signed') {
-      thread.chunks -= 1;
-      for (const { id, signature } of message.signatures) {
-        this.#running.get(id)?.resolve(asBuffer(signature));
-        this.#running.delete(id);
-      }
-      this.#dispatch();
-    } else if (message.kind === 'guards') this.#guardCalls.shift()?.resolve(message.values.map(asBuffer));
-    else this.#guardCalls.shift()?.resolve([]);
-  }
-
-  #askGuard(request: WorkerRequest): Promise<Buffer[]> {
-    const first = this.#threads[0];
-    assert(first, 'an open pool');
+  #askGuard(request: (id: number) => GuardRequest): Promise<Buffer[]> {
     if (this.#fault) return Promise.reject(this.#fault.error);
+    const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#guardCalls.push({ resolve, reject });
-      send(first.worker, request);
+      this.#guards.push({ kind: 'guard', id, request: request(id), resolve, reject });
+      this.#dispatch();
     });
   }
 
   #lookForHang(elapsedMs: number): void {
-    for (const thread of this.#threads) {
-      const now = Atomics.load(thread.progress, 0);
-      const sameCall = now % 2 !== 0 && now === thread.seen;
-      thread.seen = now;
-      thread.stuckMs = sameCall ? thread.stuckMs + elapsedMs : 0;
-      if (thread.stuckMs < this.#options.hangMs) continue;
-      this.#fail({ error: tokenHangs(), hangs: true });
-    }
+    for (const thread of this.#threads)
+      if (thread.stuckMs(elapsedMs) >= this.#options.hangMs) this.#fail({ error: tokenHangs(), hangs: true });
+  }
+
+  /** Before it was ever open, whoever opens it is told why and ends the process in order. */
+  #giveUp(error: VouchError): void {
+    if (this.#isOpen) this.#fail({ error, hangs: false });
+    else this.#opened.reject(error);
   }
 
   #fail(fault: HsmFault): void {
@@ -201,9 +246,9 @@ class Pool implements Hsm {
     this.#fault = fault;
     // First: whoever waits shall not be told of a fault that the next process hides.
     this.#options.onFault(fault);
-    for (const job of [...this.#waiting.splice(0), ...this.#running.values()]) job.reject(fault.error);
-    this.#running.clear();
-    for (const call of this.#guardCalls.splice(0)) call.reject(fault.error);
+    const given = this.#threads.flatMap((thread) => thread.takeBack());
+    const waiting = [...this.#urgent.splice(0), ...this.#waiting.splice(0), ...this.#guards.splice(0)];
+    for (const task of [...given, ...waiting]) task.reject(fault.error);
   }
 }
 
@@ -215,10 +260,6 @@ function defaultWorkerUrl(): URL {
   // Sources run as they are in tests; a build puts every entry point into one folder.
   const name = import.meta.url.endsWith('.ts') ? './worker.ts' : './pkcs11-worker.js';
   return new URL(name, import.meta.url);
-}
-
-function send(worker: Worker, request: WorkerRequest): void {
-  worker.postMessage(request);
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

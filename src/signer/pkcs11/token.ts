@@ -52,13 +52,16 @@ export class HsmToken {
   /** Replaces a session that the token gave up. Object handles found in the old one are void. */
   renewSession(): void {
     const old = this.#session;
-    // First the new one: the end of a process's last session is the end of its login.
-    this.#session = this.#openSession();
     try {
-      this.module.C_CloseSession(old);
-    } catch {
-      // It is gone already; that is why it is renewed.
+      // First the new one: the end of a process's last session is the end of its login.
+      this.#session = this.#openSession();
+    } catch (error) {
+      if (ckrName((error as Error).cause) !== 'CKR_SESSION_COUNT') throw error;
+      this.#closeSession(old);
+      this.#session = this.#openSession();
+      return;
     }
+    this.#closeSession(old);
   }
 
   /**
@@ -70,11 +73,7 @@ export class HsmToken {
     const pin = readPin(pinFile);
     try {
       refuseRefusedPin(refusedFile, pin.identity);
-      if ((this.module.C_GetTokenInfo(this.#slot).flags & pkcs11.CKF_USER_PIN_LOCKED) !== 0)
-        throw new VouchError(
-          'config-pin',
-          "the token's PIN is locked; its security officer must set a new one",
-        );
+      this.#refuseLocked();
       preparePinNote(refusedFile, pin.identity);
       // pkcs11js takes text alone; the copy lives until the next garbage collection, in this process only.
       this.module.C_Login(this.#session, pkcs11.CKU_USER, pin.bytes.toString('utf8'));
@@ -119,7 +118,7 @@ export class HsmToken {
     try {
       for (let part = this.#findMore(); part.length > 0; part = this.#findMore()) found.push(...part);
     } finally {
-      this.module.C_FindObjectsFinal(this.#session);
+      this.#endFind();
     }
     return found;
   }
@@ -132,6 +131,37 @@ export class HsmToken {
       const name = ckrName(error);
       if (name === 'CKR_ATTRIBUTE_TYPE_INVALID' || name === 'CKR_ATTRIBUTE_SENSITIVE') return undefined;
       throw error;
+    }
+  }
+
+  #refuseLocked(): void {
+    let flags: number;
+    try {
+      ({ flags } = this.module.C_GetTokenInfo(this.#slot));
+    } catch (error) {
+      throw hsmFailure('C_GetTokenInfo', error);
+    }
+    if ((flags & pkcs11.CKF_USER_PIN_LOCKED) !== 0)
+      throw new VouchError(
+        'config-pin',
+        "the token's PIN is locked; its security officer must set a new one",
+      );
+  }
+
+  /** A search that does not end would stand in the way of the next one, so its session ends with it. */
+  #endFind(): void {
+    try {
+      this.module.C_FindObjectsFinal(this.#session);
+    } catch {
+      this.renewSession();
+    }
+  }
+
+  #closeSession(session: pkcs11.Handle): void {
+    try {
+      this.module.C_CloseSession(session);
+    } catch {
+      // It is gone already, or the token will end it by itself: nothing is done in it any more.
     }
   }
 

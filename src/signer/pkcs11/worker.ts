@@ -1,57 +1,115 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert, VouchError } from '../../core/errors.ts';
-import { hsmFailure, recoveryFor } from './errors.ts';
+import { ckrName, hsmFailure, nextStep, type Recovery, recoveryFor } from './errors.ts';
 import { readGuardObjects, replaceGuardObject } from './guard-object.ts';
 import { TokenKey } from './key.ts';
-import { exact, type SignJob, type WorkerReply, type WorkerRequest, type WorkerStart } from './messages.ts';
+import {
+  exact,
+  type GuardRequest,
+  type SignJob,
+  type WorkerReply,
+  type WorkerRequest,
+  type WorkerStart,
+} from './messages.ts';
+import { SharedLogin } from './shared-login.ts';
 import { HsmToken } from './token.ts';
+
+/** Between a first attempt to mend that did not help and the next: a token in trouble is not hammered. */
+const pauseMs = 25;
 
 /** A thread with one session: its calls block, so they block nothing else. */
 class TokenWorker {
-  readonly #token: HsmToken;
-  readonly #keys: TokenKey[];
+  readonly #start: WorkerStart;
+  readonly #login: SharedLogin;
   readonly #progress: Int32Array;
+  #token: HsmToken | undefined;
+  #keys: TokenKey[] = [];
 
   constructor(start: WorkerStart) {
+    this.#start = start;
     this.#progress = new Int32Array(start.progress);
-    this.#token = HsmToken.open(start.address, { readWrite: start.login !== undefined });
-    if (start.login) this.#token.login(start.login.pinFile, start.login.refusedFile);
-    // Structured cloning turned Buffers into plain arrays.
-    const keys = start.keys.map((key) => ({ ...key, publicKeySpki: Buffer.from(key.publicKeySpki) }));
-    this.#keys = keys.map((key) => new TokenKey(this.#token, key));
-    if (start.login) for (const key of this.#keys) key.prove();
+    this.#login = new SharedLogin(start.sharedLogin);
   }
 
-  /** Does what is asked. Throws what a new process has to cure. */
-  handle(request: WorkerRequest): WorkerReply {
-    if (request.kind === 'sign') {
-      const signatures = request.jobs.map((job) => ({ id: job.id, signature: exact(this.#sign(job)) }));
-      return { kind: 'signed', signatures };
-    }
-    return this.#watched(() => {
-      if (request.kind === 'read-guards')
-        return { kind: 'guards', values: readGuardObjects(this.#token).map(exact) };
-      const obsolete = request.obsolete.map((value) => Buffer.from(value));
-      replaceGuardObject(this.#token, Buffer.from(request.value), obsolete);
-      return { kind: 'guard-replaced' };
-    });
+  /** Opens a session and finds the keys; the first time the first worker logs in and proves them. */
+  open(): void {
+    const { address, first, keys } = this.#start;
+    if (this.#keys.length > 0) return this.#mending(() => this.#renew('session', this.#login.count));
+    this.#token ??= HsmToken.open(address, { readWrite: true });
+    if (first) this.#logIn(this.#login.count);
+    const token = this.#token;
+    // Structured cloning turned Buffers into plain arrays.
+    const found = keys.map(
+      (key) => new TokenKey(token, { ...key, publicKeySpki: Buffer.from(key.publicKeySpki) }),
+    );
+    if (first) for (const key of found) key.prove();
+    this.#keys = found;
+  }
+
+  /** Does what is asked. Throws what this thread cannot mend. */
+  handle(request: Exclude<WorkerRequest, { kind: 'open' }>): WorkerReply {
+    if (request.kind !== 'sign') return this.#guards(request);
+    const startedMs = performance.now();
+    const signatures = request.jobs.map((job) => ({ id: job.id, signature: exact(this.#sign(job)) }));
+    return { kind: 'signed', signatures, tookMs: performance.now() - startedMs };
   }
 
   #sign(job: SignJob): Buffer {
     const key = this.#keys[job.key];
     assert(key, 'key index of a job');
     const input = Buffer.from(job.input.buffer, job.input.byteOffset, job.input.byteLength);
-    return this.#watched(() => {
+    return this.#mending(() => key.signPrepared(input));
+  }
+
+  /** A guard that cannot be written is not the end of signing: the floor knows how long that may last. */
+  #guards(request: GuardRequest): WorkerReply {
+    const { id } = request;
+    try {
+      return { kind: 'guards', id, values: this.#mending(() => this.#guardValues(request)).map(exact) };
+    } catch (error) {
+      if (recoveryFor(error) === 'operator') throw error;
+      const { code, detail } = hsmFailure(request.kind, error);
+      return { kind: 'guard-failed', id, code, detail };
+    }
+  }
+
+  #guardValues(request: GuardRequest): Buffer[] {
+    assert(this.#token, 'an open session');
+    if (request.kind === 'read-guards') return readGuardObjects(this.#token);
+    const obsolete = request.obsolete.map((value) => Buffer.from(value));
+    return replaceGuardObject(this.#token, Buffer.from(request.value), obsolete);
+  }
+
+  /** Makes a call; where it fails, again after each step that may help, from the cheapest on. */
+  #mending<Result>(call: () => Result): Result {
+    const logins = this.#login.count;
+    let step: Recovery | undefined;
+    for (;;) {
       try {
-        return key.signPrepared(input);
+        const taken = step;
+        if (taken !== undefined) this.#watched(() => this.#renew(taken, logins));
+        return this.#watched(call);
       } catch (error) {
-        if (recoveryFor(error) !== 'session') throw error;
-        // Once: a session that is lost again at once is a token in trouble.
-        this.#token.renewSession();
-        for (const known of this.#keys) known.refind();
-        return key.signPrepared(input);
+        const next = nextStep(step, error);
+        if (next === 'process' || next === 'operator') throw error;
+        reply({ kind: 'mended', by: next, problem: problemOf(error) });
+        if (step !== undefined) pause(pauseMs);
+        step = next;
       }
-    });
+    }
+  }
+
+  /** A new session, after a login where the old one's is gone, and the keys found anew. */
+  #renew(step: Recovery, logins: number): void {
+    assert(this.#token, 'a token that was open');
+    this.#token.renewSession();
+    if (step === 'login') this.#logIn(logins);
+    for (const key of this.#keys) key.refind();
+  }
+
+  #logIn(logins: number): void {
+    const { pinFile, refusedFile } = this.#start.login;
+    this.#login.since(logins, () => this.#token?.login(pinFile, refusedFile));
   }
 
   /** Shows the main thread that a call is under way: it cannot ask a thread that hangs. */
@@ -65,31 +123,31 @@ class TokenWorker {
   }
 }
 
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
+function problemOf(error: unknown): string {
+  return error instanceof VouchError ? error.detail : (ckrName(error) ?? 'no answer that PKCS#11 knows');
+}
+
 function reply(message: WorkerReply): void {
   parentPort?.postMessage(message);
 }
 
-function fail(what: string, error: unknown): void {
-  const { code, detail } = error instanceof VouchError ? error : hsmFailure(what, error);
-  reply({ kind: 'failed', code, detail, recovery: recoveryFor(error) });
-}
-
 function run(): void {
-  let worker: TokenWorker;
-  try {
-    worker = new TokenWorker(workerData as WorkerStart);
-  } catch (error) {
-    fail('opening the token', error);
-    return;
-  }
+  const worker = new TokenWorker(workerData as WorkerStart);
   parentPort?.on('message', (request: WorkerRequest) => {
     try {
-      reply(worker.handle(request));
+      if (request.kind !== 'open') return reply(worker.handle(request));
+      worker.open();
+      reply({ kind: 'ready' });
     } catch (error) {
-      fail(request.kind, error);
+      const what = request.kind === 'open' ? 'opening the token' : request.kind;
+      const { code, detail } = hsmFailure(what, error);
+      reply({ kind: 'failed', code, detail, recovery: recoveryFor(error) });
     }
   });
-  reply({ kind: 'ready' });
 }
 
 run();
