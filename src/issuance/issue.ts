@@ -71,6 +71,7 @@ export class Issuance {
   async issue(request: IssueRequest): Promise<IssuedCertificate> {
     const { sequencer, clockGuard, issuer, settings } = this.#parts;
     const nowMs = clockGuard.issuanceTimeMs();
+    const startedMs = performance.now();
     const isServer = request.entry === undefined;
     const prepared = prepareCertificate(issuer, settings, { ...request, isServer, nowMs });
     const salt = randomBytes(16);
@@ -115,7 +116,7 @@ export class Issuance {
         tokenUse: request.tokenId === undefined ? undefined : { tokenId: request.tokenId, atMs: nowMs },
       },
     });
-    if (result.status === 'exists') return this.recall(result.certificate);
+    if (result.status === 'exists') return this.recall(result.certificate, startedMs);
     const record = { ...certificate, leafIndex: result.leafIndex };
     return {
       der: this.#finish(record, result.signature),
@@ -130,7 +131,7 @@ export class Issuance {
    * The certificate of a stored TBS: with its stored signature, or, where a crash left none, signed again byte for
    * byte.
    */
-  async recall(stored: CertificateRecord): Promise<IssuedCertificate> {
+  async recall(stored: CertificateRecord, sinceMs?: number): Promise<IssuedCertificate> {
     const { sequencer } = this.#parts;
     const context = decisionContext(stored.salt, stored.decision);
     const answer = { record: stored, timeMs: stored.issuedAtMs, context };
@@ -141,7 +142,7 @@ export class Issuance {
         der: this.#finish(stored, stored.signature),
         proof: sequencer.inclusion(stored.leafIndex),
       };
-    const again = await sequencer.signAgain(stored.leafIndex, this.#submissionOf(stored, context));
+    const again = await sequencer.signAgain(stored.leafIndex, this.#submissionOf(stored, context), sinceMs);
     return { ...answer, der: this.#finish(stored, again.signature), proof: again.proof };
   }
 

@@ -13,6 +13,21 @@ export function isEnding({ kind }: Mutation): boolean {
   return endings.has(kind);
 }
 
+/**
+ * Order of service. What ends something waits for nothing; a CRL carries it to everybody; who already runs (and who
+ * operates) comes before who wants to start.
+ */
+type Lane = 'endings' | 'crls' | 'running' | 'starting';
+
+function laneOf(mutation: Mutation): Lane {
+  if (isEnding(mutation)) return 'endings';
+  if (mutation.kind === 'crl') return 'crls';
+  return mutation.kind === 'certificate' && mutation.tokenUse ? 'starting' : 'running';
+}
+
+/** Of each batch for first enrollments where others would fill it: they wait longer, and not for ever. */
+const startingShare = 1 / 4;
+
 /** What waits: its mutation's leaf and, for a CRL, its TBS go to the signer. */
 interface Waits {
   submission: { mutation: Mutation; tbs?: Buffer };
@@ -25,57 +40,99 @@ export interface BatchLimits {
   bytes: number;
 }
 
-/** What waits for a commit, in two lanes: what ends something comes before all else and waits for no signer. */
+/** What the signer has room for: anything, a CRL alone, or nothing. */
+export type Room = 'all' | 'crls' | 'none';
+
+/** What waits for a commit, in the order of service. */
 export class Queue<Item extends Waits> {
-  readonly #others: Item[] = [];
-  readonly #endings: Item[] = [];
-  #endingCame: () => void = () => undefined;
+  readonly #lanes: Readonly<Record<Lane, Item[]>> = { endings: [], crls: [], running: [], starting: [] };
+  #came: () => void = () => undefined;
 
   get size(): number {
-    return this.#others.length + this.#endings.length;
+    return Object.values(this.#lanes).reduce((sum, lane) => sum + lane.length, 0);
   }
 
   push(item: Item): void {
-    if (!isEnding(item.submission.mutation)) {
-      this.#others.push(item);
-      return;
-    }
-    this.#endings.push(item);
-    this.#endingCame();
+    const lane = laneOf(item.submission.mutation);
+    this.#lanes[lane].push(item);
+    if (lane === 'endings' || lane === 'crls') this.#came();
   }
 
-  /** The next ones within the limits; where there is no room at the signer, only what ends something. */
-  take(limits: BatchLimits, hasRoom: boolean): Item[] {
-    const batch: Item[] = [];
-    let bytes = 0;
-    for (const lane of hasRoom ? [this.#endings, this.#others] : [this.#endings]) {
-      let count = 0;
-      for (const item of lane) {
-        bytes += bytesOf(item);
-        if (batch.length === limits.mutations || (batch.length > 0 && bytes > limits.bytes)) break;
-        batch.push(item);
-        count += 1;
-      }
-      lane.splice(0, count);
+  /** Takes away one that waits; false where it does not. */
+  drop(item: Item): boolean {
+    const lane = this.#lanes[laneOf(item.submission.mutation)];
+    const at = lane.indexOf(item);
+    if (at >= 0) lane.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** True where `take` has something for this room. */
+  has(room: Room): boolean {
+    const { endings: ending, crls } = this.#lanes;
+    if (room === 'all') return this.size > 0;
+    return ending.length > 0 || (room === 'crls' && crls.length > 0);
+  }
+
+  /**
+   * The next ones within the limits. CRLs have a batch of their own, which is answered when they are signed, not when as
+   * many certificates are.
+   */
+  take(limits: BatchLimits, room: Room): Item[] {
+    const batch = new Batch<Item>(limits);
+    const { endings: ending, crls, running, starting } = this.#lanes;
+    batch.fill(ending, limits.mutations);
+    if (room === 'none') return batch.items;
+    if (crls.length > 0) {
+      batch.fill(crls, limits.mutations);
+      return batch.items;
     }
-    return batch;
+    if (room === 'crls') return batch.items;
+    const kept = Math.min(starting.length, Math.ceil(limits.mutations * startingShare));
+    batch.fill(running, limits.mutations - kept);
+    batch.fill(starting, limits.mutations);
+    batch.fill(running, limits.mutations);
+    return batch.items;
   }
 
   /** Everything but what ends something. */
   takeOthers(): Item[] {
-    return this.#others.splice(0);
+    const { crls, running, starting } = this.#lanes;
+    return [crls, running, starting].flatMap((lane) => lane.splice(0));
   }
 
   takeAll(): Item[] {
-    return [...this.#endings.splice(0), ...this.#others.splice(0)];
+    return [...this.#lanes.endings.splice(0), ...this.takeOthers()];
   }
 
-  /** Resolves when something waits that ends something. */
-  async ending(): Promise<void> {
-    if (this.#endings.length > 0) return;
+  /** Resolves when something comes that does not wait for its turn. */
+  urgent(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#endingCame = resolve;
-    await promise;
+    this.#came = resolve;
+    return promise;
+  }
+}
+
+/** One batch being filled. */
+class Batch<Item extends Waits> {
+  readonly items: Item[] = [];
+  readonly #limits: BatchLimits;
+  #bytes = 0;
+
+  constructor(limits: BatchLimits) {
+    this.#limits = limits;
+  }
+
+  /** Takes from the lane's front until the batch has `most` mutations or is full. */
+  fill(lane: Item[], most: number): void {
+    let count = 0;
+    for (const item of lane) {
+      const bytes = this.#bytes + bytesOf(item);
+      if (this.items.length >= most || (this.items.length > 0 && bytes > this.#limits.bytes)) break;
+      this.items.push(item);
+      this.#bytes = bytes;
+      count += 1;
+    }
+    lane.splice(0, count);
   }
 }
 

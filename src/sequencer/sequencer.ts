@@ -6,9 +6,12 @@ import type { Checkpoint } from '../log/checkpoint.ts';
 import { inclusionPath, rangeHasher } from '../log/merkle.ts';
 import { type LogKey, openCheckpoint } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
-import { type BatchLimits, isEnding, Queue } from './queue.ts';
+import { Outage } from './outage.ts';
+import { Pace } from './pace.ts';
+import { type BatchLimits, isEnding, Queue, type Room } from './queue.ts';
 import type { AlreadyThere, InclusionProof, Sequenced, Submission } from './submission.ts';
 import { SignatureKeeper } from './signature-keeper.ts';
+import { type Outcome, untilLate, type Waiting, within } from './waiting.ts';
 
 /** Limits of the group commit. */
 export interface SequencerLimits {
@@ -20,6 +23,8 @@ export interface SequencerLimits {
   queueMax: number;
   /** Longest time that a signature stays unstored. */
   storeSignedAfterMs: number;
+  /** Longest time that a request waits for its answer, in the queue and at the signer together. */
+  waitMs: number;
 }
 
 const defaultSequencerLimits: SequencerLimits = {
@@ -28,16 +33,11 @@ const defaultSequencerLimits: SequencerLimits = {
   batchesAtSigner: 2,
   queueMax: 4096,
   storeSignedAfterMs: 100,
+  waitMs: 3000,
 };
 
-/** As long as a respawn may take. */
-const waitForSignerMs = 3_000;
-
-interface Waiting {
-  submission: Submission;
-  resolve: (result: Sequenced | AlreadyThere | { status: 'recorded'; leafIndex: number }) => void;
-  reject: (error: Error) => void;
-}
+/** A CRL need not wait until the signer is done with a batch of certificates. */
+const crlBatchesMore = 1;
 
 /**
  * The one road into the log: waiting mutations are committed together with their leaves, durable before the signer
@@ -53,9 +53,10 @@ export class Sequencer {
   readonly #limits: SequencerLimits;
   readonly #keeper: SignatureKeeper;
   readonly #queue = new Queue<Waiting>();
+  readonly #pace = new Pace();
   readonly #onHalt: (reason: VouchError) => void;
-  /** Monotonic time at which a submission first met a signer that does not sign. */
-  #awaySince: number | undefined;
+  readonly #onWrongSignature: (leafIndex: number) => void;
+  readonly #outage = new Outage();
   #running: Promise<void> | undefined;
   #atSigner = new Set<Promise<void>>();
   #checkpoint: Checkpoint | undefined;
@@ -67,16 +68,19 @@ export class Sequencer {
     signer: Signer;
     tree: TileTree;
     logKey: LogKey;
-    limits?: SequencerLimits;
+    limits?: Partial<SequencerLimits>;
     /** Called once, with why nothing is signed any more. */
     onHalt?: (reason: VouchError) => void;
+    /** Called where the token made a wrong signature, which is asked for once more. */
+    onWrongSignature?: (leafIndex: number) => void;
   }) {
     this.#store = parts.store;
     this.#signer = parts.signer;
     this.#tree = parts.tree;
     this.#logKey = parts.logKey;
-    this.#limits = parts.limits ?? defaultSequencerLimits;
+    this.#limits = { ...defaultSequencerLimits, ...parts.limits };
     this.#onHalt = parts.onHalt ?? (() => undefined);
+    this.#onWrongSignature = parts.onWrongSignature ?? (() => undefined);
     this.#keeper = new SignatureKeeper(parts.store, this.#limits.storeSignedAfterMs);
   }
 
@@ -107,7 +111,7 @@ export class Sequencer {
   adoptCheckpoint(note: string): Checkpoint {
     const checkpoint = this.#verifiedCheckpoint(note);
     this.#noteSigned([], checkpoint.note);
-    this.#awaySince = undefined;
+    this.#outage.over();
     return checkpoint;
   }
 
@@ -120,21 +124,22 @@ export class Sequencer {
 
   /** Commits a mutation, has its artefact signed, and resolves with signature and inclusion proof. */
   async sign(submission: Submission): Promise<Sequenced | AlreadyThere> {
-    if (this.#signer.status().state === 'unusable')
-      throw new VouchError(
-        'unavailable-signer',
-        'the signer is not usable; ask the operator for `vouch status`',
-        { retryAfterSeconds: 30 },
-      );
-    this.#refuseWhileAway();
+    this.#outage.refuse(this.#signer);
     const result = await this.#enqueue(submission);
     if (result.status === 'recorded')
       throw new VouchError('internal', 'a submission to sign was only recorded');
     return result;
   }
 
-  /** Signs a committed leaf whose signature a crash lost; the same bytes, a new signature. */
-  async signAgain(leafIndex: number, submission: Submission): Promise<Sequenced> {
+  /**
+   * Signs a committed leaf whose signature a crash lost; the same bytes, a new signature. Who has waited since `sinceMs`
+   * (monotonic) waits no longer in all than for any other.
+   */
+  async signAgain(
+    leafIndex: number,
+    submission: Submission,
+    sinceMs = performance.now(),
+  ): Promise<Sequenced> {
     this.#refuseHalted();
     const leaf = this.#store.leaves(leafIndex, leafIndex + 1)[0];
     if (!leaf) throw new VouchError('integrity-log', `leaf ${leafIndex} is missing from the log`);
@@ -146,14 +151,10 @@ export class Sequencer {
     const treeSize = this.#tree.size;
     const path = inclusionPath(leafIndex, treeSize, rangeHasher(this.#tree));
     if (submission.purpose === 'record') throw new VouchError('internal', 'a record has no signature');
-    const signature = await this.#signer.signLogged({
-      purpose: submission.purpose,
-      leaf,
-      ...(submission.tbs ? { tbs: submission.tbs } : {}),
-      index: leafIndex,
-      path,
-      treeSize,
-    });
+    const { purpose, tbs } = submission;
+    const request = { purpose, leaf, ...(tbs ? { tbs } : {}), index: leafIndex, path, treeSize };
+    const leftMs = sinceMs + this.#limits.waitMs - performance.now();
+    const signature = await within(leftMs, this.#signer.signLogged(request));
     try {
       this.#verifySignature(submission, signature);
     } catch (error) {
@@ -195,9 +196,7 @@ export class Sequencer {
     await this.#keeper.close();
   }
 
-  #enqueue(
-    submission: Submission,
-  ): Promise<Sequenced | AlreadyThere | { status: 'recorded'; leafIndex: number }> {
+  #enqueue(submission: Submission): Promise<Outcome> {
     const mayBeRefused = !isEnding(submission.mutation);
     if (mayBeRefused) this.#refuseHalted();
     if (this.#closing)
@@ -209,7 +208,10 @@ export class Sequencer {
         retryAfterSeconds: 2,
       });
     return new Promise((resolve, reject) => {
-      this.#queue.push({ submission, resolve, reject });
+      const waiting: Waiting = { submission, resolve, reject };
+      // What was committed by then is signed and stored all the same.
+      if (mayBeRefused) untilLate(waiting, this.#limits.waitMs, () => this.#queue.drop(waiting));
+      this.#queue.push(waiting);
       this.#running ??= this.#run();
     });
   }
@@ -220,7 +222,9 @@ export class Sequencer {
     await aTurn();
     while (this.#queue.size > 0) {
       await this.#untilItsTurn();
-      const batch = this.#queue.take(this.#limits.batch, this.#hasRoom());
+      const { batch: limits } = this.#limits;
+      const mutations = this.#pace.mutations(limits.mutations);
+      const batch = this.#queue.take({ ...limits, mutations }, this.#room());
       const committed = batch.length > 0 ? await this.#commit(batch) : [];
       if (committed.length > 0) this.#handToSigner(committed);
     }
@@ -230,13 +234,15 @@ export class Sequencer {
 
   /** Waits for room at the signer; what ends something does not. */
   async #untilItsTurn(): Promise<void> {
-    if (this.#hasRoom()) return;
-    await Promise.race([...this.#atSigner, this.#queue.ending()]);
-    if (!this.#hasRoom()) await aTurn();
+    if (this.#room() === 'all') return;
+    if (!this.#queue.has(this.#room())) await Promise.race([...this.#atSigner, this.#queue.urgent()]);
+    if (this.#room() !== 'all') await aTurn();
   }
 
-  #hasRoom(): boolean {
-    return this.#atSigner.size < this.#limits.batchesAtSigner;
+  #room(): Room {
+    const { batchesAtSigner } = this.#limits;
+    if (this.#atSigner.size < batchesAtSigner) return 'all';
+    return this.#atSigner.size < batchesAtSigner + crlBatchesMore ? 'crls' : 'none';
   }
 
   async #commit(batch: readonly Waiting[]): Promise<Committed[]> {
@@ -277,6 +283,7 @@ export class Sequencer {
   }
 
   async #signBatch(committed: readonly Committed[]): Promise<void> {
+    const startedMs = performance.now();
     try {
       const items = committed.map(({ submission }): AppendItem => {
         const item = { purpose: submission.purpose, leaf: submission.mutation.leaf.bytes };
@@ -296,6 +303,9 @@ export class Sequencer {
       const failure = asVouchError(error);
       if (isIntegrityFailure(failure)) this.halt(failure);
       for (const one of committed) one.reject(failure);
+    } finally {
+      if (committed[0]?.submission.purpose !== 'crl')
+        this.#pace.took(committed.length, performance.now() - startedMs);
     }
   }
 
@@ -314,6 +324,7 @@ export class Sequencer {
       this.#verifySignature(one.submission, signature);
     } catch {
       // A token that once computed a wrong signature is asked once more; a second one halts signing.
+      this.#onWrongSignature(one.leafIndex);
       await this.signAgain(one.leafIndex, one.submission).then(one.resolve, one.reject);
       return;
     }
@@ -345,23 +356,6 @@ export class Sequencer {
       throw new VouchError('integrity-log', 'the signer signed a tree that is not the one in the store');
     if (checkpoint.treeSize >= (this.#checkpoint?.treeSize ?? 0)) this.#checkpoint = checkpoint;
     return checkpoint;
-  }
-
-  /**
-   * A respawn is waited for; past that nothing is committed that could not be signed, or each retry of each agent would
-   * leave a leaf while the token is away.
-   */
-  #refuseWhileAway(): void {
-    if (this.#signer.status().state === 'usable') {
-      this.#awaySince = undefined;
-      return;
-    }
-    const now = performance.now();
-    this.#awaySince ??= now;
-    if (now - this.#awaySince > waitForSignerMs)
-      throw new VouchError('unavailable-signer', 'nothing can be signed now; try again', {
-        retryAfterSeconds: 2 + Math.random() * 4,
-      });
   }
 
   #refuseHalted(): void {

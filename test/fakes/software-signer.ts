@@ -24,6 +24,8 @@ export class SoftwareSigner implements Signer {
   readonly signedLeaves: Buffer[] = [];
   /** Called before anything is signed. */
   beforeAppend: ((batch: AppendBatch) => void | Promise<void>) | undefined;
+  /** Called when the tree has grown, before the answer: as long as the token takes. */
+  beforeAnswer: ((batch: AppendBatch) => Promise<void>) | undefined;
   /** Changes each signature on its way out. */
   corrupt: ((signature: Buffer) => Buffer) | undefined;
 
@@ -46,16 +48,11 @@ export class SoftwareSigner implements Signer {
     if (batch.firstIndex !== this.#frontier.size) throw new VouchError('integrity-log', 'tree sizes differ');
     for (const item of batch.items) this.#frontier.append(hashLeaf(item.leaf));
     const signatures = batch.items.map((item) => this.#sign(item));
-    const note = this.#note();
-    return {
-      signatures,
-      checkpoint: {
-        origin: this.#logKey.name,
-        treeSize: this.#frontier.size,
-        rootHash: this.#frontier.root(),
-        note,
-      },
-    };
+    const { name: origin } = this.#logKey;
+    const head = { treeSize: this.#frontier.size, rootHash: this.#frontier.root() };
+    const checkpoint = { origin, ...head, note: this.#note() };
+    await this.beforeAnswer?.(batch);
+    return { signatures, checkpoint };
   }
 
   async signLogged(request: SignLogged): Promise<Buffer> {
@@ -67,7 +64,15 @@ export class SoftwareSigner implements Signer {
   }
 
   status(): SignerStatus {
-    return { state: this.state, pid: undefined, restarts: 0, lastSuccessMs: undefined, problem: undefined };
+    return {
+      ...{ state: this.state, pid: undefined, restarts: 0, lastSuccessMs: undefined, sessions: undefined },
+      ...{ problem: undefined, lastProblem: undefined },
+      failures: { session: 0, login: 0, signature: 0, process: 0, start: 0, late: 0 },
+    };
+  }
+
+  async retry(): Promise<SignerStatus> {
+    return this.status();
   }
 
   async close(): Promise<void> {}

@@ -12,7 +12,7 @@ import { defaultProfile } from '../../src/issuance/profile.ts';
 import { openFileTiles } from '../../src/log/file-tiles.ts';
 import type { LogKey } from '../../src/log/note.ts';
 import { recordLeaf } from '../../src/sequencer/record.ts';
-import { Sequencer } from '../../src/sequencer/sequencer.ts';
+import { Sequencer, type SequencerLimits } from '../../src/sequencer/sequencer.ts';
 import { assembleStatement, statementSigningInput } from '../../src/log/statement.ts';
 import { TileTree } from '../../src/log/tiles.ts';
 import type { RegistrationEntry } from '../../src/core/registration.ts';
@@ -46,7 +46,7 @@ export interface SoftwareAuthority {
 
 /** Opens one; its state lives and dies with the test. `firstVersion`: its ceremony's leaves say no algorithm. */
 export async function softwareAuthority(
-  options: { firstVersion?: boolean } = {},
+  options: { firstVersion?: boolean; limits?: Partial<SequencerLimits> } = {},
 ): Promise<SoftwareAuthority> {
   const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
   const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
@@ -70,7 +70,7 @@ export async function softwareAuthority(
   const tree = new TileTree(openFileTiles(path.join(folder, 'log')), 0, (from, to) =>
     store.leafHashes(from, to),
   );
-  const sequencer = new Sequencer({ store, signer, tree, logKey });
+  const sequencer = new Sequencer({ store, signer, tree, logKey, limits: options.limits ?? {} });
   const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
   const issuer = issuerOf({ certificateDer: issuerDer, algorithm: 'ecdsa-sha256' });
   const ceremony = (event: string, body: { readonly [member: string]: Json }): LeafDraft =>
