@@ -18,7 +18,8 @@ import { openStatement, type Statement } from './log/statement.ts';
 import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
 import type { ResumeState, Signer } from './signer/port.ts';
-import { openSigner } from './signer/supervisor.ts';
+import { forgetRefusedPin } from './signer/refused-pin.ts';
+import { openSigner, type SignerOptions } from './signer/supervisor.ts';
 import { refuseReadableKey } from './state.ts';
 import type { Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
@@ -88,7 +89,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const adopting: { checkpoint?: (note: string) => void } = {};
   const signer = opened.adopt(
     openSigner({
-      signer: signerOf(config, parts.configFile),
+      ...signerOf(config, parts.configFile),
       resume: () =>
         parts.genesis
           ? { ...resumeState(store, tree, undefined), newLog: authorities.newLog }
@@ -102,8 +103,8 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     (held) => held.close(),
   );
   const sequencer = new Sequencer({
-    ...{ store, signer, tree, logKey: authorities.logKey },
-    onHalt: (reason) => log.error(errorFields(reason), 'signing is stopped until an operator acts'),
+    ...{ store, signer, tree, logKey: authorities.logKey, limits: { waitMs: config.signer.deadline * 1000 } },
+    ...whatIsSaid(log),
   });
   adopting.checkpoint = (note) => sequencer.adoptCheckpoint(note);
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
@@ -218,10 +219,24 @@ function readAuthorities(store: StoreReader) {
 }
 
 /** A signer that runs by itself, or one of this program's own to start. */
-function signerOf(config: Config, configFile: string): Parameters<typeof openSigner>[0]['signer'] {
-  if (config.signer.socket !== undefined) return { connect: config.signer.socket };
+function signerOf(config: Config, configFile: string): Pick<SignerOptions, 'signer' | 'onRetry'> {
+  // What a signer of another user has noted, only that user can delete.
+  if (config.signer.socket !== undefined) return { signer: { connect: config.signer.socket } };
   const entry = process.argv[1] ?? '';
-  return { spawn: { entry, args: ['signer', '--config', configFile], environment: config.hsm.environment } };
+  const { environment } = config.hsm;
+  return {
+    signer: { spawn: { entry, args: ['signer', '--config', configFile], environment } },
+    onRetry: () => forgetRefusedPin(config.state),
+  };
+}
+
+function whatIsSaid(log: Log) {
+  return {
+    onHalt: (reason: VouchError) =>
+      log.error(errorFields(reason), 'signing is stopped until an operator acts'),
+    onWrongSignature: (leafIndex: number) =>
+      log.error({ leafIndex }, 'the token made a signature that does not verify; it is asked for once more'),
+  };
 }
 
 const resumeChunk = 1024;

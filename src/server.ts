@@ -232,8 +232,7 @@ function enrollment({ config, kernel, clock, log, metrics }: Base, admission: Ad
 
 function observe({ kernel, metrics }: Base, publisher: CrlPublisher, admission: Admission): void {
   metrics.observe({
-    signerUsable: () => (kernel.signer.status().state === 'usable' ? 1 : 0),
-    signerRestarts: () => kernel.signer.status().restarts,
+    signer: () => kernel.signer.status(),
     treeSize: () => kernel.tree.size,
     crls: () => publisher.current(),
     inFlight: () => admission.inFlight,

@@ -76,7 +76,8 @@ export function runSignerVerb(argv: string[]): Promise<number> {
   return runSigner(argv.slice(1), (file) => {
     const { state, hsm, signer } = loadConfig(file);
     // Below the server's deadline, so that a new process can still serve the call.
-    return { stateDir: state, hsm, hangMs: Math.min(defaultHangMs, (signer.deadline * 2000) / 3) };
+    const hangMs = Math.min(defaultHangMs, (signer.deadline * 2000) / 3);
+    return { stateDir: state, hsm, workers: signer.sessions, hangMs };
   });
 }
 
@@ -180,7 +181,7 @@ class SignerProcess {
 
   /** Crash only: whoever waits is cut off and asks the next process. */
   #fail(fault: { error: VouchError; hangs: boolean }): void {
-    this.#session?.destroy();
+    this.#session?.destroyBecause(fault.error);
     const { code, detail } = fault.error;
     stderrLog('error', 'the signer gives up this process', { code, problem: detail });
     const end = () => endProcess({ error: fault.error, hangs: true });

@@ -7,7 +7,13 @@ interface Status {
   problems: string[];
   trustDomain: string;
   rootPin: string;
-  signer: { state: string; pid: number | null; restarts: number };
+  signer: {
+    state: string;
+    pid: number | null;
+    restarts: number;
+    lastProblem: string | null;
+    sessions: { open: number; wanted: number } | null;
+  };
   log: { treeSize: number };
   issuers: { keyId: string; state: string; notAfter: string }[];
   crls: { issuerKeyId: string; scope: string; crlNumber: number; nextUpdate: string; url: string }[];
@@ -43,10 +49,7 @@ function statusText(status: Status): string {
     ['state', [status.state, ...status.problems].join('; ')],
     ['trust domain', status.trustDomain],
     ['root pin', status.rootPin],
-    [
-      'signer',
-      `${status.signer.state}, pid ${status.signer.pid ?? 'none'}, ${status.signer.restarts} restart(s)`,
-    ],
+    ['signer', signerText(status.signer)],
     ['log', `${status.log.treeSize} leaves`],
     ...status.issuers.map((issuer): [string, string] => [
       'issuer',
@@ -54,4 +57,11 @@ function statusText(status: Status): string {
     ]),
     ['full CRL', full ? `number ${full.crlNumber}, next update ${full.nextUpdate}, ${full.url}` : 'none yet'],
   ]);
+}
+
+function signerText({ state, pid, restarts, sessions, lastProblem }: Status['signer']): string {
+  const parts = [state, `pid ${pid ?? 'none'}`, `${restarts} restart(s)`];
+  if (sessions) parts.push(`${sessions.open} of ${sessions.wanted} session(s)`);
+  if (lastProblem !== null) parts.push(`last problem: ${lastProblem}`);
+  return parts.join(', ');
 }

@@ -17,6 +17,7 @@ export interface Finding {
 interface LiveStatus {
   state: string;
   problems: string[];
+  signer: { sessions: { open: number; wanted: number } | null };
 }
 
 /** A ceremony needs people and an appointment. */
@@ -154,11 +155,20 @@ async function liveFindings(admin: (method: 'GET', path: string) => Promise<Live
       },
     ];
   }
-  return status.problems.map((what): Finding => ({ severity: 'error', what, remedy: remedyOf(what) }));
+  return [
+    ...status.problems.map((what): Finding => ({ severity: 'error', what, remedy: remedyOf(what) })),
+    ...sessionFindings(status.signer.sessions),
+  ];
+}
+
+function sessionFindings(sessions: LiveStatus['signer']['sessions']): Finding[] {
+  if (!sessions || sessions.open >= sessions.wanted) return [];
+  const what = `the token gave ${sessions.open} of ${sessions.wanted} sessions`;
+  const remedy = 'see who else has sessions with it, or set signer.sessions to what it gives';
+  return [{ severity: 'warning', what, remedy }];
 }
 
 function remedyOf(problem: string): string {
-  return /clock/.test(problem)
-    ? 'set the clock, or `vouch doctor --accept-clock` if it is right'
-    : 'see the server log';
+  if (/clock/.test(problem)) return 'set the clock, or `vouch doctor --accept-clock` if it is right';
+  return /\bPIN\b/.test(problem) ? 'mend the PIN, then `vouch doctor --retry-signer`' : 'see the server log';
 }

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Command } from 'commander';
-import { loadConfig } from '../config/config.ts';
+import { type Config, loadConfig } from '../config/config.ts';
 import { migrateState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { restoreState } from '../restore.ts';
@@ -72,8 +72,12 @@ export function addStateVerbs(program: Command): void {
       'look for what will hurt: clocks, PIN files, expiring authorities, URLs that peers cannot reach',
     )
     .option('--accept-clock', 'say that the wall clock is right after it jumped; logged')
+    .option(
+      '--retry-signer',
+      'try the signer once more after it gave up, with a PIN that was refused too; logged',
+    )
     .addOption(yesOption())
-    .action(async (options: { acceptClock?: boolean }, command: Command) => doctor(options, command));
+    .action(async (options: DoctorFlags, command: Command) => doctor(options, command));
 }
 
 interface RestoreFlags {
@@ -104,8 +108,14 @@ async function restore(file: string, flags: RestoreFlags, command: Command): Pro
   );
 }
 
-async function doctor(options: { acceptClock?: boolean }, command: Command): Promise<void> {
+interface DoctorFlags {
+  acceptClock?: boolean;
+  retrySigner?: boolean;
+}
+
+async function doctor(options: DoctorFlags, command: Command): Promise<void> {
   const output = globalsOf(command);
+  if (options.retrySigner === true) return retrySigner(command);
   if (options.acceptClock === true) {
     const result = await adminOf(command)<{ accepted: string; doubt: string | null }>(
       'POST',
@@ -121,6 +131,28 @@ async function doctor(options: { acceptClock?: boolean }, command: Command): Pro
     all.length === 0 ? 'Nothing to mend.' : findingsTable(all),
   );
   if (findings.some((finding) => finding.severity === 'error')) process.exitCode = exitCodes.failed;
+}
+
+async function retrySigner(command: Command): Promise<void> {
+  const result = await adminOf(command)<{ state: string; problem: string | null }>(
+    'POST',
+    adminPaths.signerRetry,
+    {},
+  );
+  const isUp = result.state === 'usable';
+  const remedy = isUp ? null : signerRemedy(configOf(command));
+  answer(globalsOf(command), { ...result, remedy }, () =>
+    isUp ? 'the signer signs' : `the signer is ${result.state}: ${result.problem}\n${remedy}`,
+  );
+  if (!isUp) process.exitCode = exitCodes.failed;
+}
+
+/** What is left to do where trying once more did not help. */
+function signerRemedy({ signer, hsm }: Config): string {
+  return signer.socket === undefined
+    ? `see that ${hsm.pinFile} holds the token's PIN and that the token is there, then do this again`
+    : 'the signer is of another user: see its log; where the token refused its PIN, replace the PIN file or delete ' +
+        '`signer/pin-refused` in its state directory, then start its unit again';
 }
 
 function findingsTable(findings: readonly Finding[]): string {

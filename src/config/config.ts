@@ -85,6 +85,11 @@ const configSchema = z.strictObject({
       socket: z.optional(absolutePath),
       /** Longest wait for one request: an HSM that needs longer is not answering. */
       deadline: z.prefault(duration('60s'), '3s'),
+      /**
+       * Sessions with the token that sign at once, each in a thread of the signer. As many as the token's rate × its
+       * latency: two saturate SoftHSM on two cores, a network HSM of 500 signatures a second at 10 ms wants five.
+       */
+      sessions: z._default(between(1, 64), 2),
     }),
     {},
   ),

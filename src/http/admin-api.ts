@@ -62,6 +62,7 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     [paths.crlPublish]: doing(wire.emptySchema, (_body, operator) => verbs.publishCrls(operator)),
     [paths.backup]: doing(wire.backupSchema, ({ file }, operator) => verbs.backup(file, operator)),
     [paths.clockAccept]: doing(wire.emptySchema, (_body, operator) => verbs.acceptClock(operator)),
+    [paths.signerRetry]: doing(wire.emptySchema, (_body, operator) => verbs.retrySigner(operator)),
   };
 }
 

@@ -16,6 +16,7 @@ import {
   type RevocationTarget,
   unlessDone,
 } from '../revocation/revoke.ts';
+import type { Signer } from '../signer/port.ts';
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RevocationTargetJson } from '../wire/admin.ts';
@@ -33,6 +34,7 @@ export interface PageRequest {
 interface Parts {
   store: Store;
   sequencer: Sequencer;
+  signer: Signer;
   tokens: Tokens;
   revocation: Revocation;
   publisher: CrlPublisher;
@@ -186,6 +188,13 @@ export class OperatorVerbs {
     const mark = clockGuard.accept();
     await store.setClockMark(mark);
     return { accepted: rfc3339(mark.wallMs), doubt: doubt ?? null };
+  }
+
+  /** Has the signer tried once more where it gave up; a PIN that was refused is presented again, once. */
+  async retrySigner(operator: string): Promise<object> {
+    await this.#operatorRecord('signer-retry', operator);
+    const { state, problem } = await this.#parts.signer.retry();
+    return { state, problem: problem ?? null };
   }
 
   /** The log's records of operators' deeds, newest last. */

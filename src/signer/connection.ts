@@ -16,6 +16,7 @@ export class Connection {
   >();
   #nextId = 1;
   #lost: ConnectionLost | undefined;
+  #lastWords: VouchError | undefined;
   /** Resolves when the stream is closed. */
   readonly ended: Promise<void>;
 
@@ -30,6 +31,11 @@ export class Connection {
     stream.on('error', () => stream.destroy());
     stream.on('end', () => stream.destroy());
     stream.on('data', (chunk: Buffer) => this.#take(chunk));
+  }
+
+  /** Why the signer said that it ends; undefined where it said nothing. */
+  get lastWords(): VouchError | undefined {
+    return this.#lastWords;
   }
 
   /** Sends a request; resolves with the answer's payload, rejects with the refusal or with `ConnectionLost`. */
@@ -62,6 +68,10 @@ export class Connection {
       return;
     }
     for (const { requestId, kind, payload } of frames) {
+      if (kind === answers.ending) {
+        this.#lastWords = refusal(payload);
+        continue;
+      }
       const waiting = this.#waiting.get(requestId);
       this.#waiting.delete(requestId);
       if (kind === answers.done) waiting?.resolve(payload);
@@ -76,7 +86,7 @@ export class Connection {
   }
 }
 
-function refusal(payload: Buffer): Error {
+function refusal(payload: Buffer): VouchError {
   try {
     return decodeError(payload);
   } catch {

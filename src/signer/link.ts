@@ -2,6 +2,8 @@ import { assert, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { Connection, ConnectionLost } from './connection.ts';
 import { exitCodes } from './exit-codes.ts';
+import { decodeHealth } from './health.ts';
+import type { HsmHealth } from './hsm.ts';
 import type { Launched } from './launch.ts';
 import type { AppendBatch, AppendItem, AppendResult, ResumeState, SignLogged } from './port.ts';
 import {
@@ -25,8 +27,8 @@ export interface LinkOptions {
   heartbeatMs: number;
   /** A ping without an answer for so long: it hangs. */
   hangMs: number;
-  /** Called at each answered ping. */
-  onAlive: () => void;
+  /** Called at each answered ping, with how well the token is where that was told. */
+  onAlive: (health: HsmHealth | undefined) => void;
 }
 
 const leavesFrameBytes = 1024 * 1024;
@@ -76,6 +78,11 @@ export class SignerLink {
     return this.#connection.ended.then(() => this.#stopWatching());
   }
 
+  /** Why the signer said that this life ends; undefined where it said nothing. */
+  get lastWords(): VouchError | undefined {
+    return this.#connection.lastWords;
+  }
+
   /** Appends leaves at `treeSize`; sent before this returns. */
   async append(batch: AppendBatch): Promise<AppendResult> {
     assert(batch.firstIndex === this.treeSize, 'appended where the tree ends');
@@ -119,10 +126,10 @@ export class SignerLink {
     if (this.#pingTimer || !this.#heartbeat) return;
     this.#pingTimer = setTimeout(() => this.#suspect(), this.#options.hangMs).unref();
     send(this.#connection, { op: 'ping' }).then(
-      () => {
+      (health) => {
         clearTimeout(this.#pingTimer);
         this.#pingTimer = undefined;
-        this.#options.onAlive();
+        this.#options.onAlive(decodeHealth(health));
       },
       () => undefined,
     );

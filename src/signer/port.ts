@@ -66,6 +66,20 @@ export interface ResumeState {
  */
 export type SignerState = 'probing' | 'usable' | 'degraded' | 'unusable';
 
+/** How often something failed since the server started, by what it took. */
+export interface SignerFailures {
+  /** A call of the token, made again with a new session. */
+  session: number;
+  /** The same, after a login. */
+  login: number;
+  /** A signer that signed ended, and another was started. */
+  process: number;
+  /** A start that did not come to signing. */
+  start: number;
+  /** A call of the server was not answered within its deadline. */
+  late: number;
+}
+
 /** What status, metrics and readiness show. */
 export interface SignerStatus {
   state: SignerState;
@@ -75,6 +89,11 @@ export interface SignerStatus {
   lastSuccessMs: number | undefined;
   /** Why it is not usable, safe to show an operator. */
   problem: string | undefined;
+  /** Why it was last not usable; stays when it is again. */
+  lastProblem: string | undefined;
+  /** Sessions with the token, and how many there should be; undefined until it has told. */
+  sessions: { open: number; wanted: number } | undefined;
+  failures: SignerFailures;
 }
 
 /**
@@ -85,6 +104,11 @@ export interface Signer {
   append(batch: AppendBatch): Promise<AppendResult>;
   signLogged(request: SignLogged): Promise<Buffer>;
   status(): SignerStatus;
+  /**
+   * An operator's word to try once more what was given up: a refused PIN, an integrity failure. Resolves with what came
+   * of it. Never rejects.
+   */
+  retry(): Promise<SignerStatus>;
   /** Stops it: it writes its floor and guard first. Never rejects. */
   close(): Promise<void>;
 }

@@ -71,8 +71,8 @@ const purposeOfCode = new Map(
   Object.entries(purposes).map(([name, code]) => [code as number, name as Purpose]),
 );
 
-/** Kind byte of an answer. */
-export const answers = { done: 0, refused: 1 } as const;
+/** Kind byte of an answer; `ending` answers nothing: it is why the signer ends. */
+export const answers = { done: 0, refused: 1, ending: 2 } as const;
 
 /** Most items of one append, and most leaves of one frame: what is hashed in one turn. */
 const itemsMax = 65_536;

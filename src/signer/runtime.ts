@@ -10,6 +10,7 @@ import { Floor } from './floor.ts';
 import { fileGuards } from './guard.ts';
 import type { Hsm, HsmConfig, HsmKey } from './hsm.ts';
 import { policyIssuer } from './policy-issuer.ts';
+import { refusedPinFile } from './refused-pin.ts';
 import type { SignerLog } from './signer-log.ts';
 
 /** The part of the configuration that the signer reads. */
@@ -59,7 +60,7 @@ export async function openRuntime(parts: RuntimeParts): Promise<SignerRuntime> {
   const hsm = await parts.openHsm({
     hsm: parts.config.hsm,
     keys: authorityKeys(authority),
-    refusedFile: join(folder, 'pin-refused'),
+    refusedFile: refusedPinFile(parts.config.stateDir),
     onFault: parts.onFault,
   });
   const runtime: SignerRuntime = {

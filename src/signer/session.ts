@@ -39,6 +39,12 @@ export class Session {
     this.#stream.destroy();
   }
 
+  /** Ends the connection at once, and says why. */
+  destroyBecause(error: VouchError): void {
+    this.#write(0, answers.ending, encodeError(error));
+    this.#stream.destroy();
+  }
+
   /** Ends the connection once what was written is out. */
   close(): void {
     this.#stream.end(() => this.#stream.destroy());

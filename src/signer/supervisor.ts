@@ -3,6 +3,8 @@ import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { appendTo, OutOfStep } from './catching-up.ts';
 import { ConnectionLost } from './connection.ts';
+import { FailureCounts } from './health.ts';
+import type { HsmHealth } from './hsm.ts';
 import { dial, type Launched, launch, type Program } from './launch.ts';
 import { SignerLink } from './link.ts';
 import type {
@@ -28,6 +30,8 @@ export interface SignerOptions {
   /** For `vouch init` alone: a state without checkpoint begins a new log. */
   genesis?: boolean;
   onState?: (status: SignerStatus) => void;
+  /** Called before what was given up is tried again, on an operator's word: forgets that a PIN was refused. */
+  onRetry?: () => void;
   /** The checkpoint over the committed tree, after each start. */
   onResumed?: (checkpoint: Checkpoint) => void;
   limits?: Partial<SignerTimes>;
@@ -90,16 +94,22 @@ class Supervisor implements SupervisedSigner {
   /** In the order in which they came: the tree grows in that order. */
   readonly #calls = new Set<Call>();
   readonly #ready = Promise.withResolvers<Checkpoint>();
-  readonly #running: Promise<void>;
+  #running: Promise<void>;
   #link: SignerLink | undefined;
   #starting: Launched | undefined;
+  readonly #counts = new FailureCounts();
   #status: SignerStatus = {
     state: 'probing',
     pid: undefined,
     restarts: 0,
     lastSuccessMs: undefined,
     problem: undefined,
+    lastProblem: undefined,
+    sessions: undefined,
+    failures: { session: 0, login: 0, process: 0, start: 0, late: 0 },
   };
+  /** Called at each change of state. */
+  readonly #watchers = new Set<() => void>();
   #gaveUp: VouchError | undefined;
   #closing: Promise<void> | undefined;
   #wakeUp: () => void = () => undefined;
@@ -123,7 +133,20 @@ class Supervisor implements SupervisedSigner {
   }
 
   status(): SignerStatus {
-    return { ...this.#status };
+    return { ...this.#status, failures: { ...this.#status.failures, ...this.#counts.total } };
+  }
+
+  async retry(): Promise<SignerStatus> {
+    if (this.#gaveUp && !this.#closing) {
+      this.#options.log('warn', 'the signer is tried again, as an operator said', {});
+      this.#options.onRetry?.();
+      this.#gaveUp = undefined;
+      this.#restarts.cameUp();
+      this.#setState('probing', { pid: undefined, problem: undefined });
+      this.#running = this.#run();
+    } else this.#wakeUp();
+    await this.#decided();
+    return this.status();
   }
 
   ready(): Promise<Checkpoint> {
@@ -139,7 +162,10 @@ class Supervisor implements SupervisedSigner {
     if (this.#closing) return Promise.reject(stopping());
     if (this.#gaveUp) return Promise.reject(this.#gaveUp);
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#settle(call, () => reject(this.#late())), this.#times.deadlineMs);
+      const timer = setTimeout(() => {
+        this.#status.failures.late += 1;
+        this.#settle(call, () => reject(this.#late()));
+      }, this.#times.deadlineMs);
       const call: Call = { run, resolve: resolve as Call['resolve'], reject, timer, attempts: 0 };
       this.#calls.add(call);
       if (this.#link) this.#attempt(call, this.#link);
@@ -191,8 +217,11 @@ class Supervisor implements SupervisedSigner {
     this.#starting = launched;
     const { heartbeatMs, hangMs, startMs } = this.#times;
     const genesis = this.#options.genesis === true;
-    const onAlive = () => {
+    const onAlive = (health: HsmHealth | undefined) => {
       this.#status.lastSuccessMs = clock.now();
+      if (!health) return;
+      this.#status.sessions = { open: health.sessions, wanted: health.sessionsWanted };
+      this.#counts.take(this.#status.pid, health.failures);
     };
     return SignerLink.open({ launched, resume, genesis, startMs, heartbeatMs, hangMs, onAlive });
   }
@@ -207,8 +236,10 @@ class Supervisor implements SupervisedSigner {
       link.kill();
     }
     if (this.#closing) return;
-    this.#setState('degraded', { pid: undefined, problem: 'the signer ended and is started again' });
+    const why = link.lastWords ? ` (${link.lastWords.detail})` : '';
+    this.#setState('degraded', { pid: undefined, problem: `the signer ended and is started again${why}` });
     this.#status.restarts += 1;
+    this.#status.failures.process += 1;
     this.#options.log('warn', 'the signer ended; starting another', { restarts: this.#status.restarts });
   }
 
@@ -226,6 +257,7 @@ class Supervisor implements SupervisedSigner {
 
   #failedToStart(error: VouchError): void {
     if (this.#closing) return;
+    this.#status.failures.start += 1;
     this.#options.log('error', 'the signer did not start', { code: error.code, problem: error.detail });
     const final = error.code.startsWith('integrity-') || error.code === 'config-pin';
     if (final || error.code.startsWith('config-')) this.#ready.reject(error);
@@ -270,8 +302,25 @@ class Supervisor implements SupervisedSigner {
   }
 
   #setState(state: SignerState, rest: Pick<SignerStatus, 'pid' | 'problem'>): void {
-    this.#status = { ...this.#status, ...rest, state };
+    const lastProblem = rest.problem ?? this.#status.lastProblem;
+    const sessions = state === 'usable' ? this.#status.sessions : undefined;
+    this.#status = { ...this.#status, ...rest, state, lastProblem, sessions };
     this.#options.onState?.(this.status());
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  /** Resolves when it signs or has given up, or after as long as a start may take. */
+  async #decided(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = () => {
+      if (this.#closing || this.#status.state === 'usable' || this.#status.state === 'unusable') resolve();
+    };
+    const timer = setTimeout(resolve, this.#times.startMs);
+    this.#watchers.add(look);
+    look();
+    await promise;
+    clearTimeout(timer);
+    this.#watchers.delete(look);
   }
 
   /** Peers read the detail: what ails the token is for `vouch status` and the log. */

@@ -1,11 +1,12 @@
+import { gauge } from './gauge.ts';
+import { type ObservedSigner, observeSigner } from './signer-metrics.ts';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 const quick = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** What gauges read when Prometheus asks. */
 export interface Observed {
-  signerUsable: () => number;
-  signerRestarts: () => number;
+  signer: () => ObservedSigner;
   treeSize: () => number;
   crls: () => { issuerKeyId: string; scope: string; nextUpdateSeconds: number }[];
   inFlight: () => number;
@@ -63,13 +64,7 @@ export class Metrics {
   observe(observed: Observed): void {
     const { registry } = this;
     collectDefaultMetrics({ register: registry, prefix: 'vouch_' });
-    gauge(registry, 'vouch_signer_usable', '1 while the signer signs', observed.signerUsable);
-    gauge(
-      registry,
-      'vouch_signer_restarts',
-      'Signer processes started again since the server started',
-      observed.signerRestarts,
-    );
+    observeSigner(registry, observed.signer);
     gauge(registry, 'vouch_log_tree_size', 'Leaves in the log', observed.treeSize);
     gauge(registry, 'vouch_enrollments_in_flight', 'Enrollments and renewals in progress', observed.inFlight);
     gauge(
@@ -89,8 +84,4 @@ export class Metrics {
       },
     });
   }
-}
-
-function gauge(registry: Registry, name: string, help: string, read: () => number): void {
-  const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) });
 }

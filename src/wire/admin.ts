@@ -16,6 +16,7 @@ export const adminPaths = {
   crlPublish: '/v1/crls/publish',
   backup: '/v1/backup',
   clockAccept: '/v1/clock/accept',
+  signerRetry: '/v1/signer/retry',
   audit: '/v1/audit',
 } as const;
 

@@ -100,6 +100,12 @@ const adminRoutes: readonly Route[] = [
     summary: 'Say that the wall clock is right',
     body: admin.emptySchema,
   },
+  {
+    path: adminPaths.signerRetry,
+    method: 'post',
+    summary: 'Try the signer once more after it gave up, also with a PIN that was refused',
+    body: admin.emptySchema,
+  },
   { path: adminPaths.audit, method: 'get', summary: "Operators' deeds, from the log" },
 ];
 

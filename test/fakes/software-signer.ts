@@ -67,7 +67,7 @@ export class SoftwareSigner implements Signer {
     return {
       ...{ state: this.state, pid: undefined, restarts: 0, lastSuccessMs: undefined, sessions: undefined },
       ...{ problem: undefined, lastProblem: undefined },
-      failures: { session: 0, login: 0, signature: 0, process: 0, start: 0, late: 0 },
+      failures: { session: 0, login: 0, process: 0, start: 0, late: 0 },
     };
   }
 

@@ -62,6 +62,8 @@ export interface BootOptions {
   configure?: (config: ConfigDocument) => void;
   /** Further flags of `vouch init`. */
   init?: readonly string[];
+  /** The token of issuer and log; without it a new one of SoftHSM. */
+  online?: Token;
 }
 
 /** The configuration as YAML has it; what a test may wish to change. */
@@ -240,7 +242,12 @@ export class Workload {
 /** Makes tokens and state, without starting a server. */
 export async function initAuthority(options: BootOptions = {}): Promise<Authority> {
   const folder = newFolder();
-  const [online, root] = await Promise.all([newToken(folder, 'online'), newToken(folder, 'root')]);
+  const [online, root] = await Promise.all([
+    options.online ?? newToken(folder, 'online'),
+    newToken(folder, 'root'),
+  ]);
+  if (options.online)
+    writeFileSync(join(folder, 'online.json'), JSON.stringify(options.online), { mode: 0o600 });
   const authority = new Authority(folder, options.trustDomain ?? 'test.example', { online, root });
   (await authority.init(...(options.init ?? []))).json();
   if (options.configure) authority.configure(options.configure);
