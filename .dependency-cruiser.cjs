@@ -4,7 +4,7 @@
 const layers = {
   vocabulary: ['core/'],
   formats: ['x509/', 'log/'],
-  checks: ['lint/', 'wire/', 'config/', 'telemetry/'],
+  checks: ['lint/', 'wire/', 'config/', 'telemetry/', 'ceremony/'],
   ports: ['store/', 'signer/'],
   domain: [
     'registration/',

@@ -20,7 +20,8 @@ const listen = z.pipe(
   ),
   z.object({ host: z.string(), port: z.int().check(z.lte(65_535, 'must be a port of at most 65535')) }),
 );
-const duration = (most: string, least = '1s') =>
+/** A duration such as `90s` or `7d` within bounds; read as seconds. */
+export const duration = (most: string, least = '1s') =>
   z.pipe(
     z.pipe(
       z.string().check(z.regex(durationGrammar, 'must be a duration such as 90s, 10m, 24h or 7d')),
@@ -60,9 +61,11 @@ const bareUrl = (protocol: 'http:' | 'https:', message: string) =>
   );
 const absolutePath = z.string().check(z.startsWith('/', 'must be an absolute path'));
 const between = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
-const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
+/** Text of 1 to `most` characters. */
+export const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
 
-const hsm = z.strictObject({
+/** Where a token is and how it is opened. */
+export const hsm = z.strictObject({
   /** Absolute path of the PKCS#11 module. Only the signer process loads it. */
   module: absolutePath,
   /** The token is found by label and serial; slot numbers change. */
@@ -165,6 +168,8 @@ export function statePaths(state: string) {
   return {
     config: path.join(state, 'vouch.yaml'),
     database: path.join(state, 'vouch.db'),
+    /** Of a state that waits for its ceremony. */
+    pending: path.join(state, 'pending.json'),
     lock: path.join(state, 'lock.db'),
     adminSocket: path.join(state, 'admin.sock'),
     signer: path.join(state, 'signer'),
@@ -180,7 +185,8 @@ export function configText(document: object): string {
   return `# Written by \`vouch init\`; every key is described in docs/configuration.md.\n${toYaml(document)}`;
 }
 
-function parseDocument(file: string, hint: string): unknown {
+/** Reads a YAML or JSON file; aliases are refused. Throws `config-invalid`, with `hint` where it cannot be read. */
+export function parseDocument(file: string, hint: string): unknown {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');

@@ -4,10 +4,15 @@ import type { Duplex } from 'node:stream';
 import { X509Certificate as SecondReader, X509Crl as SecondCrlReader } from '@peculiar/x509';
 import { systemClock } from '../core/clock.ts';
 import { assert, VouchError } from '../core/errors.ts';
+import { trustDomainId } from '../core/spiffe-id.ts';
+import { detachedJws } from '../log/root-jws.ts';
 import { assembleStatement, openStatement } from '../log/statement.ts';
 import { verifySignature } from '../x509/algorithm.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
-import { type Artefact, signingInput } from './ceremony-artefacts.ts';
+import { type Artefact, issuerNameOf, signingInput } from '../ceremony/artefacts.ts';
+import { isLogKeyProofText } from '../ceremony/request.ts';
+import { caCsrInfo } from '../x509/csr.ts';
+import { keyIdOf } from '../x509/public-key.ts';
 import { HsmCrypto, HsmCryptoKey, webAlgorithms } from './ceremony-crypto.ts';
 import {
   type CeremonyStep,
@@ -17,7 +22,7 @@ import {
   stepOfCode,
 } from './ceremony-protocol.ts';
 import type { HsmKey } from './hsm.ts';
-import { TokenKey } from './pkcs11/key.ts';
+import { findPrivateKeys, TokenKey } from './pkcs11/key.ts';
 import { generateKeyPair } from './pkcs11/key-pair.ts';
 import { keyTypeProblems } from './pkcs11/mechanisms.ts';
 import { signingMethods } from './pkcs11/signing.ts';
@@ -59,6 +64,12 @@ class CeremonyChild {
       }
       case 'useKey':
         return this.#useKey(request as HsmKey);
+      case 'findKeys':
+        return findPrivateKeys(this.#opened(), request as CeremonySteps['findKeys']['request']);
+      case 'requestCertificate':
+        return this.#requestCertificate(request as CeremonySteps['requestCertificate']['request']);
+      case 'proveLogKey':
+        return this.#proveLogKey(request as CeremonySteps['proveLogKey']['request']);
       case 'prepare':
         return this.#prepare(request as Artefact);
       case 'sign':
@@ -82,6 +93,25 @@ class CeremonyChild {
     return key;
   }
 
+  /** A CSR is no certificate: nothing is certified by it, so it needs no leaf (I1). */
+  #requestCertificate({ trustDomain }: CeremonySteps['requestCertificate']['request']): Buffer {
+    const key = this.#lastKey();
+    const { algorithm, publicKeySpki: spki } = key.key;
+    const subjectName = issuerNameOf(trustDomain, keyIdOf(spki));
+    const info = caCsrInfo({ spki, subjectName, uri: trustDomainId(trustDomain) });
+    const signature = key.signPrepared(signingMethods[algorithm].input(info));
+    check(verifySignature(algorithm, publicKeyOf(spki), info, signature), 'CSR');
+    return assembleSigned(info, algorithm, signature);
+  }
+
+  /** Nothing but a ceremony's request, whose text no checkpoint can have. */
+  #proveLogKey({ text }: CeremonySteps['proveLogKey']['request']): Buffer {
+    if (!isLogKeyProofText(text))
+      throw new VouchError('request-malformed', 'a log key proves itself over a ceremony request only');
+    const key = this.#lastKey();
+    return key.signPrepared(signingMethods[key.key.algorithm].input(text));
+  }
+
   #prepare(artefact: Artefact): Buffer {
     const input = signingInput(artefact, this.#rootKey().key);
     this.#prepared = { artefact, input };
@@ -96,6 +126,8 @@ class CeremonyChild {
     const root = this.#rootKey();
     const raw = await this.#crypto.signRaw(new HsmCryptoKey(root), prepared.input);
     if (prepared.artefact.kind === 'statement') return finishedStatement(prepared.input, raw, root.key);
+    if (prepared.artefact.kind === 'transcript')
+      return Buffer.from(detachedJws(prepared.input.toString('ascii'), raw), 'ascii');
     const { algorithm } = root.key;
     const der = assembleSigned(prepared.input, algorithm, signingMethods[algorithm].output(raw));
     await this.#readTwice(prepared.artefact.kind, der, prepared.input);
@@ -131,9 +163,13 @@ class CeremonyChild {
     return this.#token;
   }
 
+  #lastKey(): TokenKey {
+    assert(this.#root, 'a key was made or chosen first');
+    return this.#root;
+  }
+
   #rootKey(): TokenKey {
-    const root = this.#root;
-    assert(root, 'a key was made or chosen first');
+    const root = this.#lastKey();
     return root;
   }
 }

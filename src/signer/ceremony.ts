@@ -1,18 +1,18 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { type Artefact, defaultRootName } from '../ceremony/artefacts.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
+import { newSerial } from '../core/serial.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { LogKeyAlgorithm } from '../log/note.ts';
-import { openStatement, type Statement } from '../log/statement.ts';
-import { type SignatureAlgorithm, verifySignature } from '../x509/algorithm.ts';
-import { parseCertificate } from '../x509/certificate.ts';
+import type { Statement } from '../log/statement.ts';
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import type { CaTemplate } from '../x509/certificate-tbs.ts';
-import { parseCrl } from '../x509/crl.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { type LogKeyType, logKeyTypes, type SigningKeyType } from '../x509/signing-key-type.ts';
-import type { Artefact } from './ceremony-artefacts.ts';
 import { CeremonyClient } from './ceremony-client.ts';
 import type { HsmConfig, HsmKey } from './hsm.ts';
+import { signByRoot } from './root-signer.ts';
 import type { SignerLog } from './signer-log.ts';
 
 /** What the parent must have in the durable log before the root signs it (I1). */
@@ -190,6 +190,44 @@ function logKeyType(client: CeremonyClient, wanted: LogKeyType | undefined): Log
   return type;
 }
 
+/** Keys of an authority whose root is elsewhere. */
+export interface RequestKeys {
+  /** The first one is to sign now; `csrDer`: its PKCS#10 request. */
+  issuers: { key: HsmKey; csrDer: Buffer }[];
+  logKey: CeremonyResult['logKey'];
+}
+
+/**
+ * Makes issuer keys and log key in the online token and has each prove itself: a CSR of each issuer, and the log key's
+ * signature over the request text that `proofText` makes of all of them.
+ */
+export async function createRequestKeys(
+  options: Pick<CeremonyOptions, 'entry' | 'hsm' | 'log' | 'refusedPrefix' | 'trustDomain'> & {
+    keyTypes: Pick<CeremonyKeyTypes, 'issuer' | 'log'>;
+    issuerCount: number;
+    proofText: (keys: RequestKeys) => Buffer;
+  },
+): Promise<RequestKeys & { proof: Buffer }> {
+  const { trustDomain, keyTypes, issuerCount, proofText } = options;
+  const client = await CeremonyClient.open({
+    ...options,
+    refusedFile: `${options.refusedPrefix}pin-refused`,
+  });
+  try {
+    client.require(keyTypes.issuer);
+    const logType = logKeyType(client, keyTypes.log);
+    const issuers: RequestKeys['issuers'] = [];
+    for (let number = 0; number < issuerCount; number++) {
+      const key = await client.ask('createKey', { type: keyTypes.issuer, label: 'vouch-issuer' });
+      issuers.push({ key, csrDer: await client.ask('requestCertificate', { trustDomain }) });
+    }
+    const keys = { issuers, logKey: await newLogKey(client, logType) };
+    return { ...keys, proof: await client.ask('proveLogKey', { text: proofText(keys) }) };
+  } finally {
+    client.end();
+  }
+}
+
 async function newLogKey(client: CeremonyClient, type: LogKeyType): Promise<CeremonyResult['logKey']> {
   const { ckaId, publicKeySpki } = await client.ask('createKey', { type, label: 'vouch-log' });
   return { ckaId, publicKeySpki, algorithm: type === 'ed25519' ? 'ed25519' : 'ecdsa-p256' };
@@ -212,24 +250,33 @@ async function certify(parts: Certification): Promise<CeremonyResult> {
     notBeforeSeconds: nowSeconds - backdateSeconds,
     notAfterSeconds: nowSeconds + Math.min(seconds, lifetimes.root) - 1,
   });
-  const common = { trustDomain, serialPrefix };
   const rootKeyId = keyIdOf(rootKey.publicKeySpki);
+  const rootName = defaultRootName(trustDomain, rootKeyId);
+  const certificate = (seconds: number) => ({
+    ...{ trustDomain, rootName, validity: validity(seconds) },
+    serial: newSerial(serialPrefix, randomBytes),
+  });
   const keyId = keyIdOf(issuerKey.publicKeySpki);
-  const rootSigned = rootSigner(client, rootKey, logAhead);
+  const rootSigned = (artefact: Artefact, record: (tbs: Buffer) => CeremonyRecord): Promise<Buffer> =>
+    signByRoot(client, rootKey, artefact, (tbs) => logAhead(record(tbs)));
 
-  const root = await rootSigned(
-    { kind: 'root-certificate', ...common, validity: validity(lifetimes.root) },
-    (tbs) => ({ kind: 'authority', role: 'root', keyId: rootKeyId, issuerKeyId: rootKeyId, tbs }),
-  );
+  const root = await rootSigned({ kind: 'root-certificate', ...certificate(lifetimes.root) }, (tbs) => ({
+    kind: 'authority',
+    role: 'root',
+    keyId: rootKeyId,
+    issuerKeyId: rootKeyId,
+    tbs,
+  }));
   const crlTimes = { thisUpdateSeconds: nowSeconds, nextUpdateSeconds: nowSeconds + lifetimes.rootCrl };
   // max(last + 1, Unix ms): the first one has no last.
   const crlNumber = BigInt(nowSeconds) * 1000n;
-  const crl = await rootSigned({ kind: 'root-crl', trustDomain, crlNumber, ...crlTimes }, (tbs) => {
-    return { kind: 'crl', issuerKeyId: rootKeyId, scope: 'full', crlNumber, tbs };
-  });
+  const crl = await rootSigned(
+    { kind: 'root-crl', rootName, crlNumber, ...crlTimes, revoked: [] },
+    (tbs) => ({ kind: 'crl', issuerKeyId: rootKeyId, scope: 'full', crlNumber, tbs }),
+  );
   const issuer = await rootSigned(
     {
-      ...{ kind: 'issuer-certificate', ...common, validity: validity(lifetimes.issuer) },
+      ...{ kind: 'issuer-certificate', ...certificate(lifetimes.issuer) },
       ...{ spki: issuerKey.publicKeySpki, publicationUrl, nameConstraints },
     },
     (tbs) => ({ kind: 'authority', role: 'issuer', keyId, issuerKeyId: rootKeyId, tbs }),
@@ -255,38 +302,14 @@ async function certify(parts: Certification): Promise<CeremonyResult> {
   };
 }
 
-/** Prepare, log, sign, verify: the only way to a certificate or CRL of the root. */
-function rootSigner(client: CeremonyClient, rootKey: HsmKey, logAhead: RootOptions['logAhead']) {
-  const publicKey = publicKeyOf(rootKey);
-  return async (artefact: Artefact, record: (tbs: Buffer) => CeremonyRecord): Promise<Buffer> => {
-    const tbs = await client.ask('prepare', artefact);
-    await logAhead(record(tbs));
-    const der = await client.ask('sign', null);
-    const read = artefact.kind === 'root-crl' ? parseCrl(der) : parseCertificate(der);
-    // I3, again in this process: the child is the one that talks to the token.
-    const isGood = read.tbs.equals(tbs) && verifySignature(rootKey.algorithm, publicKey, tbs, read.signature);
-    if (__VOUCH_WITHOUT__ !== 'I3' && !isGood)
-      throw new VouchError('integrity-signature', `the root's signature (${artefact.kind}) does not verify`);
-    return der;
-  };
-}
-
 async function statementBy(
   client: CeremonyClient,
   rootKey: HsmKey,
   statement: Statement,
   logAhead: RootOptions['logAhead'],
 ): Promise<string> {
-  const input = await client.ask('prepare', { kind: 'statement', statement });
   const rootKeyId = keyIdOf(rootKey.publicKeySpki);
-  await logAhead({ kind: 'statement', rootKeyId, sequence: statement.sequence, tbs: input });
-  const jws = (await client.ask('sign', null)).toString('ascii');
-  if (!jws.startsWith(`${input.toString('ascii')}.`))
-    throw new VouchError('integrity-signature', 'the statement is not the one that was logged');
-  openStatement(jws, publicKeyOf(rootKey));
-  return jws;
-}
-
-function publicKeyOf(key: HsmKey): KeyObject {
-  return createPublicKey({ key: key.publicKeySpki, format: 'der', type: 'spki' });
+  const announce = (tbs: Buffer): Promise<void> =>
+    logAhead({ kind: 'statement', rootKeyId, sequence: statement.sequence, tbs });
+  return (await signByRoot(client, rootKey, { kind: 'statement', statement }, announce)).toString('ascii');
 }

@@ -47,6 +47,8 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
   switch (item.purpose) {
     case 'record':
       if (leaf.type !== 'certificate' && leaf.type !== 'crl') return { outcome: 'record' };
+      // A root's CRL, which a ceremony signed elsewhere; those of our issuers are not to be had unsigned.
+      if (leaf.type === 'crl' && !context.issuers.has(leaf.issuerKeyId)) return { outcome: 'record' };
       return mismatch('record', leaf);
     case 'certificate':
     case 'server-certificate': {

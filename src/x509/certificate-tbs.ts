@@ -136,7 +136,8 @@ function extensionsOf(template: CertificateTemplate): Buffer[] {
   return extensions;
 }
 
-function caExtensions(ca: CaTemplate): Buffer[] {
+/** basicConstraints, keyUsage and nameConstraints of a CA, DER each. */
+export function caExtensions(ca: CaTemplate): Buffer[] {
   const constraints = ca.pathLength === undefined ? [] : [integer(BigInt(ca.pathLength))];
   const extensions = [
     extension(types.basicConstraints, true, sequence(boolean(true), ...constraints)),

@@ -8,7 +8,7 @@ import {
   verifySignature,
 } from './algorithm.ts';
 import { type CertificateExtensions, readCertificateExtensions } from './certificate-extensions.ts';
-import { assembleSigned } from './certificate-tbs.ts';
+import { assembleSigned, caExtensions } from './certificate-tbs.ts';
 import { asciiBytes, explicit, implicit, integer, octetString, oid, sequence, set, tags } from './der.ts';
 import { checkDer, DerReader, malformed } from './der-reader.ts';
 import { type Extension, readExtensions } from './extensions.ts';
@@ -92,6 +92,20 @@ export function buildCsr(key: KeyObject, names: CsrNames = {}): Buffer {
   const subject = names.commonName === undefined ? emptyName : rdnName({ commonName: names.commonName });
   const signed = sequence(integer(0n), subject, spki, explicit(0, ...attributesFor(names)));
   return assembleSigned(signed, algorithm, sign(digestOf[algorithm], signed, key));
+}
+
+/**
+ * DER CertificationRequestInfo of a CA whose key is in a token, to be signed there: its names, and CA rights of path
+ * length 0 as a CA above may want to see them asked for.
+ */
+export function caCsrInfo(request: { spki: Buffer; subjectName: Buffer; uri: string }): Buffer {
+  const names = sequence(
+    oid(oids.subjectAltName),
+    octetString(sequence(implicit(6, asciiBytes(request.uri)))),
+  );
+  const extensions = sequence(...caExtensions({ pathLength: 0 }), names);
+  const requested = sequence(oid(oids.extensionRequest), set(extensions));
+  return sequence(integer(0n), request.subjectName, request.spki, explicit(0, requested));
 }
 
 function readCsr(der: Buffer): ParsedCsr {

@@ -92,6 +92,20 @@ function spkiOf(token: HsmToken, object: pkcs11.Handle): Buffer | undefined {
   return modulus?.length && exponent?.length ? rsaSpki(modulus, exponent) : undefined;
 }
 
+/** Private keys with that CKA_ID or label, as `HsmKey` names them, each with its public half where the token shows it. */
+export function findPrivateKeys(
+  token: HsmToken,
+  address: { ckaId: string } | { label: string },
+): { ckaId: string; publicKeySpki: Buffer | undefined }[] {
+  const name = 'ckaId' in address ? address.ckaId : `${byLabel}${address.label}`;
+  const found = token.find([{ type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PRIVATE_KEY }, ...namedBy(name)]);
+  return found.map((handle) => {
+    const id = token.attribute(handle, pkcs11.CKA_ID);
+    const ckaId = id && id.length > 0 ? id.toString('hex') : name;
+    return { ckaId, publicKeySpki: found.length === 1 ? publicSpkis(token, ckaId)[0] : undefined };
+  });
+}
+
 function findOne(token: HsmToken, ckaId: string): pkcs11.Handle {
   const [handle, ...more] = token.find([
     { type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PRIVATE_KEY },

@@ -1,33 +1,46 @@
-import { randomBytes } from 'node:crypto';
-import { newSerial } from '../core/serial.ts';
+import type { Serial } from '../core/serial.ts';
 import { type TrustDomain, trustDomainId } from '../core/spiffe-id.ts';
-import { type Statement, type StatementAlgorithm, statementSigningInput } from '../log/statement.ts';
+import { jwsAlgorithmOf, rootJwsInput } from '../log/root-jws.ts';
+import { type Statement, statementSigningInput } from '../log/statement.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import { buildCertificateTbs, type CaTemplate } from '../x509/certificate-tbs.ts';
 import { buildCrlTbs } from '../x509/crl-tbs.ts';
 import { rdnName } from '../x509/name.ts';
 import { keyIdOf } from '../x509/public-key.ts';
+import { transcriptTyp } from './transcript.ts';
 
 /** What a ceremony's root is asked to make; nothing else can be asked for. */
 export type Artefact =
-  | { kind: 'root-certificate'; trustDomain: TrustDomain; serialPrefix: number; validity: Validity }
+  | {
+      kind: 'root-certificate';
+      trustDomain: TrustDomain;
+      serial: Serial;
+      validity: Validity;
+      /** DER Name; the same in all that this root signs. */
+      rootName: Buffer;
+    }
   | {
       kind: 'root-crl';
+      rootName: Buffer;
       crlNumber: bigint;
       thisUpdateSeconds: number;
       nextUpdateSeconds: number;
-      trustDomain: TrustDomain;
+      /** What `encodeRevoked` gave, in serial order. */
+      revoked: readonly Buffer[];
     }
   | {
       kind: 'issuer-certificate';
       trustDomain: TrustDomain;
-      serialPrefix: number;
+      serial: Serial;
       validity: Validity;
+      rootName: Buffer;
       spki: Buffer;
       publicationUrl: string;
       nameConstraints: CaTemplate['nameConstraints'];
     }
-  | { kind: 'statement'; statement: Statement };
+  | { kind: 'statement'; statement: Statement }
+  /** `payload`: the bytes of transcript.json. */
+  | { kind: 'transcript'; payload: Buffer };
 
 /** Both ends inclusive, Unix seconds. */
 export interface Validity {
@@ -41,12 +54,17 @@ export interface RootKey {
   publicKeySpki: Buffer;
 }
 
-/** Subject of the root with this key: its key id keeps one root's name from another's. */
-function rootName(trustDomain: TrustDomain, keyId: string): Buffer {
+/** Subject of the root with this key, where nobody says another: its key id keeps one root's name from another's. */
+export function defaultRootName(trustDomain: TrustDomain, keyId: string): Buffer {
   return caName(trustDomain, `Vouch root ${keyId.slice(0, 16)}`);
 }
 
-/** Bytes that the root signs for an artefact: a TBS, or a statement's JWS signing input. */
+/** Subject of the issuer with this key. */
+export function issuerNameOf(trustDomain: TrustDomain, keyId: string): Buffer {
+  return caName(trustDomain, `Vouch issuer ${keyId.slice(0, 16)}`);
+}
+
+/** Bytes that the root signs for an artefact: a TBS, or a JWS signing input. The same artefact gives the same bytes. */
 export function signingInput(artefact: Artefact, root: RootKey): Buffer {
   const rootKeyId = keyIdOf(root.publicKeySpki);
   const { algorithm } = root;
@@ -55,8 +73,8 @@ export function signingInput(artefact: Artefact, root: RootKey): Buffer {
       return buildCertificateTbs({
         ...caTemplate(artefact),
         algorithm,
-        issuerName: rootName(artefact.trustDomain, rootKeyId),
-        subjectName: rootName(artefact.trustDomain, rootKeyId),
+        issuerName: artefact.rootName,
+        subjectName: artefact.rootName,
         spki: root.publicKeySpki,
         authorityKeyId: rootKeyId,
         subjectKeyId: rootKeyId,
@@ -68,8 +86,8 @@ export function signingInput(artefact: Artefact, root: RootKey): Buffer {
       return buildCertificateTbs({
         ...caTemplate(artefact),
         algorithm,
-        issuerName: rootName(artefact.trustDomain, rootKeyId),
-        subjectName: caName(artefact.trustDomain, `Vouch issuer ${keyId.slice(0, 16)}`),
+        issuerName: artefact.rootName,
+        subjectName: issuerNameOf(artefact.trustDomain, keyId),
         spki: artefact.spki,
         authorityKeyId: rootKeyId,
         subjectKeyId: keyId,
@@ -81,33 +99,32 @@ export function signingInput(artefact: Artefact, root: RootKey): Buffer {
     case 'root-crl':
       return buildCrlTbs({
         algorithm,
-        issuerName: rootName(artefact.trustDomain, rootKeyId),
+        issuerName: artefact.rootName,
         authorityKeyId: rootKeyId,
         crlNumber: artefact.crlNumber,
         thisUpdateSeconds: artefact.thisUpdateSeconds,
         nextUpdateSeconds: artefact.nextUpdateSeconds,
-        revoked: [],
+        revoked: artefact.revoked,
       });
     case 'statement':
       return Buffer.from(
-        statementSigningInput(artefact.statement, rootKeyId, statementAlgorithms[algorithm]),
+        statementSigningInput(artefact.statement, rootKeyId, jwsAlgorithmOf(algorithm)),
+        'ascii',
+      );
+    case 'transcript':
+      return Buffer.from(
+        rootJwsInput(
+          { alg: jwsAlgorithmOf(algorithm), kid: rootKeyId, typ: transcriptTyp },
+          artefact.payload,
+        ),
         'ascii',
       );
   }
 }
 
-/** A root's JWS algorithm is that of its certificates. */
-const statementAlgorithms: Readonly<Record<SignatureAlgorithm, StatementAlgorithm>> = {
-  'ecdsa-sha256': 'ES256',
-  'ecdsa-sha384': 'ES384',
-  'rsa-pkcs1-sha256': 'RS256',
-  'rsa-pss-sha256': 'PS256',
-  ed25519: 'EdDSA',
-};
-
-function caTemplate(artefact: { trustDomain: TrustDomain; serialPrefix: number; validity: Validity }) {
+function caTemplate(artefact: { trustDomain: TrustDomain; serial: Serial; validity: Validity }) {
   return {
-    serial: newSerial(artefact.serialPrefix, randomBytes),
+    serial: artefact.serial,
     ...artefact.validity,
     uris: [trustDomainId(artefact.trustDomain)],
     dnsNames: [],
