@@ -4,7 +4,7 @@ import { VouchError } from './core/errors.ts';
 import { crlLeaf, recordLeaf } from './sequencer/record.ts';
 import type { CeremonyRecord, CeremonyResult } from './signer/ceremony.ts';
 import { commitAll } from './store/commit.ts';
-import type { StateIdentity, Store } from './store/port.ts';
+import type { Mutation, StateIdentity, Store } from './store/port.ts';
 import { parseCrl, parseTbsCrl } from './x509/crl.ts';
 
 /** The log's first leaf: what the state is, which no row may say otherwise later. */
@@ -17,20 +17,7 @@ export async function recordIdentity(store: Store, identity: StateIdentity): Pro
 export async function logAhead(store: Store, record: CeremonyRecord): Promise<void> {
   const nowMs = systemClock.now();
   if (record.kind === 'crl') {
-    const { issuerKeyId, scope, crlNumber, tbs } = record;
-    const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
-    const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
-    const crl = {
-      issuerKeyId,
-      scope,
-      crlNumber,
-      thisUpdateSeconds,
-      nextUpdateSeconds,
-      scheduled: true,
-      coversTreeSize: 0,
-      tbs,
-    };
-    await commitAll(store, [{ kind: 'crl', leaf, crl, datesFixed: [] }]);
+    await commitAll(store, [rootCrlMutation(record, nowMs, [])]);
     return;
   }
   const what =
@@ -42,6 +29,19 @@ export async function logAhead(store: Store, record: CeremonyRecord): Promise<vo
     tbsSha256: hash('sha256', record.tbs, 'hex'),
   };
   await commitAll(store, [{ kind: 'operator', leaf: recordLeaf('authority', nowMs, body) }]);
+}
+
+/** A root's CRL with its leaf; `datesFixed`: revocations that it is the first to carry. */
+export function rootCrlMutation(
+  record: Pick<Extract<CeremonyRecord, { kind: 'crl' }>, 'issuerKeyId' | 'scope' | 'crlNumber' | 'tbs'>,
+  nowMs: number,
+  datesFixed: Extract<Mutation, { kind: 'crl' }>['datesFixed'],
+): Mutation {
+  const { issuerKeyId, scope, crlNumber, tbs } = record;
+  const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
+  const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
+  const times = { thisUpdateSeconds, nextUpdateSeconds, scheduled: true, coversTreeSize: 0 };
+  return { kind: 'crl', leaf, crl: { issuerKeyId, scope, crlNumber, ...times, tbs }, datesFixed };
 }
 
 /** What the root signed becomes the state's, each with a leaf of its own. */

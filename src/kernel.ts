@@ -20,8 +20,9 @@ import { fullCrlUrl } from './core/publication.ts';
 import type { ResumeState, Signer } from './signer/port.ts';
 import { forgetRefusedPin } from './signer/refused-pin.ts';
 import { openSigner, type SignerOptions } from './signer/supervisor.ts';
+import { refusePending } from './pending-state.ts';
 import { refuseReadableKey } from './state.ts';
-import type { Store, StoreReader } from './store/port.ts';
+import type { StateIdentity, Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
@@ -40,13 +41,16 @@ export interface Kernel {
   rootDer: Buffer;
   /** `sha256:` and the hash of the root's SubjectPublicKeyInfo. */
   rootPin: string;
-  statement: Statement;
+  /** The root's newest word; `renewed` puts another in its place. */
+  readonly statement: Statement;
   logKey: LogKey;
-  bundle: Bundle;
+  readonly bundle: Bundle;
   /** DER, issuer first, root last: what follows a leaf in every answer. */
   authorities: readonly Buffer[];
   /** The full CRL of every CA in the chain. */
   crlUrls: readonly { keyId: string; url: string }[];
+  /** Reads statement and bundle again, after a renewal was recorded. */
+  renewed(): void;
   /** Ends all of it, last opened first. */
   close(): Promise<void>;
 }
@@ -70,15 +74,12 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const { config, clock, log } = parts;
   const paths = statePaths(config.state);
   refuseReadableKey(config.state);
+  refusePending(config.state);
   await using opened = new AsyncDisposableStack();
   opened.adopt(lockState(paths.lock), (held) => held.release());
   const store = opened.adopt(openSqliteStore(paths.database), (held) => held.close());
   const identity = store.identity();
-  if (identity.trustDomain !== config.trustDomain)
-    throw new VouchError(
-      'config-state',
-      `this state belongs to the trust domain ${identity.trustDomain}, the configuration names ${config.trustDomain}`,
-    );
+  refuseForeign(identity, config);
   const authorities = readAuthorities(store);
   const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
     store.leafHashes(from, to),
@@ -88,17 +89,12 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const clockGuard = new ClockGuard(clock, store.clockMark(), bootId());
   const adopting: { checkpoint?: (note: string) => void } = {};
   const signer = opened.adopt(
-    openSigner({
-      ...signerOf(config, parts.configFile),
+    startSigner(parts, {
       resume: () =>
         parts.genesis
           ? { ...resumeState(store, tree, undefined), newLog: authorities.newLog }
           : resumeState(store, tree, store.checkpointNote()),
-      clock,
-      log: (level, message, fields) => log[level](fields ?? {}, message),
-      genesis: parts.genesis,
       onResumed: (checkpoint) => adopting.checkpoint?.(checkpoint.note),
-      limits: { deadlineMs: config.signer.deadline * 1000 },
     }),
     (held) => held.close(),
   );
@@ -116,8 +112,18 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     random: randomBytes,
   };
   const closing = opened.move();
+  let { statement, bundle } = authorities;
   return {
     ...authorities,
+    get statement() {
+      return statement;
+    },
+    get bundle() {
+      return bundle;
+    },
+    renewed: () => {
+      ({ statement, bundle } = readAuthorities(store));
+    },
     store,
     tree,
     signer,
@@ -125,16 +131,38 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     sequencer,
     clockGuard,
     issuance: new Issuance({ sequencer, clockGuard, issuer: authorities.issuer, settings }),
-    crlUrls: [authorities.issuer.keyId, authorities.rootKeyId].map((keyId) => ({
-      keyId,
-      url: fullCrlUrl(settings.publicationUrl, keyId),
-    })),
+    crlUrls: crlUrlsOf([authorities.issuer.keyId, authorities.rootKeyId], settings.publicationUrl),
     close: async () => {
       await using _rest = closing;
       await sequencer.close();
       tree.flush();
     },
   };
+}
+
+function refuseForeign({ trustDomain }: StateIdentity, config: Config): void {
+  if (trustDomain !== config.trustDomain)
+    throw new VouchError(
+      'config-state',
+      `this state belongs to the trust domain ${trustDomain}, the configuration names ${config.trustDomain}`,
+    );
+}
+
+function crlUrlsOf(keyIds: readonly string[], publicationUrl: string): Kernel['crlUrls'] {
+  return keyIds.map((keyId) => ({ keyId, url: fullCrlUrl(publicationUrl, keyId) }));
+}
+
+function startSigner(
+  { config, configFile, clock, log, genesis }: KernelParts,
+  tree: Pick<Parameters<typeof openSigner>[0], 'resume' | 'onResumed'>,
+): ReturnType<typeof openSigner> {
+  return openSigner({
+    ...tree,
+    ...{ clock, genesis },
+    ...signerOf(config, configFile),
+    log: (level, message, fields) => log[level](fields ?? {}, message),
+    limits: { deadlineMs: config.signer.deadline * 1000 },
+  });
 }
 
 /**

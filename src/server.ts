@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
+import type { ResultFiles } from './ceremony/result.ts';
+import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony-import.ts';
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
@@ -85,7 +87,7 @@ export async function startServer(
     listenHttp(publication.handler(log, metrics), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
-  await listen(listenUnix(adminApi(operatorVerbs(base, publisher), log, metrics), adminSocket));
+  await listen(listenUnix(adminApi(operatorVerbs(base, publisher, publication), log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
   const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite);
@@ -195,15 +197,16 @@ function crlPublisher({ config, kernel, clock, log, metrics }: Base, publication
   });
 }
 
-function operatorVerbs({ config, kernel, metrics }: Base, publisher: CrlPublisher): OperatorVerbs {
-  const { sequencer, store, statement, bundle } = kernel;
+function operatorVerbs(base: Base, publisher: CrlPublisher, publication: Publication): OperatorVerbs {
+  const { config, kernel, metrics } = base;
+  const { sequencer, store } = kernel;
   const facts = {
     enrollmentUrl: config.enrollment.url,
     trustDomain: config.trustDomain,
     pin: kernel.rootPin,
     floor: () => ({
-      statement: statement.sequence,
-      bundle: bundle.sequence,
+      statement: kernel.statement.sequence,
+      bundle: kernel.bundle.sequence,
       treeSize: sequencer.checkpoint()?.treeSize ?? 0,
     }),
   };
@@ -213,9 +216,28 @@ function operatorVerbs({ config, kernel, metrics }: Base, publisher: CrlPublishe
     metrics,
     tokens: new Tokens({ ...kernel, facts }),
     revocation: new Revocation({ ...kernel, publisher, shardCount: store.identity().shardCount }),
+    importRenewal: (files, operator) => renew(base, publication, files, operator),
     backup: (file) => backupState(store, config.state, file),
     status: () => statusView({ ...kernel, trustDomain: config.trustDomain, publisher }),
   });
+}
+
+/** Takes in what the root has renewed: recorded by the one road into the log, then served and shown to agents. */
+async function renew(
+  { kernel, clock }: Base,
+  publication: Publication,
+  files: ResultFiles,
+  operator: string,
+): Promise<ImportedRenewal> {
+  const { store, sequencer, clockGuard } = kernel;
+  const result = await takeRenewal(files, {
+    ...{ store, operator, nowMs: clockGuard.revocationTimeMs() },
+    commit: (mutations) => Promise.all(mutations.map((mutation) => sequencer.record(mutation))),
+    storeSigned: (signed) => store.storeSigned(signed),
+  });
+  kernel.renewed();
+  publishAuthorities(publication, kernel, clock);
+  return importedRenewal(result, true);
 }
 
 function enrollment({ config, kernel, clock, log, metrics }: Base, admission: Admission) {

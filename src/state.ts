@@ -11,6 +11,7 @@ import {
 import path from 'node:path';
 import { statePaths } from './config/config.ts';
 import { VouchError } from './core/errors.ts';
+import { refusePending } from './pending-state.ts';
 import type { Store, StoreReader } from './store/port.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import { embedFiles } from './store/sqlite/backup-files.ts';
@@ -20,6 +21,7 @@ import { openSqliteStore } from './store/sqlite/store.ts';
 
 /** Reads a state as it is now, beside a running server; `work` must not keep the reader. */
 export async function readingState<T>(state: string, work: (store: StoreReader) => T): Promise<T> {
+  refusePending(state);
   const store = openSqliteStore(statePaths(state).database, { readonly: true });
   try {
     return work(store);

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import type { AuthorityRecord, StateIdentity, StoreReader } from '../store/port.ts';
 import type { StoredStatement } from '../store/rows-port.ts';
 import type { Leaf } from '../log/leaf.ts';
+import { openTranscript } from '../ceremony/transcript.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import type { Authorities } from './authorities.ts';
 import { bodyOf, type JsonBody, textOf } from './json-body.ts';
@@ -37,6 +38,7 @@ export class CeremonyCheck {
     if (leaf.type !== 'authority') return;
     const body = bodyOf(leaf);
     if (body.event === 'statement') this.#statement(body, index);
+    else if (body.event === 'transcript') this.#transcript(body, index);
     else if (!this.#isFirst(body)) this.#problems.add(`leaf ${index} says again what an earlier one said`);
   }
 
@@ -46,10 +48,10 @@ export class CeremonyCheck {
     const keyId = textOf(body.keyId);
     const isAgain =
       (event === 'initialized' && this.#isInitialized) ||
-      (event === 'to-be-signed' && this.#announced.has(tbsSha256)) ||
+      (isAnnouncement(event) && this.#announced.has(tbsSha256)) ||
       (event === 'created' && this.#created.has(keyId));
     if (event === 'initialized') this.#initialized(body);
-    if (event === 'to-be-signed') this.#announced.add(tbsSha256);
+    if (isAnnouncement(event)) this.#announced.add(tbsSha256);
     if (event === 'created') this.#created.set(keyId, body);
     return !isAgain;
   }
@@ -89,6 +91,23 @@ export class CeremonyCheck {
     this.#requireAnnounced(what, hash('sha256', signingInput, 'hex'));
   }
 
+  /** What was written where the root is: the same root signed it. */
+  #transcript(body: JsonBody, index: number): void {
+    const what = `the transcript of leaf ${index}`;
+    this.#problems.attempt(what, () => {
+      const root = this.#authorities.records.find(
+        ({ keyId, kind }) => keyId === body.rootKeyId && kind === 'root',
+      );
+      const [header = '', payload = '', signature = ''] = textOf(body.jws).split('.');
+      if (!root) this.#problems.add(`${what} is of a root that the store does not have`);
+      else
+        openTranscript(Buffer.from(payload, 'base64url'), `${header}..${signature}`, {
+          spki: parseCertificate(root.certificateDer).spki,
+          algorithm: root.algorithm,
+        });
+    });
+  }
+
   #compare(what: string, record: AuthorityRecord, body: JsonBody): void {
     const { kind, state, certificateSha256 } = body;
     // Leaves of the first version say no algorithm: every root was P-384 then, every issuer P-256.
@@ -99,7 +118,8 @@ export class CeremonyCheck {
     this.#requireAnnounced(what, hash('sha256', tbs, 'hex'));
     if (this.#authorities.issuer(record.keyId)?.keyId !== record.keyId)
       this.#problems.add(`${what}: its certificate is of another key`);
-    const root = authorityKeyId ?? '';
+    // A root that was adopted may name no key above it (RFC 5280 §4.2.1.1).
+    const root = authorityKeyId ?? (record.kind === 'root' ? record.keyId : '');
     if (!this.#authorities.isRoot(root) || !this.#authorities.signed(root, tbs, signature))
       this.#problems.add(`${what}: its certificate is not signed by the root`);
   }
@@ -108,4 +128,9 @@ export class CeremonyCheck {
     if (!this.#announced.has(tbsSha256))
       this.#problems.add(`${what}: what the root signed was not in the log before`);
   }
+}
+
+/** That the root would sign something, or that a root was taken as it was. */
+function isAnnouncement(event: unknown): boolean {
+  return event === 'to-be-signed' || event === 'adopted';
 }

@@ -126,7 +126,14 @@ function rootFindings(store: StoreReader): Finding[] {
     const left = endMs - systemClock.now();
     if (left > rootWarningDays * dayMs) return [];
     const severity = left > 0 ? 'warning' : 'error';
-    return [{ severity, what: `${what} ends in ${daysOf(left)} days`, remedy: 'hold a ceremony now' }];
+    return [
+      {
+        severity,
+        what: `${what} ends in ${daysOf(left)} days`,
+        remedy:
+          'renew it in a ceremony now (docs/ceremony.md), and take the result in with `vouch ceremony --import`',
+      },
+    ];
   });
 }
 

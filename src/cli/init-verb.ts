@@ -1,19 +1,29 @@
 import { type Command, Option } from 'commander';
-import { type InitResult, initialize } from '../init.ts';
+import { initialize } from '../init.ts';
+import { openCompletion } from '../init-complete.ts';
+import { type RequestResult, requestCeremony } from '../init-request.ts';
+import type { InitSettings } from '../init-settings.ts';
+import type { InitResult } from '../init-state.ts';
+import { VouchError } from '../core/errors.ts';
 import {
   type LogKeyType,
   logKeyTypes,
   type SigningKeyType,
   signingKeyTypeNames,
 } from '../x509/signing-key-type.ts';
-import { errandLog, globalsOf, yesOption } from './context.ts';
-import { answer, fields } from './output.ts';
+import { confirm, errandLog, globalsOf, yesOption } from './context.ts';
+import { answer, fields, type Output } from './output.ts';
+import { formOf, wholeNumber } from './values.ts';
 
 interface InitFlags {
   state: string;
-  trustDomain: string;
-  hsmFile: string;
-  rootHsmFile: string;
+  trustDomain?: string;
+  hsmFile?: string;
+  rootHsmFile?: string;
+  issuerCsrOut?: string;
+  nextIssuers?: string;
+  ceremonyIn?: string;
+  rootPin?: string;
   dev?: boolean;
   nameConstraints?: boolean;
   enrollmentUrl?: string;
@@ -25,7 +35,14 @@ interface InitFlags {
   rootKey: SigningKeyType;
   issuerKey: SigningKeyType;
   logKey?: LogKeyType;
+  yes?: boolean;
 }
+
+const epilogue = `
+With the root on a machine of its own (docs/ceremony.md):
+  vouch init --state DIR … --issuer-csr-out FILE   makes keys, writes the request, and waits
+  vouch ceremony --file ceremony.yaml              there, without a network
+  vouch init --state DIR --ceremony-in FOLDER      takes its result in, after you have compared the root's pin`;
 
 /** `vouch init`. */
 export function addInitVerb(program: Command): void {
@@ -33,11 +50,28 @@ export function addInitVerb(program: Command): void {
     .command('init')
     .description('make a trust domain: keys in two tokens, root, issuer, log; once')
     .requiredOption('--state <dir>', 'state directory to make; it must not exist or be empty')
-    .requiredOption('--trust-domain <name>', 'such as example.org')
-    .requiredOption('--hsm-file <file>', 'token of issuer and log key, as hsm-sim/new-token prints it')
-    .requiredOption(
+    .option('--trust-domain <name>', 'such as example.org (required)')
+    .option('--hsm-file <file>', 'token of issuer and log key, as hsm-sim/new-token prints it (required)')
+    .option(
       '--root-hsm-file <file>',
-      'token of the root key, used for ceremonies only; not named in the configuration',
+      'token of the root key, used for ceremonies only; not named in the configuration (required, unless the root is elsewhere)',
+    )
+    .option(
+      '--issuer-csr-out <file>',
+      'the root is elsewhere: make keys and the request that its ceremony takes',
+    )
+    .addOption(
+      new Option(
+        '--next-issuers <n>',
+        'with --issuer-csr-out: issuers to be certified now for later, 0 to 15',
+      ).argParser(wholeNumber('--next-issuers', 0, 15)),
+    )
+    .option('--ceremony-in <folder>', 'the root is elsewhere: take in what its ceremony made')
+    .addOption(
+      new Option(
+        '--root-pin <pin>',
+        'with --ceremony-in: the pin that the ceremony printed; without it you are asked',
+      ).argParser(formOf('--root-pin', /^sha256:[0-9a-f]{64}$/, 'sha256: and 64 hex digits')),
     )
     .addOption(keyOption('--root-key', "the root's key", signingKeyTypeNames).default('ec-p384'))
     .addOption(keyOption('--issuer-key', "the issuer's key", signingKeyTypeNames).default('ec-p256'))
@@ -56,28 +90,94 @@ export function addInitVerb(program: Command): void {
       ).default('token'),
     )
     .addOption(yesOption())
+    .addHelpText('after', epilogue)
     .action(async (flags: InitFlags, command: Command) => {
+      if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
+      if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
+      refuseGiven(command, ['nextIssuers', 'rootPin'], 'is for a root that is elsewhere');
       const output = globalsOf(command);
-      const step = (text: string): void => {
-        if (!output.json) process.stderr.write(`${text} …\n`);
-      };
-      const result = await initialize(
-        {
-          ...flags,
-          dev: flags.dev === true,
-          nameConstraints: flags.nameConstraints === true,
-          keyTypes: { root: flags.rootKey, issuer: flags.issuerKey, log: flags.logKey },
-          enrollmentUrl: flags.enrollmentUrl,
-          publicationUrl: flags.publicationUrl,
-          enrollmentListen: flags.enrollmentListen,
-          publicationListen: flags.publicationListen,
-          operationsListen: flags.operationsListen,
-        },
-        errandLog(output),
-        step,
-      );
+      const rootHsmFile = given(flags.rootHsmFile, '--root-hsm-file <file>');
+      const settings = { ...settingsOf(flags), rootHsmFile };
+      const result = await initialize(settings, errandLog(output), stepsOn(output));
       answer(output, result, initText);
     });
+}
+
+async function request(requestFile: string, flags: InitFlags, command: Command): Promise<void> {
+  refuseGiven(
+    command,
+    ['rootHsmFile', 'rootKey', 'rootPin'],
+    'has no place beside --issuer-csr-out: the root is elsewhere',
+  );
+  const output = globalsOf(command);
+  const nextIssuers = Number(flags.nextIssuers ?? 0);
+  const result = await requestCeremony({ ...settingsOf(flags), requestFile, nextIssuers }, errandLog(output));
+  answer(output, result, requestText);
+}
+
+async function takeIn(ceremonyIn: string, flags: InitFlags, command: Command): Promise<void> {
+  const known = ['state', 'ceremonyIn', 'rootPin', 'yes'];
+  const others = command.options
+    .map((option) => option.attributeName())
+    .filter((name) => !known.includes(name));
+  refuseGiven(command, others, 'was given with --issuer-csr-out and is known');
+  const output = globalsOf(command);
+  const { state, rootPin } = flags;
+  const completion = openCompletion({ state, ceremonyIn, rootPin });
+  const { operators, signedAt } = completion;
+  if (rootPin === undefined)
+    await confirm(
+      `Held by ${operators.join(', ')}, ${signedAt}. Every agent will trust the root with the pin\n${completion.rootPin}\nIt must be the one that the ceremony printed.`,
+      flags.yes === true,
+    );
+  answer(output, await completion.complete(errandLog(output), stepsOn(output)), initText);
+}
+
+function settingsOf(flags: InitFlags): InitSettings {
+  return {
+    state: flags.state,
+    trustDomain: given(flags.trustDomain, '--trust-domain <name>'),
+    hsmFile: given(flags.hsmFile, '--hsm-file <file>'),
+    dev: flags.dev === true,
+    nameConstraints: flags.nameConstraints === true,
+    keyTypes: { root: flags.rootKey, issuer: flags.issuerKey, log: flags.logKey },
+    enrollmentUrl: flags.enrollmentUrl,
+    publicationUrl: flags.publicationUrl,
+    enrollmentListen: flags.enrollmentListen,
+    publicationListen: flags.publicationListen,
+    operationsListen: flags.operationsListen,
+    rollbackMark: flags.rollbackMark,
+  };
+}
+
+function given(value: string | undefined, flag: string): string {
+  if (value === undefined) throw new VouchError('usage-invalid', `required option '${flag}' not specified`);
+  return value;
+}
+
+/** Defaults do not count: what was typed and has no effect is a mistake. */
+function refuseGiven(command: Command, names: readonly string[], why: string): void {
+  for (const option of command.options)
+    if (
+      names.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === 'cli'
+    )
+      throw new VouchError('usage-invalid', `${option.long} ${why}`);
+}
+
+function stepsOn(output: Output): (text: string) => void {
+  return (text) => {
+    if (!output.json) process.stderr.write(`${text} …\n`);
+  };
+}
+
+function requestText(result: RequestResult): string {
+  return `${fields([
+    ['trust domain', result.trustDomain],
+    ['request', `${result.request}${result.made ? '' : ' (the same again)'}`],
+    ['SHA-256', result.sha256],
+    ['issuers', result.issuerKeyIds.join(', ')],
+  ])}\nRead the SHA-256 out to whoever holds the ceremony. Next: vouch init --state ${result.state} --ceremony-in FOLDER`;
 }
 
 function keyOption(flag: string, description: string, types: readonly string[]): Option {

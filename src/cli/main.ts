@@ -3,6 +3,7 @@ import { VouchError } from '../core/errors.ts';
 import { redacted } from '../core/redacted.ts';
 import { defaultConfigFile } from '../config/config.ts';
 import { addAuthorityVerbs } from './authority-verbs.ts';
+import { addCeremonyVerb } from './ceremony-verb.ts';
 import { addCertificateVerbs } from './certificate-verbs.ts';
 import { refuseEmpty } from './context.ts';
 import { addEntryVerbs } from './entry-verbs.ts';
@@ -18,7 +19,7 @@ import { addTokenVerbs } from './token-verbs.ts';
 
 /** Every verb, in the order in which a newcomer needs them. */
 const groups: Readonly<Record<string, readonly ((program: Command) => void)[]>> = {
-  'Set up:': [addInitVerb, addServerVerbs, addSignerProgram],
+  'Set up:': [addInitVerb, addServerVerbs, addSignerProgram, addCeremonyVerb],
   'Workloads:': [addTokenVerbs, addAgentProgram, addEntryVerbs],
   'Every day:': [addAuthorityVerbs, addCertificateVerbs, addRevocationVerbs],
   'The record:': [addLogVerbs],

@@ -1,21 +1,20 @@
 import { rfc3339 } from '../core/clock.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import type { Issuer } from '../issuance/issuer.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublisher } from '../revocation/publisher.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
+import { parseCertificate } from '../x509/certificate.ts';
 import { crlView } from './views.ts';
 
 interface Parts {
   trustDomain: TrustDomain;
   rootPin: string;
-  store: Pick<StoreReader, 'treeSize'>;
+  store: Pick<StoreReader, 'treeSize' | 'authorities'>;
   signer: Signer;
   sequencer: Sequencer;
   clockGuard: ClockGuard;
-  issuer: Issuer;
   publisher: CrlPublisher;
 }
 
@@ -35,7 +34,7 @@ export function statusView(parts: Parts) {
     rootPin: parts.rootPin,
     signer: signerView(signer),
     log: { treeSize: parts.store.treeSize(), checkpointSize: parts.sequencer.checkpoint()?.treeSize ?? 0 },
-    issuers: [{ keyId: parts.issuer.keyId, state: 'active', notAfter: rfc3339(parts.issuer.notAfterMs) }],
+    issuers: issuersOf(parts.store),
     crls: parts.publisher.current().map(crlView),
   };
 }
@@ -47,4 +46,15 @@ function signerView(signer: Omit<SignerStatus, 'problem'>) {
     ...{ state, pid: pid ?? null, restarts },
     ...{ lastSuccess, lastProblem: lastProblem ?? null, sessions: sessions ?? null, failures },
   };
+}
+
+/** The one that signs first, then those that are prepared, old or worse, in the order in which they came. */
+function issuersOf(store: Pick<StoreReader, 'authorities'>) {
+  const issuers = store.authorities().filter(({ kind }) => kind === 'issuer');
+  return issuers
+    .toSorted((a, b) => Number(b.state === 'active') - Number(a.state === 'active'))
+    .map(({ keyId, state, certificateDer }) => ({
+      ...{ keyId, state },
+      notAfter: rfc3339(parseCertificate(certificateDer).notAfterMs),
+    }));
 }

@@ -41,6 +41,8 @@ interface Parts {
   clockGuard: ClockGuard;
   metrics: Metrics;
   status: () => object;
+  /** Takes in what the root has renewed, and serves it from now on. */
+  importRenewal: (files: ReadonlyMap<string, Buffer>, operator: string) => Promise<object>;
   /** Copies the whole state into one new file. */
   backup: (file: string) => Promise<void>;
 }
@@ -179,6 +181,12 @@ export class OperatorVerbs {
     await this.#operatorRecord('backup', operator);
     await this.#parts.backup(file);
     return { file, treeSize: this.#parts.store.treeSize() };
+  }
+
+  /** `vouch ceremony --import`: root CRL and statement of a renewal. */
+  importRenewal(files: readonly { name: string; content: string }[], operator: string): Promise<object> {
+    const content = new Map(files.map((file) => [file.name, Buffer.from(file.content, 'base64')]));
+    return this.#parts.importRenewal(content, operator);
   }
 
   async acceptClock(operator: string): Promise<object> {

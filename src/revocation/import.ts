@@ -39,19 +39,20 @@ export async function importCrl(der: Buffer, issuer: Issuer, store: Store): Prom
 
 /**
  * A revocation that this state's log does not have yet. `spkiSha256`: the key of a certificate that the state does not
- * know; it is blocked where it was compromised.
+ * know; it is blocked where it was compromised. `operator`: who took it over.
  */
 export function revocationTakenOver(
   store: StoreReader,
   issuer: Issuer,
   { serial, reason, revokedAtMs }: Pick<RevocationRecord, 'serial' | 'reason' | 'revokedAtMs'>,
   spkiSha256?: string,
+  operator = 'restore',
 ): Mutation {
   const certificate = store.certificate(issuer.keyId, serial);
   const revocation = {
     ...{ issuerKeyId: issuer.keyId, serial, reason, revokedAtMs },
     shard: shardOf(serial, store.identity().shardCount),
-    operator: 'restore',
+    operator,
     salt: randomBytes(16),
     // A certificate that this state does not know may last as long as its issuer.
     notAfterMs: certificate?.notAfterMs ?? issuer.notAfterMs,

@@ -15,6 +15,7 @@ export const adminPaths = {
   crls: '/v1/crls',
   crlPublish: '/v1/crls/publish',
   backup: '/v1/backup',
+  ceremonyImport: '/v1/ceremony/import',
   clockAccept: '/v1/clock/accept',
   signerRetry: '/v1/signer/retry',
   audit: '/v1/audit',

@@ -56,7 +56,7 @@ it('a group without its verb names the verbs, with --json too', async () => {
   for (const [args, verbs] of [
     [['token'], /create, list, revoke/],
     [['issuer'], /list/],
-    [[], /init, server, signer, token/],
+    [[], /init, server, signer, ceremony, token/],
   ] as const) {
     const ran = await runVouch([...args, '--json']);
     expect(ran.code).toBe(2);

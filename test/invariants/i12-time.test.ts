@@ -315,9 +315,10 @@ describe('the operator', () => {
   function verbs(): OperatorVerbs {
     const metrics = new Metrics();
     const backup = () => Promise.resolve();
+    const importRenewal = () => Promise.resolve({});
     return new OperatorVerbs({
       ...{ ...authority, tokens: tokensOf(authority), revocation, publisher, metrics },
-      ...{ status: () => ({}), backup },
+      ...{ status: () => ({}), backup, importRenewal },
     });
   }
 

@@ -1,0 +1,111 @@
+import { type VerifiedResult, type ResultFiles, verifyRenewal } from './ceremony/result.ts';
+import { readResult } from './ceremony-files.ts';
+import { type Recorder, recordRenewal } from './ceremony-record.ts';
+import { type Config, statePaths } from './config/config.ts';
+import { rfc3339, systemClock } from './core/clock.ts';
+import { VouchError } from './core/errors.ts';
+import { caOf } from './issuance/issuer.ts';
+import { openStatement } from './log/statement.ts';
+import { refusePending } from './pending-state.ts';
+import { commitAll } from './store/commit.ts';
+import type { StoreReader } from './store/port.ts';
+import { lockState } from './store/sqlite/lock.ts';
+import { openSqliteStore } from './store/sqlite/store.ts';
+import { adminPaths } from './wire/admin.ts';
+
+/** What a renewal brought. */
+export interface ImportedRenewal {
+  statementSequence: number;
+  statementNotAfter: string;
+  crlNumber: string;
+  crlNextUpdate: string;
+  /** Who held the ceremony, as its transcript says. */
+  operators: string[];
+  /** False where no server runs: it serves them when it starts. */
+  served: boolean;
+}
+
+/**
+ * Takes the result of a renewal into a state: through the server where one runs, otherwise into the database itself.
+ * Throws as `verifyRenewal`, `config-in-use` where a server holds the state and does not answer.
+ */
+export async function importRenewal(
+  folder: string,
+  config: Config,
+  admin: <T>(method: 'POST', path: string, body: object) => Promise<T>,
+): Promise<ImportedRenewal> {
+  refusePending(config.state);
+  const files = readResult(folder);
+  const body = {
+    files: [...files].map(([name, content]) => ({ name, content: content.toString('base64') })),
+  };
+  try {
+    return await admin<ImportedRenewal>('POST', adminPaths.ceremonyImport, body);
+  } catch (error) {
+    if (!(error instanceof VouchError) || error.code !== 'unavailable-server') throw error;
+    return intoStopped(files, config);
+  }
+}
+
+async function intoStopped(files: ResultFiles, config: Config): Promise<ImportedRenewal> {
+  const { lock, database } = statePaths(config.state);
+  const held = lockState(lock);
+  try {
+    const store = openSqliteStore(database);
+    try {
+      const operator = `uid:${process.getuid?.() ?? 'unknown'}`;
+      const commit: Recorder['commit'] = (mutations) => commitAll(store, mutations);
+      const storeSigned: Recorder['storeSigned'] = (signed) => store.storeSigned(signed);
+      const result = await takeRenewal(files, {
+        store,
+        commit,
+        storeSigned,
+        operator,
+        nowMs: systemClock.now(),
+      });
+      return importedRenewal(result, false);
+    } finally {
+      await store.close();
+    }
+  } finally {
+    held.release();
+  }
+}
+
+/** Verifies a renewal against what the store has and records it. */
+export async function takeRenewal(files: ResultFiles, recorder: Recorder): Promise<VerifiedResult> {
+  const { store, nowMs } = recorder;
+  const result = verifyRenewal(files, { ...renewedState(store), nowMs });
+  await recordRenewal(recorder, result);
+  return result;
+}
+
+/** In words, for the operator. */
+export function importedRenewal(result: VerifiedResult, served: boolean): ImportedRenewal {
+  const { statement, crl, transcript } = result;
+  return {
+    statementSequence: statement.sequence,
+    statementNotAfter: transcript.signed.find(({ kind }) => kind === 'statement')?.notAfter ?? '',
+    crlNumber: String(crl.crlNumber),
+    crlNextUpdate: rfc3339(crl.nextUpdateSeconds * 1000),
+    operators: transcript.operators,
+    served,
+  };
+}
+
+function renewedState(store: StoreReader) {
+  const root = store.authorities().find(({ kind }) => kind === 'root');
+  const jws = store.statement();
+  if (!root || jws === undefined)
+    throw new VouchError(
+      'integrity-state',
+      'the state has no root or no statement; restore it with `vouch restore`',
+    );
+  const crl = store.lastCrls(root.keyId)[0];
+  return {
+    rootDer: root.certificateDer,
+    statement: openStatement(jws, caOf(root.certificateDer).publicKey),
+    lastCrl: crl && { crlNumber: crl.crlNumber, tbs: crl.tbs },
+    revoked: store.revocations(root.keyId).map(({ serial }) => serial),
+  };
+}

@@ -1,0 +1,215 @@
+import { hash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import path from 'node:path';
+import type { ExistingRoot } from './ceremony/plan.ts';
+import { type CeremonyRequest, parseRequest } from './ceremony/request.ts';
+import { checkRootCertificate } from './ceremony/root-certificate.ts';
+import { type CeremonyFile, loadCeremonyFile } from './config/ceremony-file.ts';
+import { asVouchError, VouchError } from './core/errors.ts';
+import type { TrustDomain } from './core/spiffe-id.ts';
+import { openStatement, type Statement } from './log/statement.ts';
+import { CeremonyClient } from './signer/ceremony-client.ts';
+import type { HsmKey } from './signer/hsm.ts';
+import type { SignerLog } from './signer/signer-log.ts';
+import { bundleSchema } from './wire/enrollment.ts';
+import { algorithmsOf, verifySignature } from './x509/algorithm.ts';
+import { type ParsedCertificate, parseCertificate } from './x509/certificate.ts';
+import { type ParsedCrl, parseCrl } from './x509/crl.ts';
+import { decodePem } from './x509/pem.ts';
+import { importPublicKey } from './x509/public-key.ts';
+
+/** Everything that a ceremony reads, verified, before a key is made or used. */
+export interface CeremonyInputs {
+  ceremony: CeremonyFile;
+  trustDomain: TrustDomain;
+  request: CeremonyRequest | undefined;
+  lastStatement: Statement | undefined;
+  /** The certificate that the key must be of; with `reissue` only its name goes on. */
+  certificate: ParsedCertificate | undefined;
+  existing: ExistingRoot | undefined;
+  lastCrl: ParsedCrl | undefined;
+  /** Every file that was read, with its SHA-256, for the transcript. */
+  files: { name: string; sha256: string }[];
+}
+
+const inputMaxBytes = 16 * 1024 * 1024;
+
+/** Reads and verifies the ceremony's file and all that it names. Throws `config-invalid`. */
+export function readCeremonyInputs(file: string, nowMs: number): CeremonyInputs {
+  const ceremony = loadCeremonyFile(file);
+  if (existsSync(ceremony.out))
+    throw new VouchError(
+      'config-state',
+      `${ceremony.out} exists: name a new folder; a write-ahead.jsonl in it says what an attempt may have signed`,
+    );
+  const files: CeremonyInputs['files'] = [];
+  const bytesOf = (name: string): Buffer => {
+    const bytes = readInput(name);
+    files.push({ name: path.basename(name), sha256: hash('sha256', bytes, 'hex') });
+    return bytes;
+  };
+  bytesOf(file);
+  const request = ceremony.request && requestOf(ceremony.request, bytesOf);
+  const renewed = ceremony.renew && renewedOf(bytesOf(ceremony.renew.bundle));
+  const trustDomain = request?.trustDomain ?? renewed?.statement.trustDomain;
+  if (!trustDomain) throw new VouchError('config-invalid', 'give one of request and renew');
+  const named = ceremony.root.certificate;
+  const der = renewed?.rootDer ?? (named === undefined ? undefined : derOf(bytesOf(named), 'CERTIFICATE'));
+  const certificate = der && certificateOf(der, ceremony.root.reissue, { trustDomain, nowMs });
+  const lastCrl =
+    ceremony.crl.last === undefined
+      ? undefined
+      : crlOf(derOf(bytesOf(ceremony.crl.last), 'X509 CRL'), certificate);
+  return {
+    ...{ ceremony, trustDomain, request, lastStatement: renewed?.statement },
+    ...{ certificate, existing: certificate, lastCrl, files },
+  };
+}
+
+/** What the token has to do with it: the key where it is there, proven; undefined where it is yet to be made. */
+export async function findRootKey(
+  { ceremony, certificate }: CeremonyInputs,
+  client: CeremonyClient,
+): Promise<HsmKey | undefined> {
+  const { key } = ceremony.root;
+  if ('create' in key) {
+    const found = await client.ask('findKeys', { label: key.label });
+    if (found.length > 0)
+      throw new VouchError(
+        'config-hsm',
+        `the token has a key labelled ${key.label} already (CKA_ID ${found.map(({ ckaId }) => ckaId).join(', ')}): take it with root.key.use, or give root.key.label another name`,
+      );
+    return undefined;
+  }
+  const found = await client.ask('findKeys', key.use);
+  const [one] = found;
+  const asked = 'ckaId' in key.use ? `CKA_ID ${key.use.ckaId}` : `label ${key.use.label}`;
+  if (!one || found.length > 1)
+    throw new VouchError(
+      'config-hsm',
+      `the token has ${found.length} private keys with ${asked}: name exactly one`,
+    );
+  const spki = one.publicKeySpki ?? certificate?.spki;
+  if (!spki)
+    throw new VouchError(
+      'config-hsm',
+      `the token does not show the public half of the key with ${asked}: name its certificate`,
+    );
+  if (certificate && !certificate.spki.equals(spki))
+    throw new VouchError(
+      'config-hsm',
+      `the key with ${asked} is another one than that of the root certificate`,
+    );
+  const algorithm = certificate?.algorithm ?? algorithmsOf(importPublicKey(spki).type)[0];
+  if (!algorithm)
+    throw new VouchError('config-hsm', `the key with ${asked} is of a type that signs nothing here`);
+  // Proven by a test signature, and that it can never leave the token.
+  return client.ask('useKey', { ckaId: one.ckaId, algorithm, publicKeySpki: spki });
+}
+
+/** Logs into the root's token. A refused PIN is noted beside the result's folder and never tried again. */
+export function openRootToken({ ceremony }: CeremonyInputs, log: SignerLog): Promise<CeremonyClient> {
+  return CeremonyClient.open({
+    entry: process.argv[1] ?? '',
+    hsm: ceremony.root.hsm,
+    refusedFile: `${ceremony.out}.pin-refused`,
+    log,
+  });
+}
+
+/** What should not be so where a root signs, but hinders nothing. */
+export function surroundings({ request, ceremony }: CeremonyInputs): string[] {
+  const reached = Object.entries(networkInterfaces())
+    .filter(([, addresses]) => addresses?.some(({ internal }) => !internal))
+    .map(([name]) => name);
+  return [
+    ...(reached.length > 0
+      ? [`this machine has a network (${reached.join(', ')}): a root signs on one without`]
+      : []),
+    ...(request && ceremony.request?.sha256 === undefined
+      ? [`compare by eye: the request has the SHA-256 ${request.sha256}`]
+      : []),
+  ];
+}
+
+function requestOf(
+  asked: NonNullable<CeremonyFile['request']>,
+  bytesOf: (name: string) => Buffer,
+): CeremonyRequest {
+  const request = parseRequest(bytesOf(asked.file).toString('utf8'));
+  if (asked.sha256 !== undefined && asked.sha256 !== request.sha256)
+    throw new VouchError(
+      'config-invalid',
+      `the request has the SHA-256 ${request.sha256}, not the one that request.sha256 names: it was changed on its way, or is another one`,
+    );
+  return request;
+}
+
+/** Root and statement of a bundle that is served now. */
+function renewedOf(bytes: Buffer): { rootDer: Buffer; statement: Statement } {
+  try {
+    const bundle = bundleSchema.parse(JSON.parse(bytes.toString('utf8')));
+    const rootDer = Buffer.from(bundle.keys[0]?.x5c?.[0] ?? '', 'base64');
+    const { key } = importPublicKey(parseCertificate(rootDer).spki);
+    return { rootDer, statement: openStatement(bundle.vouch_statement, key) };
+  } catch (cause) {
+    const { detail } = asVouchError(cause);
+    throw new VouchError('config-invalid', `renew.bundle is not the bundle.json of an authority: ${detail}`, {
+      cause,
+    });
+  }
+}
+
+function certificateOf(
+  der: Buffer,
+  reissue: boolean,
+  expected: { trustDomain: TrustDomain; nowMs: number },
+): ParsedCertificate {
+  return reissue
+    ? readOf('root.certificate', () => parseCertificate(der))
+    : checkRootCertificate(der, expected);
+}
+
+function crlOf(der: Buffer, root: ParsedCertificate | undefined): ParsedCrl {
+  const crl = readOf('crl.last', () => parseCrl(der));
+  const isOurs =
+    root !== undefined &&
+    crl.issuerName.equals(root.subjectName) &&
+    verifySignature(crl.algorithm, importPublicKey(root.spki).key, crl.tbs, crl.signature);
+  if (!isOurs) throw new VouchError('config-invalid', 'crl.last is not a CRL of this root');
+  if (crl.idp || crl.deltaBase !== undefined)
+    throw new VouchError('config-invalid', 'crl.last is a part or a delta: name the full CRL');
+  return crl;
+}
+
+/** DER as it is, or the one block of a PEM file. */
+function derOf(bytes: Buffer, label: string): Buffer {
+  if (bytes[0] === 0x30) return bytes;
+  const blocks = readOf(label, () => decodePem(bytes.toString('latin1'), label));
+  const [der] = blocks;
+  if (!der || blocks.length > 1)
+    throw new VouchError('config-invalid', `one ${label} is wanted, not ${blocks.length}`);
+  return der;
+}
+
+function readOf<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    throw new VouchError('config-invalid', `${what} cannot be read: ${asVouchError(cause).detail}`, {
+      cause,
+    });
+  }
+}
+
+function readInput(name: string): Buffer {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(name);
+  } catch (cause) {
+    throw new VouchError('config-invalid', `cannot read ${name}`, { cause });
+  }
+  if (bytes.length > inputMaxBytes) throw new VouchError('config-invalid', `${name} is too large`);
+  return bytes;
+}

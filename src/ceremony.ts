@@ -1,0 +1,174 @@
+import { hash, randomBytes } from 'node:crypto';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { signingInput } from './ceremony/artefacts.ts';
+import { type PlannedItem, type PlanInputs, planOf, serialsNeeded } from './ceremony/plan.ts';
+import {
+  type CeremonyInputs,
+  findRootKey,
+  openRootToken,
+  readCeremonyInputs,
+  surroundings,
+} from './ceremony-inputs.ts';
+import { type CeremonyOutcome, holdCeremony } from './ceremony-run.ts';
+import { canonicalJson } from './core/canonical-json.ts';
+import { rfc3339, systemClock } from './core/clock.ts';
+import { VouchError } from './core/errors.ts';
+import { newSerial, parseSerial, type Serial } from './core/serial.ts';
+import type { HsmKey } from './signer/hsm.ts';
+import type { SignerLog } from './signer/signer-log.ts';
+import { keyIdOf } from './x509/public-key.ts';
+
+/** One thing that a ceremony will sign. */
+export interface PreviewItem {
+  what: string;
+  file: string;
+  notBefore: string | undefined;
+  notAfter: string;
+  serial: string | undefined;
+  /** Null where the root's key is yet to be made. */
+  tbsSha256: string | null;
+}
+
+/** What a ceremony would do. */
+export interface Preview {
+  trustDomain: string;
+  operators: readonly string[];
+  out: string;
+  /** SHA-256 of the request; null in a renewal. */
+  requestSha256: string | null;
+  root: { tokenLabel: string; tokenSerial: string; key: string; keyId: string | null; pin: string | null };
+  items: PreviewItem[];
+  warnings: string[];
+}
+
+/** A ceremony that was read and checked; `run` holds it. */
+export interface PreparedCeremony {
+  preview: Preview;
+  /** Keeps what was shown, so that a later run signs that and nothing else. Returns the file. */
+  savePlan(): string;
+  run(): Promise<CeremonyOutcome>;
+}
+
+/** How long what a dry run has shown may be signed. */
+const planMaxAgeMs = 24 * 3600 * 1000;
+
+interface Plan {
+  version: 1;
+  time: string;
+  inputs: { name: string; sha256: string }[];
+  serials: Serial[];
+  tbsSha256: (string | null)[];
+}
+
+/**
+ * Reads everything, checks it, finds the key in the token and proves it; makes no key and signs nothing of the root's.
+ * With `shown`, plans what the last dry run has shown and refuses where that has changed. Throws `config-…`,
+ * `usage-confirm` where there was no dry run.
+ */
+export async function prepareCeremony(
+  file: string,
+  { shown, log }: { shown: boolean; log: SignerLog },
+): Promise<PreparedCeremony> {
+  const inputs = readCeremonyInputs(file, systemClock.now());
+  const planFile = `${inputs.ceremony.out}.plan.json`;
+  const plan = shown ? readPlan(planFile, inputs) : undefined;
+  const timeMs = plan ? Date.parse(plan.time) : Math.floor(systemClock.now() / 1000) * 1000;
+  const prefix = inputs.request?.serialPrefix ?? 1;
+  const fresh = (): Serial[] =>
+    Array.from({ length: serialsNeeded(inputs) }, () => newSerial(prefix, randomBytes));
+  const planInputs: PlanInputs = { ...inputs, timeMs, serials: plan?.serials ?? fresh() };
+  const items = planOf(planInputs);
+  const rootKey = await keyInToken(inputs, log);
+  const hashes = items.map((item) => (rootKey ? tbsHash(item, rootKey) : null));
+  if (plan && plan.tbsSha256.join() !== hashes.join())
+    throw new VouchError(
+      'integrity-signature',
+      'what would be signed is not what the dry run has shown; run it again without --yes',
+    );
+  return {
+    preview: previewOf(inputs, items, hashes, rootKey),
+    savePlan: () => {
+      const text = {
+        version: 1,
+        time: rfc3339(timeMs),
+        inputs: inputs.files,
+        serials: [...planInputs.serials],
+        tbsSha256: hashes,
+      };
+      writeFileSync(planFile, `${canonicalJson(text)}\n`, { mode: 0o600 });
+      return planFile;
+    },
+    run: async () => {
+      const outcome = await holdCeremony(inputs, items, { hashes, log });
+      rmSync(planFile, { force: true });
+      return outcome;
+    },
+  };
+}
+
+async function keyInToken(inputs: CeremonyInputs, log: SignerLog): Promise<HsmKey | undefined> {
+  const client = await openRootToken(inputs, log);
+  try {
+    return await findRootKey(inputs, client);
+  } finally {
+    client.end();
+  }
+}
+
+function tbsHash({ artefact }: PlannedItem, rootKey: HsmKey): string {
+  return hash('sha256', signingInput(artefact(rootKey), rootKey), 'hex');
+}
+
+function previewOf(
+  inputs: CeremonyInputs,
+  items: readonly PlannedItem[],
+  hashes: readonly (string | null)[],
+  rootKey: HsmKey | undefined,
+): Preview {
+  const { ceremony, trustDomain, request } = inputs;
+  const { hsm, key } = ceremony.root;
+  return {
+    ...{
+      trustDomain,
+      operators: ceremony.operators,
+      out: ceremony.out,
+      requestSha256: request?.sha256 ?? null,
+    },
+    root: {
+      ...{ tokenLabel: hsm.tokenLabel, tokenSerial: hsm.tokenSerial },
+      key:
+        'create' in key
+          ? `a new ${key.create} key, label ${key.label}`
+          : `the key with CKA_ID ${rootKey?.ckaId}`,
+      keyId: rootKey ? keyIdOf(rootKey.publicKeySpki) : null,
+      pin: rootKey ? `sha256:${hash('sha256', rootKey.publicKeySpki, 'hex')}` : null,
+    },
+    items: items.map(({ what, file, notBefore, notAfter, serial }, index) => ({
+      ...{ what, file, notBefore, notAfter, serial },
+      tbsSha256: hashes[index] ?? null,
+    })),
+    warnings: surroundings(inputs),
+  };
+}
+
+function readPlan(file: string, inputs: CeremonyInputs): Plan {
+  const again = 'run it without --yes first: that shows what will be signed, and --yes signs what was shown';
+  let plan: Plan;
+  try {
+    plan = JSON.parse(readFileSync(file, 'utf8')) as Plan;
+    plan.serials.forEach(parseSerial);
+  } catch (cause) {
+    throw new VouchError('usage-confirm', `there is no dry run of this ceremony (${file}); ${again}`, {
+      cause,
+    });
+  }
+  const ageMs = systemClock.now() - Date.parse(plan.time);
+  if (!(ageMs >= 0 && ageMs <= planMaxAgeMs))
+    throw new VouchError('usage-confirm', `the last dry run is not of the last 24 hours; ${again}`);
+  if (canonicalJson(plan.inputs) !== canonicalJson(inputs.files))
+    throw new VouchError(
+      'usage-confirm',
+      `the ceremony's file or one that it names has changed since the dry run; ${again}`,
+    );
+  return plan;
+}

@@ -1,0 +1,75 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { ServerIdentity } from './authority/server-identity.ts';
+import { type Config, loadConfig, statePaths } from './config/config.ts';
+import { systemClock } from './core/clock.ts';
+import type { TrustDomain } from './core/spiffe-id.ts';
+import { defaultProfile } from './issuance/profile.ts';
+import { openKernel, serverIdentityParts } from './kernel.ts';
+import { encodeAuthority, type RollbackMark, type SignerAuthority } from './signer/authority-file.ts';
+import type { CeremonyResult, CertifiedKey } from './signer/ceremony.ts';
+import type { Log } from './telemetry/log.ts';
+
+/** What `vouch init` made. */
+export interface InitResult {
+  state: string;
+  config: string;
+  trustDomain: TrustDomain;
+  rootPin: string;
+  rootKeyId: string;
+  issuerKeyId: string;
+  enrollmentUrl: string;
+  publicationUrl: string;
+  treeSize: number;
+}
+
+/** Shards of an issuer's CRL; fixed for its life. */
+export const shardCount = 16;
+/** How far server and signer, on two clocks, may be apart. */
+const signerClockSlackSeconds = 60;
+
+/** What a signer's authority is made of. */
+export interface AuthorityParts {
+  trustDomain: TrustDomain;
+  logOrigin: string;
+  logKey: CeremonyResult['logKey'];
+  issuer: CertifiedKey;
+  rollbackMark: RollbackMark;
+}
+
+/** Writes what the signer may do, which it reads from its own file and never from the server. */
+export function writeSignerAuthority(working: string, parts: AuthorityParts): void {
+  const paths = statePaths(working);
+  mkdirSync(paths.signer, { recursive: true, mode: 0o700 });
+  writeFileSync(paths.authority, encodeAuthority(signerAuthority(parts)), { mode: 0o600 });
+}
+
+function signerAuthority(parts: AuthorityParts): SignerAuthority {
+  const { trustDomain, logOrigin, logKey, rollbackMark } = parts;
+  const { keyId, ckaId, algorithm, certificateDer } = parts.issuer;
+  return {
+    trustDomain,
+    logOrigin,
+    logKey,
+    issuers: [{ keyId, ckaId, algorithm, certificateDer }],
+    limits: {
+      maxCertificateSeconds: defaultProfile.maxLifetimeSeconds,
+      backdateSeconds: defaultProfile.backdateSeconds + signerClockSlackSeconds,
+      maxCrlSeconds: 10 * 24 * 3600,
+      maxFutureSeconds: signerClockSlackSeconds,
+    },
+    rollbackMark,
+  };
+}
+
+/** Starts the signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */
+export async function firstCheckpoint(configFile: string, log: Log): Promise<number> {
+  const config: Config = loadConfig(configFile);
+  const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
+  try {
+    await kernel.ready;
+    await new ServerIdentity(serverIdentityParts(config, kernel)).renewedWhenDue();
+    return kernel.store.treeSize();
+  } finally {
+    await kernel.close();
+  }
+}
