@@ -132,19 +132,18 @@ export class Authority {
 
   /** The command line of `vouch init` for this authority. */
   initArguments(): string[] {
+    return [...this.initWithoutRoot(), '--root-hsm-file', join(this.folder, 'root.json')];
+  }
+
+  /** The same without the root's token, which is elsewhere. */
+  initWithoutRoot(): string[] {
     const address = ownAddress();
     const listen = ['enrollment', 'publication', 'operations'].flatMap((name) => [
       `--${name}-listen`,
       `${address}:0`,
     ]);
-    const tokens = [
-      '--hsm-file',
-      join(this.folder, 'online.json'),
-      '--root-hsm-file',
-      join(this.folder, 'root.json'),
-    ];
     const where = ['--state', this.state, '--trust-domain', this.trustDomain, '--dev'];
-    return ['init', ...where, ...tokens, ...listen];
+    return ['init', ...where, '--hsm-file', join(this.folder, 'online.json'), ...listen];
   }
 
   /** Changes the configuration on disk. */

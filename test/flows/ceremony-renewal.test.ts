@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs';
+import { beforeAll, expect, it } from 'vitest';
+import { parseCrl } from '../../src/x509/crl.ts';
+import { runVouch } from '../support/daemon.ts';
+import { ShiftedClock } from '../support/shifted-clock.ts';
+import { madeOnTwoMachines } from '../support/two-machines.ts';
+
+interface Imported {
+  statementSequence: number;
+  crlNumber: string;
+  operators: string[];
+  served: boolean;
+}
+
+let machines: Awaited<ReturnType<typeof madeOnTwoMachines>>;
+const key = { key: { use: { label: 'vouch-root' } } };
+
+/** The file of a renewal of what is served now. */
+async function served(publicationUrl: string) {
+  const { bundle, crl, sequence } = await machines.served(publicationUrl);
+  const { crlNumber = 0n } = parseCrl(readFileSync(crl));
+  const { rootPin } = (await machines.authority.vouch('status')).json<{ rootPin: string }>();
+  return { renew: { renew: { bundle }, crl: { last: crl }, root: key }, sequence, crlNumber, rootPin };
+}
+
+beforeAll(async () => {
+  machines = await madeOnTwoMachines();
+}, 60_000);
+
+it('a renewal taken in while the server runs is served at once, and agents follow it', async () => {
+  const { authority, root } = machines;
+  const { ready } = await authority.start();
+  const workload = await authority.enroll('orders');
+  const before = await served(ready.publicationUrl);
+  const first = await root.hold(before.renew);
+  const second = await root.hold(before.renew);
+  const imported = (await machines.importRenewal(first)).json<Imported>();
+  expect(imported).toMatchObject({ statementSequence: 2, operators: ['Ada', 'Grace'], served: true });
+  const after = await served(ready.publicationUrl);
+  expect(after.sequence).toBe(2);
+  expect(after.crlNumber > before.crlNumber).toBe(true);
+  expect(String(after.crlNumber)).toBe(imported.crlNumber);
+  expect((await authority.vouch('renew', '--dir', workload.dir)).code, 'a held identity goes on').toBe(0);
+  const verified = await authority.vouch(
+    'log',
+    'verify',
+    '--url',
+    ready.publicationUrl,
+    '--root-pin',
+    after.rootPin,
+  );
+  expect(verified.json()).toMatchObject({ problems: [] });
+
+  const replayed = await machines.importRenewal(first);
+  expect(replayed.problem.code, 'the same again').toBe('policy-conflict');
+  const sibling = await machines.importRenewal(second);
+  expect(sibling.problem.code, 'another one of the same sequence').toBe('policy-conflict');
+
+  const third = await root.hold(after.renew);
+  await authority.server.end();
+  expect((await machines.importRenewal(third)).json<Imported>()).toMatchObject({
+    statementSequence: 3,
+    served: false,
+  });
+  expect((await machines.importRenewal(first)).problem.code, 'an older one').toBe('policy-conflict');
+  expect(await machines.logProblems()).toEqual([]);
+  const restarted = await authority.start();
+  expect((await served(restarted.ready.publicationUrl)).sequence).toBe(3);
+  expect((await authority.vouch('renew', '--dir', workload.dir)).code).toBe(0);
+  await authority.server.end();
+  expect(await machines.logProblems()).toEqual([]);
+}, 90_000);
+
+it('doctor, which warned of the end, is content after a renewal', async () => {
+  const { authority, root } = machines;
+  const clock = new ShiftedClock(authority.path('time'));
+  const roots = async (): Promise<string[]> => {
+    const ran = await runVouch(['doctor', '--config', authority.config, '--json'], { env: clock.env });
+    const { findings } = JSON.parse(ran.stdout) as { findings: { what: string; remedy: string }[] };
+    return findings.filter(({ what }) => what.startsWith("the root's")).map(({ remedy }) => remedy);
+  };
+  const { ready } = await authority.start();
+  const { renew } = await served(ready.publicationUrl);
+  await authority.server.end();
+  clock.set('+350d');
+  const due = await roots();
+  expect(due).toHaveLength(2);
+  expect(due[0]).toContain('vouch ceremony --import');
+  const result = await root.hold(renew, { env: clock.env });
+  const args = ['ceremony', '--import', result, '--yes', '--config', authority.config, '--json'];
+  (await runVouch(args, { env: clock.env })).json();
+  expect(await roots()).toEqual([]);
+}, 60_000);
+
+it('a first ceremony is not taken for a renewal', async () => {
+  const asRenewal = await machines.importRenewal(machines.result);
+  expect(asRenewal.problem.detail).toContain('vouch init --ceremony-in');
+});
