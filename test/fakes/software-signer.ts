@@ -51,7 +51,7 @@ export class SoftwareSigner implements Signer {
     const { name: origin } = this.#logKey;
     const head = { treeSize: this.#frontier.size, rootHash: this.#frontier.root() };
     const checkpoint = { origin, ...head, note: this.#note() };
-    await this.beforeAnswer?.(batch);
+    if (this.beforeAnswer) await this.beforeAnswer(batch);
     return { signatures, checkpoint };
   }
 
