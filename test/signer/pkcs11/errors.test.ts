@@ -11,7 +11,7 @@ it('an error of each function of a search is known by its name, and a lost sessi
   Object.assign(process.env, simulated.hsm.environment);
   const token = HsmToken.open(simulated.hsm, { readWrite: true });
   token.login(simulated.hsm.pinFile, join(temporaryFolder('refused'), 'pin-refused'));
-  for (const on of ['C_FindObjectsInit', 'C_FindObjects', 'C_FindObjectsFinal']) {
+  for (const on of ['C_FindObjectsInit', 'C_FindObjects']) {
     simulated.control([{ on, do: { error: 'CKR_SESSION_HANDLE_INVALID' }, nth: 1 }]);
     let failure: unknown;
     try {
@@ -23,4 +23,9 @@ it('an error of each function of a search is known by its name, and a lost sessi
       ...{ on, name: 'CKR_SESSION_HANDLE_INVALID', recovery: 'session' },
     });
   }
+  // Nothing of a search is lost by its end; only its session is, which could not begin another.
+  simulated.control([{ on: 'C_FindObjectsFinal', do: { error: 'CKR_GENERAL_ERROR' }, nth: 1 }]);
+  const { session } = token;
+  expect(readGuardObjects(token)).toEqual([]);
+  expect(token.session).not.toEqual(session);
 });
