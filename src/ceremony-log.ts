@@ -47,8 +47,14 @@ export function rootCrlMutation(
 /** What the root signed becomes the state's, each with a leaf of its own. */
 export async function recordCeremony(store: Store, ceremony: CeremonyResult): Promise<void> {
   const nowMs = systemClock.now();
-  for (const kind of ['root', 'issuer'] as const) {
-    const { keyId, ckaId, algorithm, certificateDer } = ceremony[kind];
+  const { root, issuer, standby } = ceremony;
+  const made = [
+    { kind: 'root', key: root } as const,
+    // In the order in which they issue.
+    ...[issuer, ...(standby ? [standby.issuer] : [])].map((key) => ({ kind: 'issuer', key }) as const),
+  ];
+  for (const { kind, key } of made) {
+    const { keyId, ckaId, algorithm, certificateDer } = key;
     const state = 'active';
     const certificateSha256 = hash('sha256', certificateDer, 'hex');
     const body = { event: 'created', kind, keyId, ckaId, state, algorithm, certificateSha256 };

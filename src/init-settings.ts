@@ -37,11 +37,14 @@ export interface CheckedSettings {
 }
 
 /** Finds what is wrong with a flag before a key is made. Throws `usage-invalid`, `config-invalid`. */
-export async function checkedSettings(options: InitSettings): Promise<CheckedSettings> {
+export async function checkedSettings(
+  options: InitSettings,
+  standbyHsm?: HsmConfig,
+): Promise<CheckedSettings> {
   const state = path.resolve(options.state);
   const hsm = loadHsmFile(options.hsmFile);
   const rollbackMark = rollbackMarkOf(options.rollbackMark);
-  const document = await configDocument(options, state, hsm);
+  const document = await configDocument(options, state, hsm, standbyHsm);
   const config = validated(document);
   if (options.nameConstraints && isIpLike(config.trustDomain))
     throw new VouchError(
@@ -57,7 +60,12 @@ function isIpLike(trustDomain: TrustDomain): boolean {
 }
 
 /** The configuration to write: what was asked for, with ports found where 0 was asked. */
-async function configDocument(options: InitSettings, state: string, hsm: HsmConfig) {
+async function configDocument(
+  options: InitSettings,
+  state: string,
+  hsm: HsmConfig,
+  standbyHsm: HsmConfig | undefined,
+) {
   if (!options.dev && (options.enrollmentUrl === undefined || options.publicationUrl === undefined))
     throw new VouchError(
       'usage-invalid',
@@ -72,6 +80,7 @@ async function configDocument(options: InitSettings, state: string, hsm: HsmConf
     trustDomain: options.trustDomain,
     state,
     hsm,
+    ...(standbyHsm ? { standby: { hsm: standbyHsm } } : {}),
     enrollment: { listen: listens.enrollment, url: options.enrollmentUrl ?? `https://${listens.enrollment}` },
     publication: {
       listen: listens.publication,

@@ -1,11 +1,17 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { ServerIdentity } from './authority/server-identity.ts';
 import { type Config, loadConfig, statePaths } from './config/config.ts';
 import { systemClock } from './core/clock.ts';
 import type { TrustDomain } from './core/spiffe-id.ts';
 import { defaultProfile } from './issuance/profile.ts';
 import { openKernel, serverIdentityParts } from './kernel.ts';
-import { encodeAuthority, type RollbackMark, type SignerAuthority } from './signer/authority-file.ts';
+import {
+  encodeAuthority,
+  type PublicLogKey,
+  type RollbackMark,
+  type SignerAuthority,
+} from './signer/authority-file.ts';
 import type { CeremonyResult, CertifiedKey } from './signer/ceremony.ts';
 import type { Log } from './telemetry/log.ts';
 
@@ -17,6 +23,7 @@ export interface InitResult {
   rootPin: string;
   rootKeyId: string;
   issuerKeyId: string;
+  standbyIssuerKeyId?: string;
   enrollmentUrl: string;
   publicationUrl: string;
   treeSize: number;
@@ -33,23 +40,36 @@ export interface AuthorityParts {
   logOrigin: string;
   logKey: CeremonyResult['logKey'];
   issuer: CertifiedKey;
+  /** The other of two online tokens: each signer takes up trees that the other one's log key signed. */
+  other?: Pick<CeremonyResult, 'logKey'> | undefined;
   rollbackMark: RollbackMark;
 }
 
 /** Writes what the signer may do, which it reads from its own file and never from the server. */
 export function writeSignerAuthority(working: string, parts: AuthorityParts): void {
-  const paths = statePaths(working);
-  mkdirSync(paths.signer, { recursive: true, mode: 0o700 });
-  writeFileSync(paths.authority, encodeAuthority(signerAuthority(parts)), { mode: 0o600 });
+  write(statePaths(working).authority, parts);
+}
+
+/** The same for the standby's signer; two processes do not write one rollback mark. */
+export function writeStandbyAuthority(working: string, parts: AuthorityParts): void {
+  const { rollbackMark } = parts;
+  const own = rollbackMark === 'token' ? rollbackMark : { file: `${rollbackMark.file}.standby` };
+  write(statePaths(working).standbyAuthority, { ...parts, rollbackMark: own });
+}
+
+function write(file: string, parts: AuthorityParts): void {
+  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, encodeAuthority(signerAuthority(parts)), { mode: 0o600 });
 }
 
 function signerAuthority(parts: AuthorityParts): SignerAuthority {
-  const { trustDomain, logOrigin, logKey, rollbackMark } = parts;
+  const { trustDomain, logOrigin, logKey, other, rollbackMark } = parts;
   const { keyId, ckaId, algorithm, certificateDer } = parts.issuer;
   return {
     trustDomain,
     logOrigin,
     logKey,
+    ...(other ? { otherLogKeys: [publicHalf(other.logKey)] } : {}),
     issuers: [{ keyId, ckaId, algorithm, certificateDer }],
     limits: {
       maxCertificateSeconds: defaultProfile.maxLifetimeSeconds,
@@ -61,12 +81,16 @@ function signerAuthority(parts: AuthorityParts): SignerAuthority {
   };
 }
 
-/** Starts the signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */
+function publicHalf({ algorithm, publicKeySpki }: CeremonyResult['logKey']): PublicLogKey {
+  return { algorithm, publicKeySpki };
+}
+
+/** Starts each signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */
 export async function firstCheckpoint(configFile: string, log: Log): Promise<number> {
   const config: Config = loadConfig(configFile);
   const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
   try {
-    await kernel.ready;
+    await kernel.allReady();
     await new ServerIdentity(serverIdentityParts(config, kernel)).renewedWhenDue();
     return kernel.store.treeSize();
   } finally {

@@ -6,7 +6,13 @@ import { type Config, configText, type HsmConfig, loadHsmFile, statePaths } from
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import { checkedSettings, type InitSettings } from './init-settings.ts';
-import { firstCheckpoint, type InitResult, shardCount, writeSignerAuthority } from './init-state.ts';
+import {
+  firstCheckpoint,
+  type InitResult,
+  shardCount,
+  writeSignerAuthority,
+  writeStandbyAuthority,
+} from './init-state.ts';
 import { logOriginOf } from './log/origin.ts';
 import { makeState } from './new-state.ts';
 import type { RollbackMark } from './signer/authority-file.ts';
@@ -17,6 +23,8 @@ import type { Log } from './telemetry/log.ts';
 /** What `vouch init` on one machine is told. */
 export interface InitOptions extends InitSettings {
   rootHsmFile: string;
+  /** A second online token, whose issuer takes over while the first one's stays away. */
+  standbyHsmFile: string | undefined;
 }
 
 /**
@@ -31,14 +39,18 @@ export async function initialize(
 ): Promise<InitResult> {
   const hsm = loadHsmFile(options.hsmFile);
   const rootHsm = loadHsmFile(options.rootHsmFile);
-  const parts = ['module', 'tokenLabel', 'tokenSerial'] as const;
-  // Some modules give all of their tokens one serial.
-  if (parts.every((part) => hsm[part] === rootHsm[part]))
+  const standbyHsm = options.standbyHsmFile === undefined ? undefined : loadHsmFile(options.standbyHsmFile);
+  if (isSameToken(hsm, rootHsm))
     throw new VouchError(
       'usage-invalid',
       '--hsm-file and --root-hsm-file must name two tokens: the root key is for ceremonies only',
     );
-  const { state, rollbackMark, document, config } = await checkedSettings(options);
+  if (standbyHsm && (isSameToken(standbyHsm, hsm) || isSameToken(standbyHsm, rootHsm)))
+    throw new VouchError(
+      'usage-invalid',
+      '--standby-hsm-file must name a third token: it is for when the first is away',
+    );
+  const { state, rollbackMark, document, config } = await checkedSettings(options, standbyHsm);
   return makeState(state, async (working) => {
     const configFile = statePaths(working).config;
     const write = (text: string): void => writeFileSync(configFile, text, { mode: 0o600 });
@@ -57,6 +69,7 @@ export async function initialize(
       rootPin: rootPin(ceremony.root.certificateDer),
       rootKeyId: ceremony.root.keyId,
       issuerKeyId: ceremony.issuer.keyId,
+      ...(ceremony.standby ? { standbyIssuerKeyId: ceremony.standby.issuer.keyId } : {}),
       enrollmentUrl: config.enrollment.url,
       publicationUrl: config.publication.url,
       treeSize,
@@ -64,10 +77,15 @@ export async function initialize(
   });
 }
 
+/** Some modules give all of their tokens one serial. */
+function isSameToken(a: HsmConfig, b: HsmConfig): boolean {
+  return (['module', 'tokenLabel', 'tokenSerial'] as const).every((part) => a[part] === b[part]);
+}
+
 /** Signs nothing that is not in the log before: each TBS is committed as the ceremony asks for its signature (I1). */
 async function holdCeremony(
   working: string,
-  { trustDomain, state, hsm, publication }: Config,
+  { trustDomain, state, hsm, standby, publication }: Config,
   parts: {
     rootHsm: HsmConfig;
     nameConstraints: boolean;
@@ -94,6 +112,7 @@ async function holdCeremony(
     const ceremony = await runCeremony({
       entry: process.argv[1] ?? '',
       hsm,
+      standbyHsm: standby?.hsm,
       rootHsm,
       refusedPrefix: `${state}.`,
       trustDomain,
@@ -107,7 +126,9 @@ async function holdCeremony(
       logAhead: (record) => logAhead(store, record),
     });
     await recordCeremony(store, ceremony);
-    writeSignerAuthority(working, { ...ceremony, trustDomain, logOrigin, rollbackMark });
+    const common = { trustDomain, logOrigin, rollbackMark };
+    writeSignerAuthority(working, { ...common, ...ceremony, other: ceremony.standby });
+    if (ceremony.standby) writeStandbyAuthority(working, { ...common, ...ceremony.standby, other: ceremony });
     return ceremony;
   } finally {
     await store.close();

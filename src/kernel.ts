@@ -17,10 +17,9 @@ import { parseCertificate } from './x509/certificate.ts';
 import { openStatement, type Statement } from './log/statement.ts';
 import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
-import type { ResumeState, Signer } from './signer/port.ts';
-import { forgetRefusedPin } from './signer/refused-pin.ts';
-import { openSigner, type SignerOptions } from './signer/supervisor.ts';
+import { openSigners } from './kernel-signers.ts';
 import { refusePending } from './pending-state.ts';
+import type { Signer } from './signer/port.ts';
 import { refuseReadableKey } from './state.ts';
 import type { StateIdentity, Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
@@ -32,22 +31,26 @@ export interface Kernel {
   store: Store;
   tree: TileTree;
   signer: Signer;
-  /** The signer signs for the first time; rejects with what only an operator can mend. */
+  /** A signer signs for the first time; rejects with what only an operator can mend. */
   ready: Promise<unknown>;
+  /** Every signer does. */
+  allReady: () => Promise<unknown>;
   sequencer: Sequencer;
   clockGuard: ClockGuard;
   issuance: Issuance;
-  issuer: Issuer;
+  /** In the order in which they issue: the first, then its standby. */
+  issuers: readonly Issuer[];
   rootDer: Buffer;
   /** `sha256:` and the hash of the root's SubjectPublicKeyInfo. */
   rootPin: string;
   /** The root's newest word; `renewed` puts another in its place. */
   readonly statement: Statement;
-  logKey: LogKey;
+  /** Of one log, one in each token. */
+  logKeys: readonly LogKey[];
   readonly bundle: Bundle;
-  /** DER, issuer first, root last: what follows a leaf in every answer. */
-  authorities: readonly Buffer[];
-  /** The full CRL of every CA in the chain. */
+  /** DER, issuer first, root last: what follows what this issuer issued in every answer. */
+  authoritiesOf: (issuerKeyId: string) => readonly Buffer[];
+  /** The full CRL of every CA. */
   crlUrls: readonly { keyId: string; url: string }[];
   /** Reads statement and bundle again, after a renewal was recorded. */
   renewed(): void;
@@ -84,25 +87,22 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
     store.leafHashes(from, to),
   );
-  if (!parts.genesis) refuseOtherLog(store.checkpointNote(), tree, authorities.logKey);
+  if (!parts.genesis) refuseOtherLog(store.checkpointNote(), tree, authorities.logKeys);
   writeLostTiles(tree, log);
   const clockGuard = new ClockGuard(clock, store.clockMark(), bootId());
-  const adopting: { checkpoint?: (note: string) => void } = {};
-  const signer = opened.adopt(
-    startSigner(parts, {
-      resume: () =>
-        parts.genesis
-          ? { ...resumeState(store, tree, undefined), newLog: authorities.newLog }
-          : resumeState(store, tree, store.checkpointNote()),
-      onResumed: (checkpoint) => adopting.checkpoint?.(checkpoint.note),
-    }),
-    (held) => held.close(),
-  );
+  const late: { sequencer?: Sequencer } = {};
+  const { signer, ready, allReady, issuing } = openSigners({
+    ...{ ...parts, ...authorities, store, tree },
+    adopt: (note) => void late.sequencer?.adoptCheckpoint(note),
+    halt: (reason) => late.sequencer?.halt(reason),
+  });
+  opened.adopt(signer, (held) => held.close());
   const sequencer = new Sequencer({
-    ...{ store, signer, tree, logKey: authorities.logKey, limits: { waitMs: config.signer.deadline * 1000 } },
+    ...{ store, signer, tree, logKeys: authorities.logKeys },
+    limits: { waitMs: config.signer.deadline * 1000 },
     ...whatIsSaid(log),
   });
-  adopting.checkpoint = (note) => sequencer.adoptCheckpoint(note);
+  late.sequencer = sequencer;
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
   const settings = {
     trustDomain: config.trustDomain,
@@ -126,12 +126,14 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     },
     store,
     tree,
-    signer,
-    ready: signer.ready(),
+    ...{ signer, ready, allReady },
     sequencer,
     clockGuard,
-    issuance: new Issuance({ sequencer, clockGuard, issuer: authorities.issuer, settings }),
-    crlUrls: crlUrlsOf([authorities.issuer.keyId, authorities.rootKeyId], settings.publicationUrl),
+    issuance: new Issuance({ sequencer, clockGuard, issuers: issuing, settings }),
+    crlUrls: crlUrlsOf(
+      [...authorities.issuers.map(({ keyId }) => keyId), authorities.rootKeyId],
+      settings.publicationUrl,
+    ),
     close: async () => {
       await using _rest = closing;
       await sequencer.close();
@@ -152,26 +154,13 @@ function crlUrlsOf(keyIds: readonly string[], publicationUrl: string): Kernel['c
   return keyIds.map((keyId) => ({ keyId, url: fullCrlUrl(publicationUrl, keyId) }));
 }
 
-function startSigner(
-  { config, configFile, clock, log, genesis }: KernelParts,
-  tree: Pick<Parameters<typeof openSigner>[0], 'resume' | 'onResumed'>,
-): ReturnType<typeof openSigner> {
-  return openSigner({
-    ...tree,
-    ...{ clock, genesis },
-    ...signerOf(config, configFile),
-    log: (level, message, fields) => log[level](fields ?? {}, message),
-    limits: { deadlineMs: config.signer.deadline * 1000 },
-  });
-}
-
 /**
  * I10: the log must hold what its last checkpoint covers. No token is needed to see that its tail was cut off, and
  * nothing may be written onto it then. Throws `integrity-rewind` or `integrity-log`.
  */
-function refuseOtherLog(note: string | undefined, tree: TileTree, logKey: LogKey): void {
+function refuseOtherLog(note: string | undefined, tree: TileTree, logKeys: readonly LogKey[]): void {
   if (note === undefined) return;
-  const { treeSize, rootHash } = openCheckpoint(note, [logKey], logKey.name);
+  const { treeSize, rootHash } = openCheckpoint(note, logKeys, logKeys[0]?.name);
   if (treeSize > tree.size)
     throw new VouchError(
       'integrity-rewind',
@@ -199,13 +188,13 @@ export function serverIdentityParts(
   kernel: Kernel,
 ): ConstructorParameters<typeof ServerIdentity>[0] {
   const { serverCertificate: certificate, serverKey: key } = statePaths(config.state);
-  const { issuance, authorities, rootDer, store, issuer, clockGuard } = kernel;
-  const isRevoked = (serial: Serial): boolean =>
-    store.certificate(issuer.keyId, serial)?.revoked !== undefined;
+  const { issuance, authoritiesOf, rootDer, store, clockGuard } = kernel;
+  const isRevoked = ({ issuerKeyId, serial }: { issuerKeyId: string; serial: Serial }): boolean =>
+    store.certificate(issuerKeyId, serial)?.revoked !== undefined;
   const urls = [config.enrollment.url, config.publication.url];
   return {
     issuance,
-    authorities,
+    authoritiesOf,
     rootDer,
     isRevoked,
     timeMs: () => clockGuard.steadyTimeMs(),
@@ -223,38 +212,27 @@ export function publicationBase(config: Config): string {
 function readAuthorities(store: StoreReader) {
   const records = store.authorities();
   const root = records.find((record) => record.kind === 'root');
-  const active = records.find((record) => record.kind === 'issuer' && record.state === 'active');
+  const active = records.filter((record) => record.kind === 'issuer' && record.state === 'active');
   const jws = store.statement();
-  if (!root || !active || jws === undefined)
+  if (!root || active.length === 0 || jws === undefined)
     throw new VouchError(
       'integrity-state',
       'the state has no root, no active issuer or no statement; restore it with `vouch restore`',
     );
   const statement = openStatement(jws, caOf(root.certificateDer).publicKey);
-  const [logKey] = statement.logKeys;
-  if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
   return {
-    issuer: issuerOf(active),
+    issuers: active.map(issuerOf),
     rootDer: root.certificateDer,
     rootKeyId: root.keyId,
     rootPin: rootPin(root.certificateDer),
     statement,
-    logKey,
+    logKeys: statement.logKeys,
     newLog: { statement: jws, rootSpki: parseCertificate(root.certificateDer).spki },
     bundle: bundleOf([root.certificateDer], jws, statement.sequence),
-    authorities: [active.certificateDer, root.certificateDer],
-  };
-}
-
-/** A signer that runs by itself, or one of this program's own to start. */
-function signerOf(config: Config, configFile: string): Pick<SignerOptions, 'signer' | 'onRetry'> {
-  // What a signer of another user has noted, only that user can delete.
-  if (config.signer.socket !== undefined) return { signer: { connect: config.signer.socket } };
-  const entry = process.argv[1] ?? '';
-  const { environment } = config.hsm;
-  return {
-    signer: { spawn: { entry, args: ['signer', '--config', configFile], environment } },
-    onRetry: () => forgetRefusedPin(config.state),
+    authoritiesOf: (issuerKeyId: string) => [
+      ...active.filter(({ keyId }) => keyId === issuerKeyId).map(({ certificateDer }) => certificateDer),
+      root.certificateDer,
+    ],
   };
 }
 
@@ -265,28 +243,4 @@ function whatIsSaid(log: Log) {
     onWrongSignature: (leafIndex: number) =>
       log.error({ leafIndex }, 'the token made a signature that does not verify; it is asked for once more'),
   };
-}
-
-const resumeChunk = 1024;
-
-/** The last stored checkpoint, the peaks at its size, and every leaf committed since. */
-function resumeState(store: StoreReader, tree: TileTree, note: string | undefined): ResumeState {
-  const size = note === undefined ? 0 : checkpointSize(note);
-  return { checkpoint: note, peaks: tree.peaks(size), leaves: leavesFrom(store, size) };
-}
-
-async function* leavesFrom(store: StoreReader, size: number): AsyncGenerator<readonly Buffer[]> {
-  for (let from = size; from < store.treeSize(); ) {
-    const leaves = store.leaves(from, Math.min(store.treeSize(), from + resumeChunk));
-    from += leaves.length;
-    yield leaves;
-  }
-}
-
-/** Second line of the note (C2SP tlog-checkpoint); the signer verifies the whole of it. */
-function checkpointSize(note: string): number {
-  const size = Number(note.split('\n')[1]);
-  if (!Number.isSafeInteger(size) || size < 0)
-    throw new VouchError('integrity-log', 'the stored checkpoint is malformed');
-  return size;
 }

@@ -19,7 +19,7 @@ import { lockState } from './store/sqlite/lock.ts';
 /** Folder inside the state's in which a new state is made. */
 const unfinished = 'init.unfinished';
 /** What makes up a state besides its database. */
-const parts = ['vouch.yaml', 'log', 'server', 'signer'];
+const parts = ['vouch.yaml', 'log', 'server', 'signer', 'standby-signer'];
 /** Says, in the unfinished folder, that the log has begun: from then on there is no other beginning for its key. */
 const begunMark = 'begun';
 /** What stands in a directory that is empty all the same: SQLite's files of the lock, and in the root of an ext4 volume. */

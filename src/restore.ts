@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { verifyState } from './audit/verify-state.ts';
 import { type Config, loadConfig, loadHsmFile, statePaths } from './config/config.ts';
 import { rfc3339, systemClock } from './core/clock.ts';
-import { asVouchError, VouchError } from './core/errors.ts';
+import { asVouchError, isIntegrityFailure, VouchError } from './core/errors.ts';
 import { type Issuer, issuerOf } from './issuance/issuer.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { decodeJsonBody, decodeLeaf } from './log/leaf.ts';
@@ -28,7 +28,7 @@ import { endedSince, joinTokensEnded } from './revocation/take-over.ts';
 import { recordLeaf } from './sequencer/record.ts';
 import { ceremonyLifetimes, signStatement } from './signer/ceremony.ts';
 import { readingState, syncTree } from './state.ts';
-import type { AuthorityRecord, Store, StoreReader } from './store/port.ts';
+import type { Store, StoreReader } from './store/port.ts';
 import { commitAll } from './store/commit.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import { extractFiles } from './store/sqlite/backup-files.ts';
@@ -42,6 +42,11 @@ import { parseCrl } from './x509/crl.ts';
 
 /** How long the signer has to come up and judge what was put back. */
 const signerWaitMs = 60_000;
+/** How long another signer has once one has judged. */
+const otherSignerWaitMs = 15_000;
+const otherIsAway = [
+  'the signer of the other token did not come up: it judges this state when it is back, and refuses it where it has signed a newer one',
+];
 
 /** What `vouch restore` is told. */
 export interface RestoreOptions {
@@ -92,12 +97,13 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
         log,
         genesis: rewind !== undefined,
       });
+      const unjudged: string[] = [];
       try {
-        await signerJudged(kernel);
+        unjudged.push(...(await signersJudged(kernel)));
       } finally {
         await kernel.close();
       }
-      const logOrigin = rewind?.statement.logKeys[0]?.name ?? kernel.logKey.name;
+      const logOrigin = rewind?.statement.logKeys[0]?.name ?? kernel.logKeys[0]?.name ?? '';
       return {
         ...{
           state,
@@ -107,12 +113,15 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
           importedRevocations: rewind?.imported ?? 0,
         },
         treeSize: rewind?.treeSize ?? treeSize,
-        warnings: rewind
-          ? [
-              `certificates issued after ${rfc3339(lastMs)} are not in this state: they cannot renew, and only a CRL that names them revokes them`,
-              ...rewind.warnings,
-            ]
-          : [],
+        warnings: [
+          ...unjudged,
+          ...(rewind
+            ? [
+                `certificates issued after ${rfc3339(lastMs)} are not in this state: they cannot renew, and only a CRL that names them revokes them`,
+                ...rewind.warnings,
+              ]
+            : []),
+        ],
       };
     } catch (error) {
       renameSync(state, working);
@@ -131,8 +140,11 @@ export async function restoreState(options: RestoreOptions, log: Log): Promise<R
   }
 }
 
-/** Resolves when the signer has found the state no older than its marks; rejects with why not, or where it is away. */
-async function signerJudged({ ready }: Kernel): Promise<void> {
+/**
+ * Resolves when the signer has found the state no older than its marks; rejects with why not, or where it is away. Of
+ * several one has to; warns of another that is away and judges when it is back.
+ */
+async function signersJudged({ ready, allReady }: Kernel): Promise<string[]> {
   const timeout = new AbortController();
   const late = sleep(signerWaitMs, undefined, { signal: timeout.signal }).then(() => {
     throw new VouchError(
@@ -142,6 +154,17 @@ async function signerJudged({ ready }: Kernel): Promise<void> {
   });
   late.catch(() => undefined);
   await Promise.race([ready, late]).finally(() => timeout.abort());
+  const others = new AbortController();
+  const away = sleep(otherSignerWaitMs, undefined, { signal: others.signal }).then(() => otherIsAway);
+  away.catch(() => undefined);
+  const all = allReady().then(
+    () => [],
+    (error: unknown) => {
+      if (isIntegrityFailure(error)) throw error;
+      return otherIsAway;
+    },
+  );
+  return Promise.race([all, away]).finally(() => others.abort());
 }
 
 /** The state as it will be, beside the one that is: database from the backup, marks and settings from the present. */
@@ -153,8 +176,9 @@ async function assemble(file: string, state: string, working: string): Promise<v
   chmodSync(paths.database, 0o600);
   for (const embedded of extractFiles(paths.database)) {
     const inside = path.resolve(working, embedded.path);
-    if (inside !== paths.config && inside !== paths.authority)
+    if (![paths.config, paths.authority, paths.standbyAuthority].includes(inside))
       throw new VouchError('config-state', `${file} is no backup: it holds ${JSON.stringify(embedded.path)}`);
+    mkdirSync(path.dirname(inside), { recursive: true, mode: 0o700 });
     writeFileSync(inside, embedded.bytes, { mode: 0o600 });
   }
   await migrate(paths.database);
@@ -171,7 +195,7 @@ async function assemble(file: string, state: string, working: string): Promise<v
 }
 
 function keepPresent(state: string, working: string): void {
-  for (const name of ['vouch.yaml', 'signer', 'server']) {
+  for (const name of ['vouch.yaml', 'signer', 'standby-signer', 'server']) {
     const present = path.join(state, name);
     if (existsSync(present))
       cpSync(present, path.join(working, name), { recursive: true, preserveTimestamps: true });
@@ -202,13 +226,13 @@ async function openNewLog(options: RestoreOptions, state: string, working: strin
   const config = loadConfig(paths.config);
   const store = openSqliteStore(paths.database);
   try {
-    const issuer = issuerOf(activeIssuer(store));
-    const { crls, warnings } = await publishedCrls(state, options.crlFiles, issuer);
+    const issuers = activeIssuers(store);
+    const { crls, warnings } = await publishedCrls(state, options.crlFiles, issuers);
     const statement = await newStatement(store, config, options.rootHsmFile, log);
-    const ended = await endAgain(state, issuer, store);
+    const ended = await endAgain(state, issuers, store);
     warnings.push(...ended.warnings);
     let { imported } = ended;
-    for (const der of crls) imported += await importCrl(der, issuer, store);
+    for (const der of crls) imported += await importCrl(der, issuerOfCrl(der, issuers), store);
     return { statement, imported, treeSize: store.treeSize(), warnings };
   } finally {
     await store.close();
@@ -216,8 +240,8 @@ async function openNewLog(options: RestoreOptions, state: string, working: strin
 }
 
 /** What has ended since the backup ends again; where nothing tells what has, no join token counts any more. */
-async function endAgain(state: string, issuer: Issuer, store: Store) {
-  const ended = await readingPresent(state, (present) => endedSince(present, issuer, store));
+async function endAgain(state: string, issuers: readonly Issuer[], store: Store) {
+  const ended = await readingPresent(state, (present) => endedSince(present, issuers, store));
   const mutations = ended ?? joinTokensEnded(store);
   await commitAll(store, mutations);
   const imported = mutations.filter(({ kind }) => kind === 'revocation').length;
@@ -244,15 +268,13 @@ async function newStatement(store: Store, config: Config, rootHsmFile: string, l
     throw new VouchError('integrity-state', 'the backup has no root or no statement');
   const { spki } = parseCertificate(root.certificateDer);
   const before = openStatement(jws, createPublicKey({ key: spki, format: 'der', type: 'spki' }));
-  const [logKey] = before.logKeys;
-  if (!logKey) throw new VouchError('integrity-state', "the root's statement names no log key");
   // Past every log that an earlier rewind opened, which neither this backup nor a state that was lost knows of.
   const sequence = Math.max(before.sequence + 1, systemClock.now());
   const statement: Statement = {
     ...before,
     sequence,
     notAfterMs: systemClock.now() + ceremonyLifetimes.statement * 1000,
-    logKeys: [{ ...logKey, name: logOriginOf(config.trustDomain, sequence) }],
+    logKeys: before.logKeys.map((key) => ({ ...key, name: logOriginOf(config.trustDomain, sequence) })),
   };
   const text = await signStatement({
     entry: process.argv[1] ?? '',
@@ -292,7 +314,7 @@ async function newStatement(store: Store, config: Config, rootHsmFile: string, l
 async function publishedCrls(
   state: string,
   crlFiles: readonly string[],
-  issuer: Issuer,
+  issuers: readonly Issuer[],
 ): Promise<{ crls: Buffer[]; warnings: string[] }> {
   const named = crlFiles.map(readCrlFile);
   const numberOf = (der: Buffer): bigint => parseCrl(der).crlNumber ?? 0n;
@@ -301,9 +323,11 @@ async function publishedCrls(
   if (!existsSync(statePaths(state).database)) return { crls: inOrder(named), warnings: [] };
   try {
     const stored = await readingState(state, (store) =>
-      store
-        .lastCrls(issuer.keyId)
-        .flatMap((row) => (row.signature ? [assembleSigned(row.tbs, issuer.algorithm, row.signature)] : [])),
+      issuers.flatMap(({ keyId, algorithm }) =>
+        store
+          .lastCrls(keyId)
+          .flatMap((row) => (row.signature ? [assembleSigned(row.tbs, algorithm, row.signature)] : [])),
+      ),
     );
     return { crls: inOrder([...stored, ...named]), warnings: [] };
   } catch (error) {
@@ -320,12 +344,21 @@ function readCrlFile(file: string): Buffer {
   }
 }
 
-function activeIssuer(store: StoreReader): AuthorityRecord {
-  const issuer = store
+function activeIssuers(store: StoreReader): Issuer[] {
+  const issuers = store
     .authorities()
-    .find((authority) => authority.kind === 'issuer' && authority.state === 'active');
-  if (!issuer) throw new VouchError('integrity-state', 'the backup has no active issuer');
-  return issuer;
+    .filter(({ kind, state }) => kind === 'issuer' && state === 'active')
+    .map(issuerOf);
+  if (issuers.length === 0) throw new VouchError('integrity-state', 'the backup has no active issuer');
+  return issuers;
+}
+
+/** Whose CRL it is, by what it says; `importCrl` sees whether that is true. Throws `integrity-crl` for anybody else's. */
+function issuerOfCrl(der: Buffer, issuers: readonly Issuer[]): Issuer {
+  const { authorityKeyId } = parseCrl(der);
+  const issuer = issuers.find(({ keyId }) => keyId === authorityKeyId);
+  if (issuer) return issuer;
+  throw new VouchError('integrity-crl', 'a CRL to import is not signed by the issuer of this state');
 }
 
 /** CKA_ID of the root's key, as the ceremony logged it. */

@@ -5,7 +5,7 @@ import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony-i
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
-import { asVouchError } from './core/errors.ts';
+import { asVouchError, isOtherLog } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
 import { Tokens } from './enrollment/tokens.ts';
@@ -22,9 +22,11 @@ import { type Kernel, openKernel, publicationBase, serverIdentityParts } from '.
 import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
+import { CrlPublishers } from './revocation/publishers.ts';
 import { Revocation } from './revocation/revoke.ts';
 import { warnOfCoreDumps } from './signer/core-dumps.ts';
 import { backupState } from './state.ts';
+import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 
@@ -32,6 +34,8 @@ import { Metrics } from './telemetry/metrics.ts';
 const drainMs = 8_000;
 /** How long a starting server waits for its signer. */
 const signerWaitMs = 15_000;
+/** How long it waits for the others once one of several signs: longer than a token takes to open that is there. */
+const othersWaitMs = 3_000;
 const second = 1_000;
 
 /** What the first line on standard output says. */
@@ -73,21 +77,17 @@ export async function startServer(
   const base: Base = { config, kernel, clock, log, metrics };
   const publication = new Publication((path) => tileAt(kernel, path), clock);
   publishAuthorities(publication, kernel, clock);
-  const publisher = starting.adopt(crlPublisher(base, publication), (opened) => opened.close());
+  const publisher = starting.adopt(crlPublishers(base, publication), (opened) => opened.close());
+  const { shardCount } = kernel.store.identity();
+  const revocation = new Revocation({ ...kernel, publisher, shardCount });
   publisher.start();
-  // All of them drain at once, so that a slow one costs its time only.
-  const listeners: Listener[] = [];
-  starting.defer(async () => void (await Promise.all(listeners.map((listener) => listener.close(drainMs)))));
-  const listen = async (opening: Promise<Listener>): Promise<Listener> => {
-    const listener = await opening;
-    listeners.push(listener);
-    return listener;
-  };
+  const listen = drainingTogether(starting);
   const publicListener = await listen(
     listenHttp(publication.handler(log, metrics), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
-  await listen(listenUnix(adminApi(operatorVerbs(base, publisher, publication), log, metrics), adminSocket));
+  const verbs = operatorVerbs(base, { publisher, publication, revocation });
+  await listen(listenUnix(adminApi(verbs, log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
   const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite);
@@ -98,7 +98,7 @@ export async function startServer(
   await firstClockMark(kernel, lastWrite, log);
   const shown = await firstIdentity(identity, kernel, log);
   const enrollmentListener = await listen(
-    listenTls(enrollment(base, admission), config.enrollment.listen, shown),
+    listenTls(enrollment(base, admission, revocation), config.enrollment.listen, shown),
   );
   observe(base, publisher, admission);
 
@@ -115,7 +115,7 @@ export async function startServer(
       operationsUrl: `http://${config.operations.listen.host}:${operations.port}`,
       adminSocket,
       pid: process.pid,
-      signerPid: kernel.signer.status().pid ?? null,
+      signerPid: kernel.signer.status(kernel.issuers[0]?.keyId).pid ?? null,
     },
     close: async () => {
       stopping.abort();
@@ -125,12 +125,23 @@ export async function startServer(
   };
 }
 
+/** Keeps listeners open until the end. All of them drain at once then, so that a slow one costs its time only. */
+function drainingTogether(stack: AsyncDisposableStack): (opening: Promise<Listener>) => Promise<Listener> {
+  const listeners: Listener[] = [];
+  stack.defer(async () => void (await Promise.all(listeners.map((listener) => listener.close(drainMs)))));
+  return async (opening) => {
+    const listener = await opening;
+    listeners.push(listener);
+    return listener;
+  };
+}
+
 /** What runs beside the requests. */
 function jobsOf(
   { kernel, clock, log }: Base,
   parts: {
     publication: Publication;
-    publisher: CrlPublisher;
+    publisher: CrlPublishers;
     lastWrite: LastWrite;
     identity: ServerIdentity;
     enrollmentListener: Listener;
@@ -139,7 +150,7 @@ function jobsOf(
   const failed = (error: unknown): void => log.error(errorFields(error), 'a job failed; it will run again');
   const renewIdentity = async (): Promise<void> => {
     // Each attempt is a leaf: none while the signer is away.
-    if (!kernel.sequencer.signerAnswers()) return;
+    if (!signs(kernel)) return;
     const renewed = await parts.identity.renewedWhenDue();
     if (renewed) replaceIdentity(parts.enrollmentListener, renewed);
   };
@@ -147,6 +158,8 @@ function jobsOf(
     every(second, () => keepClockMark(kernel, parts.lastWrite), failed),
     every(second, () => publishCheckpoint(parts.publication, kernel, clock), failed),
     every(10 * second, () => parts.publisher.publishDue(), failed),
+    // It is asked also while nobody enrolls: an absence counts from when it is seen.
+    every(second, () => void kernel.issuance.issuers.current(), failed),
     every(second, renewIdentity, failed),
   ];
 }
@@ -157,11 +170,11 @@ function jobsOf(
  */
 async function firstIdentity(
   identity: ServerIdentity,
-  { sequencer }: Kernel,
+  kernel: Kernel,
   log: Log,
 ): Promise<ShownIdentity | undefined> {
   const stored = identity.stored();
-  if (!sequencer.signerAnswers()) return stored;
+  if (!signs(kernel)) return stored;
   try {
     return (await identity.renewedWhenDue()) ?? stored;
   } catch (error) {
@@ -170,6 +183,11 @@ async function firstIdentity(
     log.error(errorFields(error), "the server's own certificate could not be renewed; it is tried again");
     return stored;
   }
+}
+
+/** Whether what is issued now can be signed now. */
+function signs({ sequencer, issuance }: Kernel): boolean {
+  return sequencer.signerAnswers(issuance.issuers.current().keyId);
 }
 
 /** What every part of the server is made from. */
@@ -181,25 +199,38 @@ interface Base {
   metrics: Metrics;
 }
 
-function crlPublisher({ config, kernel, clock, log, metrics }: Base, publication: Publication): CrlPublisher {
+function crlPublishers(
+  { config, kernel, clock, log, metrics }: Base,
+  publication: Publication,
+): CrlPublishers {
   const base = publicationBase(config);
-  return new CrlPublisher({
-    ...kernel,
-    clock,
-    publicationUrl: base,
-    shardCount: kernel.store.identity().shardCount,
-    timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
-    publish: (crl) => publication.put(crl.url.slice(base.length), crlDocument(crl)),
-    alarm: (scope, problems) => {
-      metrics.alarms.inc({ kind: 'crl' });
-      log.error({ scope, problems }, 'a CRL was not published; the previous one stays served');
-    },
-  });
+  const publishers = kernel.issuers.map(
+    (issuer) =>
+      new CrlPublisher({
+        ...kernel,
+        issuer,
+        clock,
+        publicationUrl: base,
+        shardCount: kernel.store.identity().shardCount,
+        timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
+        publish: (crl) => publication.put(crl.url.slice(base.length), crlDocument(crl)),
+        alarm: (scope, problems) => {
+          metrics.alarms.inc({ kind: 'crl' });
+          const what = { issuer: issuer.keyId, scope, problems };
+          log.error(what, 'a CRL was not published; the previous one stays served');
+        },
+      }),
+  );
+  return new CrlPublishers(publishers);
 }
 
-function operatorVerbs(base: Base, publisher: CrlPublisher, publication: Publication): OperatorVerbs {
+function operatorVerbs(
+  base: Base,
+  parts: { publisher: CrlPublishers; publication: Publication; revocation: Revocation },
+): OperatorVerbs {
   const { config, kernel, metrics } = base;
-  const { sequencer, store } = kernel;
+  const { publisher, publication, revocation } = parts;
+  const { sequencer, store, issuance } = kernel;
   const facts = {
     enrollmentUrl: config.enrollment.url,
     trustDomain: config.trustDomain,
@@ -215,10 +246,17 @@ function operatorVerbs(base: Base, publisher: CrlPublisher, publication: Publica
     publisher,
     metrics,
     tokens: new Tokens({ ...kernel, facts }),
-    revocation: new Revocation({ ...kernel, publisher, shardCount: store.identity().shardCount }),
+    revocation,
     importRenewal: (files, operator) => renew(base, publication, files, operator),
     backup: (file) => backupState(store, config.state, file),
-    status: () => statusView({ ...kernel, trustDomain: config.trustDomain, publisher }),
+    status: () =>
+      statusView({
+        ...kernel,
+        trustDomain: config.trustDomain,
+        publisher,
+        issuing: () => issuance.issuers.current(),
+        hasStandby: config.standby !== undefined,
+      }),
   });
 }
 
@@ -240,21 +278,29 @@ async function renew(
   return importedRenewal(result, true);
 }
 
-function enrollment({ config, kernel, clock, log, metrics }: Base, admission: Admission) {
+function enrollment(
+  { config, kernel, clock, log, metrics }: Base,
+  admission: Admission,
+  revocation: Revocation,
+) {
+  const end = (unsigned: CertificateRecord): Promise<void> => revocation.endUnsigned(unsigned);
   const challenges = new Challenges();
   const limits = new FailureLimits(config.enrollment.failuresPerMinute);
   const attestors = [joinTokenAttestor(kernel.store)];
   return enrollmentApi({
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges },
-    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock }),
+    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end }),
     bundle: () => kernel.bundle,
   });
 }
 
-function observe({ kernel, metrics }: Base, publisher: CrlPublisher, admission: Admission): void {
+function observe({ kernel, metrics }: Base, publisher: CrlPublishers, admission: Admission): void {
+  const [, standby] = kernel.issuers;
   metrics.observe({
     signer: () => kernel.signer.status(),
+    standbyUsable: () => (standby && kernel.signer.status(standby.keyId).state === 'usable' ? 1 : 0),
+    standbyIssuing: () => (standby && kernel.issuance.issuers.current() === standby ? 1 : 0),
     treeSize: () => kernel.tree.size,
     crls: () => publisher.current(),
     inFlight: () => admission.inFlight,
@@ -266,7 +312,8 @@ function observe({ kernel, metrics }: Base, publisher: CrlPublisher, admission: 
  * Waits for the signer, but not for ever: while the token is away CRLs, bundle and log are served all the same, and the
  * signer is tried again. Throws what only an operator can mend: a refused PIN, a rewound state.
  */
-async function signerUp({ ready }: Kernel, log: Log): Promise<void> {
+async function signerUp(kernel: Kernel, log: Log): Promise<void> {
+  const { ready } = kernel;
   const timeout = new AbortController();
   const late = sleep(signerWaitMs, undefined, { signal: timeout.signal, ref: false });
   late.catch(() => undefined);
@@ -277,7 +324,18 @@ async function signerUp({ ready }: Kernel, log: Log): Promise<void> {
       return false;
     })
     .finally(() => timeout.abort());
-  if (!isUp) log.warn({}, 'the signer is not up yet; serving what is signed already');
+  if (isUp) await othersJudged(kernel);
+  else log.warn({}, 'the signer is not up yet; serving what is signed already');
+}
+
+/** Of several signers one may know a newer log than the one that is up: nothing is begun before they were asked. */
+async function othersJudged({ allReady }: Kernel): Promise<void> {
+  const timeout = new AbortController();
+  const late = sleep(othersWaitMs, undefined, { signal: timeout.signal, ref: false }).catch(() => undefined);
+  const all = allReady().catch((error: unknown) => {
+    if (isOtherLog(error)) throw error;
+  });
+  await Promise.race([all, late]).finally(() => timeout.abort());
 }
 
 async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite): Promise<void> {

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { join } from 'node:path';
 import { type Arguments, parseArguments, type VerbSpec } from './agent/arguments.ts';
 import { systemClock } from './core/clock.ts';
 import { defaultConfigFile, loadConfig } from './config/config.ts';
@@ -9,7 +10,14 @@ import { warnOfCoreDumps } from './signer/core-dumps.ts';
 import { listenForClients } from './signer/listener.ts';
 import { openPool } from './signer/pkcs11/pool.ts';
 import { decodeRequest } from './signer/protocol.ts';
-import { endProcess, openRuntime, type SignerConfig, type SignerRuntime } from './signer/runtime.ts';
+import { nextAddress } from './signer/replicas.ts';
+import {
+  endProcess,
+  openRuntime,
+  type SignerConfig,
+  signerFolder,
+  type SignerRuntime,
+} from './signer/runtime.ts';
 import { SignerService } from './signer/service.ts';
 import { Session } from './signer/session.ts';
 import { stderrLog } from './signer/signer-log.ts';
@@ -26,11 +34,11 @@ const inheritedFd = 3;
 /** What it understands; `--ceremony` is for `vouch init`. */
 const spec: VerbSpec = {
   values: { listen: { required: false } },
-  switches: ['group-access', 'ceremony', 'json'],
+  switches: ['group-access', 'standby', 'ceremony', 'json'],
   command: false,
 };
 
-const usage = 'usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--json]';
+const usage = 'usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--standby] [--json]';
 
 const help = `${usage}
 
@@ -39,6 +47,7 @@ configuration names the socket under signer.socket, then cannot read either. Wit
 
   --config FILE    configuration file (default: ${defaultConfigFile})
   --listen SOCKET  unix socket to serve one server on; only this user may open it
+  --standby        the signer of the standby token, for standby.signer.socket
   --group-access   its group may, too: for a server of another user
   --json           why it could not start as problem+json, the last line on stderr
 
@@ -53,7 +62,7 @@ PIN, 78 configuration.
  */
 export async function runSigner(
   argv: readonly string[],
-  readConfig: (file: string) => SignerConfig,
+  readConfig: (file: string, isStandby: boolean) => SignerConfig,
   workerUrl?: URL,
 ): Promise<number> {
   try {
@@ -73,17 +82,21 @@ export async function runSigner(
 
 /** `vouch signer …` as the executable runs it, with the server's configuration file. Resolves to the exit code. */
 export function runSignerVerb(argv: string[]): Promise<number> {
-  return runSigner(argv.slice(1), (file) => {
-    const { state, hsm, signer } = loadConfig(file);
+  return runSigner(argv.slice(1), (file, isStandby) => {
+    const { state: stateDir, hsm, signer, standby } = loadConfig(file);
     // Below the server's deadline, so that a new process can still serve the call.
     const hangMs = Math.min(defaultHangMs, (signer.deadline * 2000) / 3);
-    return { stateDir: state, hsm, workers: signer.sessions, hangMs };
+    const common = { stateDir, workers: signer.sessions, hangMs };
+    if (!isStandby) return { ...common, hsm };
+    if (!standby)
+      throw new VouchError('config-invalid', `${file} names no standby token, which --standby is for`);
+    return { ...common, folder: 'standby-signer', hsm: standby.hsm };
   });
 }
 
 async function serve(
   args: Arguments,
-  readConfig: (file: string) => SignerConfig,
+  readConfig: (file: string, isStandby: boolean) => SignerConfig,
   workerUrl: URL | undefined,
 ): Promise<void> {
   if (args.help) {
@@ -95,10 +108,11 @@ async function serve(
     await runCeremonyChild(new Socket({ fd: inheritedFd }));
     return;
   }
-  const settings = readConfig(args.value('config') ?? defaultConfigFile);
+  const settings = readConfig(args.value('config') ?? defaultConfigFile, args.has('standby'));
+  const address = nextAddress(settings.hsm, join(signerFolder(settings), 'next-address'));
   // A module reads its own environment; in `--listen` mode nobody else has set it.
-  for (const [name, value] of Object.entries(settings.hsm.environment)) process.env[name] = value;
-  const signer = new SignerProcess(settings, workerUrl);
+  for (const [name, value] of Object.entries(address.hsm.environment)) process.env[name] = value;
+  const signer = new SignerProcess({ ...settings, hsm: address.hsm }, address.opened, workerUrl);
   const listen = args.value('listen');
   if (listen === undefined) signer.serveInherited();
   else await signer.serveSocket({ path: listen, groupAccess: args.has('group-access') });
@@ -109,7 +123,8 @@ class SignerProcess {
   readonly #runtime: Promise<SignerRuntime>;
   #session: Session | undefined;
 
-  constructor(config: SignerConfig, workerUrl: URL | undefined) {
+  /** `opened` is called when the token is open. */
+  constructor(config: SignerConfig, opened: () => void, workerUrl: URL | undefined) {
     const { workers, startMs, hangMs = defaultHangMs } = config;
     this.#runtime = openRuntime({
       config,
@@ -118,7 +133,7 @@ class SignerProcess {
       log: stderrLog,
       onFault: (fault) => this.#fail(fault),
     });
-    this.#runtime.catch(() => undefined);
+    this.#runtime.then(opened, () => undefined);
   }
 
   /** Serves the server that spawned this process; its signals are for the server, which ends this by the pipe. */

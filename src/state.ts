@@ -91,8 +91,8 @@ export async function backupState(store: Store, state: string, file: string): Pr
   rmSync(partial, { force: true });
   try {
     await store.backup(partial);
-    const { config, authority } = statePaths(state);
-    const readable = [config, authority].filter((one) => existsSync(one));
+    const { config, authority, standbyAuthority } = statePaths(state);
+    const readable = [config, authority, standbyAuthority].filter((one) => existsSync(one));
     embedFiles(
       partial,
       readable.map((one) => ({ path: path.relative(state, one), bytes: readFileSync(one) })),

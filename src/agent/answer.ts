@@ -3,8 +3,8 @@ import { isReserved, parseSpiffeId, type SpiffeId, trustDomainOf } from '../core
 import { openStatement, type Statement } from '../log/statement.ts';
 import type { BundleJson, CertificateAnswer } from '../wire/enrollment.ts';
 import { type ParsedCertificate, parseCertificate } from '../x509/certificate.ts';
-import { validatePath } from '../x509/path.ts';
-import { importPublicKey } from '../x509/public-key.ts';
+import { validateAuthority, validatePath } from '../x509/path.ts';
+import { importPublicKey, keyIdOf } from '../x509/public-key.ts';
 import { type ServerAddress, isPinned } from './connection.ts';
 import { verifyLogged } from './log-proof.ts';
 import type { Seen } from './state.ts';
@@ -19,6 +19,8 @@ export interface VerifiedAnswer {
   leaf: ParsedCertificate;
   /** CAs above the leaf, the root last. */
   authorities: readonly ParsedCertificate[];
+  /** The trust domain's other issuers: peers may show certificates of theirs. */
+  otherIssuers: readonly ParsedCertificate[];
   /** DER of the bundle's roots. */
   roots: readonly Buffer[];
   /** With what this answer showed; CRL numbers as before. */
@@ -56,12 +58,14 @@ export function verifyAnswer(
     throw new VouchError('denied-server', 'the answer has no certificate');
   const spiffeId = assertOurs(leaf, expected);
   const { statement, roots } = verifyBundle(answer.bundle, { ...expected, root });
+  const otherIssuers = verifyIssuers(answer, issuer, statement, { ...expected, roots: [root] });
   const head = verifyLogged({ answer, leaf, issuer, statement, seen });
   return {
     answer,
     spiffeId,
     leaf,
     authorities,
+    otherIssuers,
     roots,
     seen: {
       statement: statement.sequence,
@@ -71,6 +75,29 @@ export function verifyAnswer(
       crlNumbers: seen.crlNumbers,
     },
   };
+}
+
+/**
+ * The issuers of the answer besides our own: each certified by the pinned root, and all of them among those of the
+ * statement, where that names them. Throws `denied-server`.
+ */
+function verifyIssuers(
+  answer: CertificateAnswer,
+  own: ParsedCertificate,
+  statement: Statement,
+  { address, roots, nowMs }: { address: ServerAddress; roots: readonly Buffer[]; nowMs: number },
+): ParsedCertificate[] {
+  const options = { roots, nowMs, skewMs: toleratedSkewMs, trustDomain: address.trustDomain };
+  const others = (answer.issuers ?? [])
+    .filter((der) => !der.equals(own.der))
+    .map((der) => validateAuthority(der, options));
+  for (const { spki } of [own, ...others])
+    if (statement.issuers && !statement.issuers.includes(keyIdOf(spki)))
+      throw new VouchError(
+        'denied-server',
+        `the root's statement does not name the issuer ${keyIdOf(spki)}; nothing was changed`,
+      );
+  return others;
 }
 
 /**

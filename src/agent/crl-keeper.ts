@@ -81,7 +81,9 @@ export class CrlKeeper {
   async refresh(): Promise<boolean> {
     const followed = await this.#attempt('the current generation', () => this.#follow());
     const held = this.#held;
-    const due = held.chain.filter((_, index) => index === 0 || this.#round % upperEvery === 0);
+    const isIssuers = ({ subject }: ChainAuthority, index: number): boolean =>
+      index === 0 || subject === undefined;
+    const due = held.chain.filter((one, index) => isIssuers(one, index) || this.#round % upperEvery === 0);
     this.#round += 1;
     const fetched = await Promise.all(due.map((one) => this.#refreshOne(one)));
     const written =
@@ -106,14 +108,16 @@ export class CrlKeeper {
     if (currentFolder(dir) !== this.#held.delivered.folder) this.adopt(readHeld(dir, clock.now()));
   }
 
-  #refreshOne(one: ChainAuthority): Promise<boolean> {
-    return this.#attempt(one.keyId, async () => {
+  async #refreshOne(one: ChainAuthority): Promise<boolean> {
+    const isFine = await this.#attempt(one.keyId, async () => {
       await this.#fetch(one);
       const crl = this.#crls.get(one.keyId);
       if (crl === undefined) return;
-      if (crl.has(one.subject.serial)) this.#tellRevoked(one, crl);
+      if (one.subject && crl.has(one.subject.serial)) this.#tellRevoked(one, crl);
       assertFresh(crl, this.#parts.clock.now());
     });
+    // One of a token that is away goes stale: that slows down no other.
+    return isFine || one.subject === undefined;
   }
 
   async #fetch(one: ChainAuthority): Promise<void> {

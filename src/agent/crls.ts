@@ -10,29 +10,38 @@ import { isTransient } from './retry.ts';
 /** `require`: without a fresh CRL of every CA nothing is delivered. `allow-stale`: with a notice, it is. */
 export type CrlPolicy = 'require' | 'allow-stale';
 
-/** A CA of our chain with what it signed below itself. */
+/** A CA whose CRL we need: of our chain, with what it signed below itself, or an issuer of our peers. */
 export interface ChainAuthority {
   authority: ParsedCertificate;
   /** 40 hex characters. */
   keyId: string;
-  /** Certificate whose revocation this authority's CRL would tell. */
-  subject: ParsedCertificate;
+  /** Certificate of ours whose revocation this authority's CRL would tell; undefined for an issuer of peers alone. */
+  subject: ParsedCertificate | undefined;
   /** Where its full CRL is; undefined where neither answer nor certificate says. */
   url: string | undefined;
 }
 
-/** The CAs above a leaf with their CRL URLs: as the answer gave them, else from the distribution points. */
+/**
+ * The CAs above a leaf with their CRL URLs, as the answer gave them, else from the distribution points; then the issuers
+ * of peers alone.
+ */
 export function chainAuthorities(
   leaf: ParsedCertificate,
   authorities: readonly ParsedCertificate[],
+  otherIssuers: readonly ParsedCertificate[],
   urls: ReadonlyMap<string, string>,
 ): ChainAuthority[] {
-  return authorities.map((authority, index) => {
+  const ofPeers = otherIssuers.map((authority): ChainAuthority => {
+    const keyId = keyIdOf(authority.spki);
+    return { authority, keyId, subject: undefined, url: urls.get(keyId) };
+  });
+  const ofOurs = authorities.map((authority, index): ChainAuthority => {
     const subject = index === 0 ? leaf : (authorities[index - 1] ?? leaf);
     const keyId = keyIdOf(authority.spki);
     const derived = subject.crlUrls[0];
     return { authority, keyId, subject, url: urls.get(keyId) ?? (derived && fullCrlUrl(derived)) };
   });
+  return [...ofOurs, ...ofPeers];
 }
 
 /** How CRLs are collected. */
@@ -69,7 +78,8 @@ export async function collectCrls(
 /** What counts where a fetch has failed, after saying so; throws the failure where nothing does. */
 function instead(one: ChainAuthority, error: unknown, options: Collecting): VerifiedCrl[] {
   if (!(error instanceof VouchError) || error.code === 'denied-revoked') throw error;
-  const lenient = options.policy === 'allow-stale';
+  // A standby's token may be away for days: nobody of ours needs its CRL, and whom it would tell of is not let in.
+  const lenient = options.policy === 'allow-stale' || one.subject === undefined;
   const held = lenient || isTransient(error) ? options.held.get(one.keyId) : undefined;
   if (held !== undefined) {
     assertNotListed(held, one.subject);
@@ -79,7 +89,8 @@ function instead(one: ChainAuthority, error: unknown, options: Collecting): Veri
     }
   }
   if (!lenient) throw error;
-  options.notice(`${error.detail}; going on without it, as --crl allow-stale says`);
+  const why = one.subject === undefined ? 'it is not of our own chain' : 'as --crl allow-stale says';
+  options.notice(`${error.detail}; going on without it, ${why}`);
   return [];
 }
 
@@ -100,8 +111,8 @@ function checkCrl(
 }
 
 /** Throws `denied-revoked`. */
-export function assertNotListed(crl: VerifiedCrl, subject: ParsedCertificate): void {
-  if (!crl.has(subject.serial)) return;
+export function assertNotListed(crl: VerifiedCrl, subject: ParsedCertificate | undefined): void {
+  if (!subject || !crl.has(subject.serial)) return;
   const what = subject.basicConstraints?.isCa ? 'the issuer of our certificate' : 'our certificate';
   throw new VouchError(
     'denied-revoked',
@@ -123,7 +134,8 @@ export function assertReliable(
     if (crl !== undefined) assertNotListed(crl, subject);
   }
   if (policy === 'allow-stale') return;
-  for (const { keyId } of chain) {
+  for (const { keyId, subject } of chain) {
+    if (subject === undefined) continue;
     const crl = crls.get(keyId);
     if (crl === undefined)
       throw new VouchError(

@@ -42,7 +42,7 @@ export function readHeld(
     skewMs: toleratedSkewMs,
     trustDomain: state.trustDomain,
   });
-  const chain = chainAuthorities(delivered.leaf, authorities, state.crlUrls);
+  const chain = chainAuthorities(delivered.leaf, authorities, delivered.otherIssuers, state.crlUrls);
   return { state, delivered, chain, crls: readHeldCrls(delivered.folder, chain, state.seen.crlNumbers) };
 }
 

@@ -120,9 +120,9 @@ async function delivered(
   parts: AgentParts,
 ): Promise<Delivery> {
   const { dir } = errand;
-  const { answer, leaf, authorities } = verified;
+  const { answer, leaf, authorities, otherIssuers } = verified;
   const urls = new Map(answer.crlUrls.map(({ keyId, url }) => [keyId, url]));
-  const chain = chainAuthorities(leaf, authorities, urls);
+  const chain = chainAuthorities(leaf, authorities, otherIssuers, urls);
   const known = newestNumbers(errand, verified);
   const { notice, signal } = parts;
   const nowMs = parts.clock.now();
@@ -139,6 +139,7 @@ async function delivered(
   await replaceFile(join(dir, stateFile), formatState(state), 0o600);
   await deliverGeneration(dir, {
     chain: [leaf, ...authorities.slice(0, -1)].map((certificate) => certificate.der),
+    otherIssuers: otherIssuers.map((certificate) => certificate.der),
     keyPem: got.pending.keyPem,
     roots: verified.roots,
     crls: crls.map((crl) => crl.der),

@@ -1,15 +1,15 @@
 import { hash } from 'node:crypto';
 import type { LogKey } from '../log/note.ts';
 import type { Head } from './log-head.ts';
+import type { FloorFile } from './state-files.ts';
 import type { Problems } from './verification.ts';
 
-/** The signer's floor as a head that the log must reach, where it is of this log. */
+/** A signer's floor as a head that the log must reach, where it is of this log. */
 export function floorHead(
-  text: string | undefined,
-  logKey: LogKey | undefined,
+  { what, text }: FloorFile,
+  logKeys: readonly LogKey[] | undefined,
   problems: Problems,
 ): Head | undefined {
-  const what = 'signer/floor.json';
   if (text === undefined) {
     problems.add(`${what} is missing: the signer cannot know that this state is the newest`);
     return undefined;
@@ -21,7 +21,9 @@ export function floorHead(
     problems.add(`${what} is malformed`);
     return undefined;
   }
-  if (logKey && (origin !== logKey.name || logKeySha256 !== hash('sha256', logKey.publicKeySpki, 'hex'))) {
+  const isKnown = ({ name, publicKeySpki }: LogKey): boolean =>
+    origin === name && logKeySha256 === hash('sha256', publicKeySpki, 'hex');
+  if (logKeys && !logKeys.some(isKnown)) {
     problems.add(`${what} is of another log than the one that the root's statement names`);
     return undefined;
   }

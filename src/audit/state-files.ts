@@ -5,10 +5,16 @@ import { VouchError } from '../core/errors.ts';
 import { openFileTiles } from '../log/file-tiles.ts';
 import type { TileIo } from '../log/tiles.ts';
 
+/** A floor.json, by its path in the state; no text where there is none. */
+export interface FloorFile {
+  what: string;
+  text: string | undefined;
+}
+
 /** What of a state lies beside its database. */
 export interface StateFiles {
-  /** Text of the signer's floor.json, undefined where there is none; a signer with a state of its own keeps it there. */
-  signer: { floor: string | undefined } | undefined;
+  /** Each signer's floor.json; a signer with a state of its own keeps it there. */
+  floors: FloorFile[];
   readTile: TileIo['readTile'];
 }
 
@@ -17,9 +23,13 @@ export interface StateFiles {
  * be ahead of what the database was then. Throws `config-state` for what this user may not read.
  */
 export function readStateFiles(state: string): StateFiles {
-  const { signer, logTiles } = statePaths(state);
+  const { signer, standbySigner, logTiles } = statePaths(state);
+  const floors = [signer, standbySigner].filter((folder) => existsSync(folder));
   return {
-    signer: existsSync(signer) ? { floor: readFloor(path.join(signer, 'floor.json')) } : undefined,
+    floors: floors.map((folder) => {
+      const file = path.join(folder, 'floor.json');
+      return { what: path.relative(state, file), text: readFloor(file) };
+    }),
     readTile: openFileTiles(logTiles).readTile,
   };
 }

@@ -67,16 +67,17 @@ function headsOf(
   files: StateFiles | undefined,
   problems: Problems,
 ): Head[] {
-  const [logKey] = statement?.logKeys ?? [];
   const note = store.checkpointNote();
   if (note === undefined) problems.add('no checkpoint is stored');
   const checkpoint =
     note === undefined || !statement
       ? undefined
-      : problems.attempt('the checkpoint', () => openCheckpoint(note, statement.logKeys, logKey?.name));
+      : problems.attempt('the checkpoint', () =>
+          openCheckpoint(note, statement.logKeys, statement.logKeys[0]?.name),
+        );
   const heads = checkpoint ? [{ ...checkpoint, what: 'the checkpoint' }] : [];
-  const floor = files?.signer && floorHead(files.signer.floor, logKey, problems);
-  return floor ? [...heads, floor] : heads;
+  const floors = files?.floors ?? [];
+  return [...heads, ...floors.flatMap((floor) => floorHead(floor, statement?.logKeys, problems) ?? [])];
 }
 
 function checkStatement(

@@ -14,6 +14,7 @@ import { importPublicKey } from '../x509/public-key.ts';
 export interface ServerCertificate {
   certificatePem: string;
   keyPem: string;
+  issuerKeyId: string;
   serial: Serial;
   notBeforeMs: number;
   notAfterMs: number;
@@ -41,7 +42,7 @@ export function storedServerCertificate(
 function readServerCertificate(
   files: { certificate: string; key: string },
   names: readonly string[],
-  issuerKeyId: string,
+  issuerKeyIds: readonly string[],
   nowMs: number,
 ): ServerCertificate | undefined {
   if (!existsSync(files.certificate) || !existsSync(files.key)) return undefined;
@@ -54,7 +55,7 @@ function readServerCertificate(
   const spki = publicKeyOf(createPrivateKey(keyPem));
   if (
     !sameNames ||
-    leaf.authorityKeyId !== issuerKeyId ||
+    !issuerKeyIds.includes(leaf.authorityKeyId ?? '') ||
     !spki.equals(leaf.spki) ||
     leaf.notAfterMs < nowMs + 60_000
   )
@@ -62,6 +63,7 @@ function readServerCertificate(
   return {
     certificatePem,
     keyPem,
+    issuerKeyId: leaf.authorityKeyId ?? '',
     serial: leaf.serial,
     notBeforeMs: leaf.notBeforeMs,
     notAfterMs: leaf.notAfterMs,
@@ -75,8 +77,8 @@ export async function issueServerCertificate(parts: {
   trustDomain: TrustDomain;
   /** Hosts of the public URLs: DNS names and addresses. */
   names: readonly string[];
-  /** DER, issuer first, root last. */
-  authorities: readonly Buffer[];
+  /** DER, issuer first, root last: what is above what this issuer issues. */
+  authoritiesOf: (issuerKeyId: string) => readonly Buffer[];
   files: { certificate: string; key: string };
 }): Promise<ServerCertificate> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -94,17 +96,18 @@ export async function issueServerCertificate(parts: {
     predecessor: undefined,
     decision: { kind: 'server-certificate', names: [...parts.names] },
   });
-  const certificatePem = [issued.der, ...parts.authorities]
+  const { notBeforeMs, notAfterMs, serial, issuerKeyId } = issued.record;
+  const certificatePem = [issued.der, ...parts.authoritiesOf(issuerKeyId)]
     .map((der) => encodePem('CERTIFICATE', der))
     .join('');
   const keyPem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   mkdirSync(path.dirname(parts.files.key), { recursive: true, mode: 0o700 });
   replaceFile(parts.files.key, keyPem);
   replaceFile(parts.files.certificate, certificatePem);
-  const { notBeforeMs, notAfterMs, serial } = issued.record;
   return {
     certificatePem,
     keyPem,
+    issuerKeyId,
     serial,
     notBeforeMs,
     notAfterMs,

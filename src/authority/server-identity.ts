@@ -13,12 +13,12 @@ interface Parts {
   trustDomain: TrustDomain;
   /** URLs whose hosts are the certificate's names. */
   urls: readonly string[];
-  /** DER, issuer first, root last. */
-  authorities: readonly Buffer[];
+  /** DER, issuer first, root last: what is above what this issuer issues. */
+  authoritiesOf: (issuerKeyId: string) => readonly Buffer[];
   rootDer: Buffer;
   files: { certificate: string; key: string };
   /** True for a certificate of ours that an operator ended. */
-  isRevoked: (serial: Serial) => boolean;
+  isRevoked: (certificate: { issuerKeyId: string; serial: Serial }) => boolean;
   /** Unix milliseconds to go by, also while the clock is in doubt (I12): what it makes of a certificate is no news then. */
   timeMs: () => number;
 }
@@ -42,7 +42,8 @@ export class ServerIdentity {
   /** The stored certificate; undefined where it is missing, expired or for other names. */
   stored(): ShownIdentity | undefined {
     const { files, issuance, timeMs } = this.#parts;
-    this.#now = storedServerCertificate(files, this.#names(), issuance.issuer.keyId, timeMs());
+    const issuers = issuance.issuers.all.map(({ keyId }) => keyId);
+    this.#now = storedServerCertificate(files, this.#names(), issuers, timeMs());
     return this.#now && this.#shown(this.#now);
   }
 
@@ -62,9 +63,10 @@ export class ServerIdentity {
   }
 
   /** Also one that begins later: it was made while the clock was ahead, and no peer takes it. */
-  #isDue({ serial, notBeforeMs, renewAtMs }: ServerCertificate): boolean {
+  #isDue(certificate: ServerCertificate): boolean {
+    const { notBeforeMs, renewAtMs } = certificate;
     const nowMs = this.#parts.timeMs();
-    return nowMs > renewAtMs || nowMs < notBeforeMs || this.#parts.isRevoked(serial);
+    return nowMs > renewAtMs || nowMs < notBeforeMs || this.#parts.isRevoked(certificate);
   }
 
   #shown({ certificatePem, keyPem }: ServerCertificate): ShownIdentity {

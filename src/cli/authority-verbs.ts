@@ -2,20 +2,23 @@ import type { Command } from 'commander';
 import { adminOf, globalsOf } from './context.ts';
 import { answer, fields, table } from './output.ts';
 
+interface SignerView {
+  state: string;
+  pid: number | null;
+  restarts: number;
+  lastProblem: string | null;
+  sessions: { open: number; wanted: number } | null;
+}
+
 interface Status {
   state: string;
   problems: string[];
   trustDomain: string;
   rootPin: string;
-  signer: {
-    state: string;
-    pid: number | null;
-    restarts: number;
-    lastProblem: string | null;
-    sessions: { open: number; wanted: number } | null;
-  };
+  signer: SignerView;
+  standby?: SignerView;
   log: { treeSize: number };
-  issuers: { keyId: string; state: string; notAfter: string }[];
+  issuers: { keyId: string; state: string; issuing: boolean; notAfter: string }[];
   crls: { issuerKeyId: string; scope: string; crlNumber: number; nextUpdate: string; url: string }[];
 }
 
@@ -37,31 +40,41 @@ export function addAuthorityVerbs(program: Command): void {
       answer(globalsOf(command), { issuers }, () =>
         table(
           ['ISSUER', 'STATE', 'NOT AFTER'],
-          issuers.map((one) => [one.keyId, one.state, one.notAfter]),
+          issuers.map((one) => [one.keyId, stateText(one, issuers.length), one.notAfter]),
         ),
       );
     });
 }
 
 function statusText(status: Status): string {
-  const full = status.crls.find((crl) => crl.scope === 'full');
+  const full = status.crls.filter((crl) => crl.scope === 'full');
   return fields([
     ['state', [status.state, ...status.problems].join('; ')],
     ['trust domain', status.trustDomain],
     ['root pin', status.rootPin],
     ['signer', signerText(status.signer)],
+    ...(status.standby ? [['standby', signerText(status.standby)] as [string, string]] : []),
     ['log', `${status.log.treeSize} leaves`],
     ...status.issuers.map((issuer): [string, string] => [
       'issuer',
-      `${issuer.keyId} ${issuer.state}, until ${issuer.notAfter}`,
+      `${issuer.keyId} ${stateText(issuer, status.issuers.length)}, until ${issuer.notAfter}`,
     ]),
-    ['full CRL', full ? `number ${full.crlNumber}, next update ${full.nextUpdate}, ${full.url}` : 'none yet'],
+    ...(full.length === 0 ? [['full CRL', 'none yet'] as [string, string]] : []),
+    ...full.map((crl): [string, string] => [
+      'full CRL',
+      `number ${crl.crlNumber}, next update ${crl.nextUpdate}, ${crl.url}`,
+    ]),
   ]);
 }
 
-function signerText({ state, pid, restarts, sessions, lastProblem }: Status['signer']): string {
+function signerText({ state, pid, restarts, sessions, lastProblem }: SignerView): string {
   const parts = [state, `pid ${pid ?? 'none'}`, `${restarts} restart(s)`];
   if (sessions) parts.push(`${sessions.open} of ${sessions.wanted} session(s)`);
   if (lastProblem !== null) parts.push(`last problem: ${lastProblem}`);
   return parts.join(', ');
+}
+
+/** Of several active issuers one issues. */
+function stateText({ state, issuing }: Status['issuers'][number], count: number): string {
+  return count > 1 && issuing ? `${state}, issuing` : state;
 }

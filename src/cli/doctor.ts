@@ -1,5 +1,5 @@
 import { type Stats, statSync } from 'node:fs';
-import { type Config, statePaths } from '../config/config.ts';
+import { type Config, type HsmConfig, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
 import { caOf } from '../issuance/issuer.ts';
 import { openStatement } from '../log/statement.ts';
@@ -63,9 +63,20 @@ function fileFindings(config: Config): Finding[] {
   const paths = statePaths(config.state);
   const isSplit = config.signer.socket !== undefined;
   const secrets = [paths.serverKey, paths.database];
-  if (!isSplit) secrets.unshift(config.hsm.pinFile, paths.authority);
+  if (!isSplit) secrets.unshift(...pinFilesOf(config.hsm), paths.authority);
+  const { standby } = config;
+  const isStandbySplit = standby?.signer.socket !== undefined;
+  if (standby && !isStandbySplit) secrets.push(...pinFilesOf(standby.hsm), paths.standbyAuthority);
   const findings = secrets.filter((file) => file.startsWith('/')).flatMap(secretFindings);
-  return isSplit ? [...findings, ...splitPinFindings(config)] : findings;
+  return [
+    ...findings,
+    ...(isSplit ? splitPinFindings(config.state, config.hsm) : []),
+    ...(standby && isStandbySplit ? splitPinFindings(config.state, standby.hsm) : []),
+  ];
+}
+
+function pinFilesOf({ pinFile, replicas = [] }: HsmConfig): string[] {
+  return [pinFile, ...replicas.map((replica) => replica.pinFile)];
 }
 
 function secretFindings(file: string): Finding[] {
@@ -83,7 +94,7 @@ function secretFindings(file: string): Finding[] {
 }
 
 /** Where the signer is a user of its own, its PIN is nothing that the server's user sees. */
-function splitPinFindings({ state, hsm: { pinFile } }: Config): Finding[] {
+function splitPinFindings(state: string, { pinFile }: HsmConfig): Finding[] {
   const pin = pinFile.startsWith('/') ? look(pinFile) : undefined;
   if (pin === undefined) return [];
   const server = look(state)?.uid;

@@ -20,6 +20,7 @@ interface InitFlags {
   trustDomain?: string;
   hsmFile?: string;
   rootHsmFile?: string;
+  standbyHsmFile?: string;
   issuerCsrOut?: string;
   nextIssuers?: string;
   ceremonyIn?: string;
@@ -55,6 +56,10 @@ export function addInitVerb(program: Command): void {
     .option(
       '--root-hsm-file <file>',
       'token of the root key, used for ceremonies only; not named in the configuration (required, unless the root is elsewhere)',
+    )
+    .option(
+      '--standby-hsm-file <file>',
+      'second online token, whose issuer and log key take over while the first token stays away',
     )
     .option(
       '--issuer-csr-out <file>',
@@ -97,7 +102,7 @@ export function addInitVerb(program: Command): void {
       refuseGiven(command, ['nextIssuers', 'rootPin'], 'is for a root that is elsewhere');
       const output = globalsOf(command);
       const rootHsmFile = given(flags.rootHsmFile, '--root-hsm-file <file>');
-      const settings = { ...settingsOf(flags), rootHsmFile };
+      const settings = { ...settingsOf(flags), rootHsmFile, standbyHsmFile: flags.standbyHsmFile };
       const result = await initialize(settings, errandLog(output), stepsOn(output));
       answer(output, result, initText);
     });
@@ -106,7 +111,7 @@ export function addInitVerb(program: Command): void {
 async function request(requestFile: string, flags: InitFlags, command: Command): Promise<void> {
   refuseGiven(
     command,
-    ['rootHsmFile', 'rootKey', 'rootPin'],
+    ['rootHsmFile', 'standbyHsmFile', 'rootKey', 'rootPin'],
     'has no place beside --issuer-csr-out: the root is elsewhere',
   );
   const output = globalsOf(command);

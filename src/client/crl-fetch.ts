@@ -1,4 +1,5 @@
-import { CrlSource, fullCrlUrl } from './crl-source.ts';
+import { keyIdOf } from '../x509/public-key.ts';
+import { CrlSource, crlUrlBeside, fullCrlUrl } from './crl-source.ts';
 import type { DeliveredTrust } from './delivered-trust.ts';
 
 /**
@@ -24,8 +25,13 @@ export function startCrlFetch(options: {
     source.accept(fetched);
   };
   const round = async (): Promise<void> => {
-    const { leaf, issuers } = files.delivered;
-    const urls = [leaf, ...issuers].flatMap((certificate) => certificate.crlUrls.slice(0, 1).map(fullCrlUrl));
+    const { leaf, issuers, otherIssuers } = files.delivered;
+    const own = [leaf, ...issuers].flatMap((certificate) => certificate.crlUrls.slice(0, 1).map(fullCrlUrl));
+    // The CRLs of one trust domain lie side by side.
+    const ofPeers = own
+      .slice(0, 1)
+      .flatMap((url) => otherIssuers.map(({ spki }) => crlUrlBeside(url, keyIdOf(spki))));
+    const urls = [...own, ...ofPeers];
     for (const result of await Promise.allSettled(urls.map(fetchOne)))
       if (result.status === 'rejected' && !stopped.signal.aborted) options.problem(result.reason);
     if (!stopped.signal.aborted) schedule();

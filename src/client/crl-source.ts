@@ -121,6 +121,11 @@ export function fullCrlUrl(distributionPoint: string): string {
   return distributionPoint.replace(/(\/crl\/[0-9a-f]{40})\/[^/]+\.crl$/, '$1.crl');
 }
 
+/** Another issuer's full CRL, beside that of the one named in `url`. */
+export function crlUrlBeside(url: string, issuerKeyId: string): string {
+  return url.replace(/\/crl\/[0-9a-f]{40}\.crl$/, `/crl/${issuerKeyId}.crl`);
+}
+
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error';
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;

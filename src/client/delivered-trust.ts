@@ -117,7 +117,8 @@ function trustOf(
   crls: ReadonlyMap<string, VerifiedCrl>,
   staleCrl: Trust['staleCrl'],
 ): Trust {
-  const issuers = new Map(delivered.issuers.map((issuer) => [keyIdOf(issuer.spki), issuer]));
+  const known = [...delivered.issuers, ...delivered.otherIssuers];
+  const issuers = new Map(known.map((issuer) => [keyIdOf(issuer.spki), issuer]));
   return { issuers, roots: delivered.roots, trustDomain: trustDomainOf(delivered.spiffeId), crls, staleCrl };
 }
 

@@ -12,6 +12,7 @@ export const fileNames = {
   key: 'svid.key',
   combined: 'svid-combined.pem',
   bundle: 'bundle.pem',
+  issuers: 'issuers.pem',
   crl: 'crl.pem',
   proof: 'proof.json',
   peers: 'peers.json',
@@ -28,6 +29,8 @@ export interface Delivered {
   spiffeId: SpiffeId;
   /** Issuers as they stand in svid.pem, without the root. */
   issuers: readonly ParsedCertificate[];
+  /** Those of peers alone, from issuers.pem, which is there where the trust domain has more than one. */
+  otherIssuers: readonly ParsedCertificate[];
   roots: readonly ParsedCertificate[];
   peers: PeersJson;
 }
@@ -86,7 +89,18 @@ function readGeneration(folder: string): Delivered {
     leaf,
     spiffeId: parseSpiffeId(leaf.uris[0] ?? ''),
     issuers,
+    otherIssuers: otherIssuersIn(folder),
     roots: decodePem(bundlePem, 'CERTIFICATE').map(parseCertificate),
     peers: peersSchema.parse(JSON.parse(text(fileNames.peers))),
   };
+}
+
+function otherIssuersIn(folder: string): ParsedCertificate[] {
+  try {
+    const text = readFileSync(resolve(folder, fileNames.issuers), 'utf8');
+    return decodePem(text, 'CERTIFICATE').map(parseCertificate);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }

@@ -65,7 +65,7 @@ const between = (least: number, most: number) => z.int().check(z.gte(least), z.l
 export const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
 
 /** Where a token is and how it is opened. */
-export const hsm = z.strictObject({
+const hsmAddress = {
   /** Absolute path of the PKCS#11 module. Only the signer process loads it. */
   module: absolutePath,
   /** The token is found by label and serial; slot numbers change. */
@@ -75,6 +75,15 @@ export const hsm = z.strictObject({
   pinFile: text(4096),
   /** Environment of the signer process, for modules that need some. No secrets. */
   environment: z._default(z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string()), {}),
+};
+/** A token, with the replicas that its vendor keeps. */
+export const hsm = z.strictObject({
+  ...hsmAddress,
+  /**
+   * Replicas of this token that its vendor keeps, with the same keys and ids, tried in order while it stays away. Vouch
+   * copies no keys.
+   */
+  replicas: z.optional(z.array(z.strictObject(hsmAddress)).check(z.minLength(1), z.maxLength(7))),
 });
 
 const configSchema = z.strictObject({
@@ -95,6 +104,21 @@ const configSchema = z.strictObject({
       sessions: z._default(between(1, 64), 2),
     }),
     {},
+  ),
+  /** A second token with an issuer and a log key of its own, which takes over while the first stays away. */
+  standby: z.optional(
+    z.strictObject({
+      hsm,
+      /** How long the first token may be away before this one issues, and be back before it issues again. */
+      after: z.prefault(duration('1h', '5s'), '10s'),
+      signer: z.prefault(
+        z.strictObject({
+          /** Socket of its signer, where that runs as a user of its own; absent: the server starts one. */
+          socket: z.optional(absolutePath),
+        }),
+        {},
+      ),
+    }),
   ),
   enrollment: z.strictObject({
     listen: z.prefault(listen, '127.0.0.1:8443'),
@@ -174,6 +198,8 @@ export function statePaths(state: string) {
     adminSocket: path.join(state, 'admin.sock'),
     signer: path.join(state, 'signer'),
     authority: path.join(state, 'signer', 'authority.json'),
+    standbySigner: path.join(state, 'standby-signer'),
+    standbyAuthority: path.join(state, 'standby-signer', 'authority.json'),
     serverCertificate: path.join(state, 'server', 'svid.pem'),
     serverKey: path.join(state, 'server', 'svid.key'),
     logTiles: path.join(state, 'log'),

@@ -81,6 +81,11 @@ export function isIntegrityFailure(error: unknown): error is VouchError {
   return error instanceof VouchError && error.code.startsWith('integrity-');
 }
 
+/** True for a failure that says that the log was put back or is another: of several signers one is enough to know. */
+export function isOtherLog(error: unknown): error is VouchError {
+  return error instanceof VouchError && (error.code === 'integrity-rewind' || error.code === 'integrity-log');
+}
+
 /** Any thrown value as a VouchError; what is not one becomes `internal`, with its text kept from the peer. */
 export function asVouchError(error: unknown): VouchError {
   if (error instanceof VouchError) return error;

@@ -1,4 +1,5 @@
 import { rfc3339 } from '../core/clock.ts';
+import type { Issuer } from '../issuance/issuer.ts';
 import type { IssuedCertificate } from '../issuance/issue.ts';
 import type { CertificateAnswerJson, PeersJson } from '../wire/enrollment.ts';
 import type { Bundle } from '../authority/bundle.ts';
@@ -7,8 +8,10 @@ import type { Consistency } from './consistency.ts';
 /** What an answer is made of besides the certificate. */
 export interface AnswerParts {
   issued: IssuedCertificate;
-  /** DER, issuer first, root last. */
-  authorities: readonly Buffer[];
+  /** DER, issuer first, root last: what is above what this issuer issues. */
+  authoritiesOf: (issuerKeyId: string) => readonly Buffer[];
+  /** Every issuer of the trust domain: a peer's certificate may be another one's. */
+  issuers: readonly Pick<Issuer, 'certificateDer' | 'notAfterMs'>[];
   bundle: Bundle;
   crlUrls: readonly { keyId: string; url: string }[];
   consistency: Consistency | undefined;
@@ -18,10 +21,15 @@ export interface AnswerParts {
 
 /** The answer to an enrollment or renewal, as JSON carries it. */
 export function certificateAnswer(parts: AnswerParts): CertificateAnswerJson {
-  const { issued, consistency } = parts;
+  const { issued, consistency, nowMs } = parts;
+  const issuers = parts.issuers.filter(({ notAfterMs }) => notAfterMs > nowMs);
+  const authorities = parts.authoritiesOf(issued.record.issuerKeyId);
   const { leafIndex, path, checkpoint } = issued.proof;
   return {
-    chain: [issued.der, ...parts.authorities].map((der) => der.toString('base64')),
+    chain: [issued.der, ...authorities].map((der) => der.toString('base64')),
+    ...(issuers.length > 1
+      ? { issuers: issuers.map(({ certificateDer }) => certificateDer.toString('base64')) }
+      : {}),
     bundle: parts.bundle.json,
     proof: {
       index: leafIndex,

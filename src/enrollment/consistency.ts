@@ -21,19 +21,19 @@ export interface SeenLog {
 
 /** Where such a proof stops issuance, and is kept so that a restart does not forget it. */
 export interface RewindGuard {
-  logKey: LogKey;
+  logKeys: readonly LogKey[];
   tree: TileTree;
   sequencer: Sequencer;
   store: Pick<Store, 'rewindEvidence' | 'keepRewindEvidence'>;
 }
 
 /**
- * I10: a checkpoint that our own log key signed, larger than our log or over another tree, proves that this state was
+ * I10: a checkpoint that one of our log keys signed, larger than our log or over another tree, proves that this state was
  * set back or split. Issuance stops until an operator acts, over restarts, too. What does not verify proves nothing and
  * is ignored.
  */
-export function haltIfRewound(seen: SeenLog, { logKey, tree, sequencer, store }: RewindGuard): void {
-  const checkpoint = ownCheckpoint(seen.checkpoint, logKey);
+export function haltIfRewound(seen: SeenLog, { logKeys, tree, sequencer, store }: RewindGuard): void {
+  const checkpoint = ownCheckpoint(seen.checkpoint, logKeys);
   const reason = checkpoint && contradiction(checkpoint, tree);
   if (!checkpoint || !reason) return;
   sequencer.halt(reason);
@@ -60,18 +60,18 @@ function contradiction({ treeSize, rootHash }: Checkpoint, tree: TileTree): Vouc
 export function consistencyWith(
   seen: SeenLog,
   checkpoint: Checkpoint,
-  parts: { logKey: LogKey; tree: TileTree },
+  parts: { logKeys: readonly LogKey[]; tree: TileTree },
 ): Consistency | undefined {
-  if (seen.checkpoint !== undefined && !ownCheckpoint(seen.checkpoint, parts.logKey)) return undefined;
+  if (seen.checkpoint !== undefined && !ownCheckpoint(seen.checkpoint, parts.logKeys)) return undefined;
   const { treeSize } = seen;
   if (treeSize === undefined || treeSize === 0 || treeSize > checkpoint.treeSize) return undefined;
   return { treeSize, path: consistencyPath(treeSize, checkpoint.treeSize, rangeHasher(parts.tree)) };
 }
 
-function ownCheckpoint(note: string | undefined, logKey: LogKey): Checkpoint | undefined {
+function ownCheckpoint(note: string | undefined, logKeys: readonly LogKey[]): Checkpoint | undefined {
   if (note === undefined) return undefined;
   try {
-    return openCheckpoint(note, [logKey], logKey.name);
+    return openCheckpoint(note, logKeys, logKeys[0]?.name);
   } catch {
     return undefined;
   }

@@ -3,7 +3,7 @@ import type { NodeAttestor } from '../attestation/port.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { RegistrationEntry } from '../core/registration.ts';
-import type { Issuance, IssuedCertificate } from '../issuance/issue.ts';
+import type { Issuance, IssuedCertificate, IssueRequest } from '../issuance/issue.ts';
 import { defaultProfile } from '../issuance/profile.ts';
 import { matchEntry } from '../registration/match.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
@@ -42,6 +42,7 @@ export class Enrollment {
   readonly #issuance: Issuance;
   readonly #challenges: Challenges;
   readonly #clock: Clock;
+  readonly #end: IssueRequest['end'];
   /** Attempts under way, so that a retry with the same token and key waits instead of racing itself (I6). */
   readonly #inFlight = new Map<string, Promise<Enrolled>>();
 
@@ -51,7 +52,10 @@ export class Enrollment {
     issuance: Issuance;
     challenges: Challenges;
     clock: Clock;
+    /** Ends a certificate whose signature cannot come, so that another issuer can answer the same enrollment. */
+    end?: IssueRequest['end'];
   }) {
+    this.#end = parts.end;
     this.#attestors = new Map(parts.attestors.map((attestor) => [attestor.type, attestor]));
     this.#store = parts.store;
     this.#issuance = parts.issuance;
@@ -144,6 +148,7 @@ export class Enrollment {
       lifetimeSeconds: entry.lifetimeSeconds,
       entry: { entryId: entry.entryId, version: entry.version },
       ...why,
+      ...(this.#end && why.tokenId !== undefined ? { end: this.#end } : {}),
       decision: {
         ...why.decision,
         entry: entry.entryId,

@@ -9,12 +9,13 @@ import express, {
 import type { Bundle } from '../authority/bundle.ts';
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { certificateAnswer } from '../enrollment/answer.ts';
+import { type AnswerParts, certificateAnswer } from '../enrollment/answer.ts';
 import type { Challenges } from '../enrollment/challenge.ts';
 import { standingOf } from '../enrollment/client-certificate.ts';
 import { consistencyWith, haltIfRewound, type RewindGuard, type SeenLog } from '../enrollment/consistency.ts';
 import type { Enrolled, Enrollment } from '../enrollment/enroll.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
+import type { Issuer } from '../issuance/issuer.ts';
 import type { LogKey } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -39,12 +40,13 @@ export interface EnrollmentApiParts {
   challenges: Challenges;
   store: StoreReader & RewindGuard['store'];
   tree: TileTree;
-  logKey: LogKey;
+  logKeys: readonly LogKey[];
   sequencer: Sequencer;
   clockGuard: ClockGuard;
   bundle: () => Bundle;
-  /** DER, issuer first, root last. */
-  authorities: readonly Buffer[];
+  /** As in the answer's parts. */
+  authoritiesOf: AnswerParts['authoritiesOf'];
+  issuers: readonly Issuer[];
   crlUrls: readonly { keyId: string; url: string }[];
   admission: Admission;
   limits: FailureLimits;
@@ -212,7 +214,8 @@ async function admitted(
 function answer(parts: EnrollmentApiParts, { issued, entry }: Enrolled, seen: SeenLog) {
   return certificateAnswer({
     issued,
-    authorities: parts.authorities,
+    authoritiesOf: parts.authoritiesOf,
+    issuers: parts.issuers,
     bundle: parts.bundle(),
     crlUrls: parts.crlUrls,
     consistency: consistencyWith(seen, issued.proof.checkpoint, parts),

@@ -3,13 +3,19 @@ import { canonicalJson, type Json } from '../core/canonical-json.ts';
 import { VouchError } from '../core/errors.ts';
 import { decisionContext, encodeLeaf } from '../log/leaf.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import { type InclusionProof, leafDraft, type Submission } from '../sequencer/submission.ts';
+import {
+  type AlreadyThere,
+  type InclusionProof,
+  leafDraft,
+  type Submission,
+} from '../sequencer/submission.ts';
 import type { CertificateRecord } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import type { PublicKeyInfo } from '../x509/public-key.ts';
 import type { ClockGuard } from './clock-guard.ts';
 import { type Issuer, signedBy } from './issuer.ts';
+import type { Issuers } from './issuers.ts';
 import { type CertificateNames, type IssuanceSettings, prepareCertificate } from './prepare.ts';
 import { type Profile, profileSha256 } from './profile.ts';
 
@@ -24,6 +30,8 @@ export interface IssueRequest {
   /** The join token whose use is burnt with the serial (I6). */
   tokenId: string | undefined;
   predecessor: Pick<CertificateRecord, 'serial' | 'lineage' | 'tokenId'> | undefined;
+  /** Ends a certificate that this request got, and whose signature cannot come now; undefined: it is waited for. */
+  end?: (unsigned: CertificateRecord) => Promise<void>;
   /** Why it is allowed; its salted hash stands in the leaf. */
   decision: { readonly [key: string]: Json };
 }
@@ -31,6 +39,7 @@ export interface IssueRequest {
 /** A signed certificate with what an agent needs to believe it. */
 export interface IssuedCertificate {
   der: Buffer;
+  issuer: Issuer;
   record: Omit<CertificateRecord, 'signature'>;
   timeMs: number;
   context: Buffer;
@@ -42,21 +51,21 @@ export class Issuance {
   readonly #parts: {
     sequencer: Sequencer;
     clockGuard: ClockGuard;
-    issuer: Issuer;
+    issuers: Issuers;
     settings: IssuanceSettings;
   };
 
   constructor(parts: {
     sequencer: Sequencer;
     clockGuard: ClockGuard;
-    issuer: Issuer;
+    issuers: Issuers;
     settings: IssuanceSettings;
   }) {
     this.#parts = parts;
   }
 
-  get issuer(): Issuer {
-    return this.#parts.issuer;
+  get issuers(): Issuers {
+    return this.#parts.issuers;
   }
 
   /** Unix milliseconds to judge a request by. Throws `policy-clock` while the clock is in doubt: nothing is issued then. */
@@ -65,19 +74,53 @@ export class Issuance {
   }
 
   /**
-   * Issues, or returns the certificate that the same token and key already got (I6). Throws what policy, store or
+   * Issues, or returns the certificate that the same token and key already got (I6). Where that has no signature and its
+   * issuer gave way to another, it is ended, durably, before the other one's is made. Throws what policy, store or
    * signer refuse with; whatever was committed by then stays revocable.
    */
   async issue(request: IssueRequest): Promise<IssuedCertificate> {
-    const { sequencer, clockGuard, issuer, settings } = this.#parts;
-    const nowMs = clockGuard.issuanceTimeMs();
+    try {
+      return await this.#issueOrRecall(request);
+    } catch (error) {
+      const inSeconds = this.#parts.issuers.takeOverInSeconds();
+      if (!(error instanceof VouchError) || error.code !== 'unavailable-signer' || inSeconds === undefined)
+        throw error;
+      // Whoever waits shall be there when the standby is, and not all at once.
+      const retryAfterSeconds = inSeconds + Math.random();
+      throw new VouchError(error.code, error.detail, { cause: error.cause, retryAfterSeconds });
+    }
+  }
+
+  async #issueOrRecall(request: IssueRequest): Promise<IssuedCertificate> {
     const startedMs = performance.now();
+    const issued = await this.#attempt(request);
+    if (!isThere(issued)) return issued;
+    const { certificate, isEnded } = issued;
+    if (!request.end || !(isEnded || this.#isStuck(certificate))) return this.recall(certificate, startedMs);
+    if (!isEnded) await request.end(certificate);
+    const again = await this.#attempt({ ...request, predecessor: certificate });
+    return isThere(again) ? this.recall(again.certificate, startedMs) : again;
+  }
+
+  /** Without a good signature, and with nobody to make one: its issuer is away, and another issues. */
+  #isStuck({ issuerKeyId, tbs, signature }: CertificateRecord): boolean {
+    const { issuers, sequencer } = this.#parts;
+    if (signature && signedBy(issuers.of(issuerKeyId), tbs, signature)) return false;
+    return issuers.current().keyId !== issuerKeyId && !sequencer.signerAnswers(issuerKeyId);
+  }
+
+  async #attempt(request: IssueRequest): Promise<IssuedCertificate | AlreadyThere> {
+    const { sequencer, clockGuard, issuers, settings } = this.#parts;
+    const issuer = issuers.current();
+    const nowMs = clockGuard.issuanceTimeMs();
     const isServer = request.entry === undefined;
     const prepared = prepareCertificate(issuer, settings, { ...request, isServer, nowMs });
     const salt = randomBytes(16);
     const { profile } = request;
+    const { predecessor } = request;
     const decision = canonicalJson({
       ...request.decision,
+      ...(predecessor ? { predecessor: predecessor.serial } : {}),
       profile: profile.name,
       profileSha256: profileSha256(profile),
     });
@@ -94,9 +137,9 @@ export class Issuance {
       serial: prepared.serial,
       spiffeId: request.names.spiffeId,
       entryId: request.entry?.entryId,
-      tokenId: request.tokenId ?? request.predecessor?.tokenId,
-      predecessor: request.predecessor?.serial,
-      lineage: request.predecessor?.lineage ?? prepared.serial,
+      tokenId: request.tokenId ?? predecessor?.tokenId,
+      predecessor: predecessor?.serial,
+      lineage: predecessor?.lineage ?? prepared.serial,
       spkiSha256: request.publicKey.sha256,
       notBeforeMs: prepared.notBeforeMs,
       notAfterMs: prepared.notAfterMs,
@@ -116,9 +159,10 @@ export class Issuance {
         tokenUse: request.tokenId === undefined ? undefined : { tokenId: request.tokenId, atMs: nowMs },
       },
     });
-    if (result.status === 'exists') return this.recall(result.certificate, startedMs);
+    if (result.status === 'exists') return result;
     const record = { ...certificate, leafIndex: result.leafIndex };
     return {
+      issuer,
       der: this.#finish(record, result.signature),
       record,
       timeMs: nowMs,
@@ -132,11 +176,12 @@ export class Issuance {
    * byte.
    */
   async recall(stored: CertificateRecord, sinceMs?: number): Promise<IssuedCertificate> {
-    const { sequencer } = this.#parts;
+    const { sequencer, issuers } = this.#parts;
+    const issuer = issuers.of(stored.issuerKeyId);
     const context = decisionContext(stored.salt, stored.decision);
-    const answer = { record: stored, timeMs: stored.issuedAtMs, context };
+    const answer = { issuer, record: stored, timeMs: stored.issuedAtMs, context };
     // One that rotted on disk is none: the same TBS is signed again (I3).
-    if (stored.signature && signedBy(this.#parts.issuer, stored.tbs, stored.signature))
+    if (stored.signature && signedBy(issuer, stored.tbs, stored.signature))
       return {
         ...answer,
         der: this.#finish(stored, stored.signature),
@@ -156,7 +201,7 @@ export class Issuance {
     });
     return {
       purpose: stored.entryId === undefined ? 'server-certificate' : 'certificate',
-      verify: (signature) => signedBy(this.#parts.issuer, stored.tbs, signature),
+      verify: (signature) => signedBy(this.#parts.issuers.of(stored.issuerKeyId), stored.tbs, signature),
       mutation: {
         kind: 'certificate',
         leaf: leafDraft(leaf),
@@ -168,8 +213,9 @@ export class Issuance {
   }
 
   /** Joins TBS and signature and reads the result once more before it leaves. */
-  #finish(record: Pick<CertificateRecord, 'tbs' | 'serial'>, signature: Buffer): Buffer {
-    const der = assembleSigned(record.tbs, this.#parts.issuer.algorithm, signature);
+  #finish(record: Pick<CertificateRecord, 'tbs' | 'serial' | 'issuerKeyId'>, signature: Buffer): Buffer {
+    const { algorithm } = this.#parts.issuers.of(record.issuerKeyId);
+    const der = assembleSigned(record.tbs, algorithm, signature);
     const reread = parseCertificate(der);
     if (!reread.tbs.equals(record.tbs) || reread.serial !== record.serial)
       throw new VouchError(
@@ -178,4 +224,8 @@ export class Issuance {
       );
     return der;
   }
+}
+
+function isThere(result: IssuedCertificate | AlreadyThere): result is AlreadyThere {
+  return 'status' in result;
 }

@@ -17,6 +17,8 @@ export interface Statement {
   logKeys: LogKey[];
   /** Base URLs, http or https, at most 16. */
   publicationUrls: string[];
+  /** Key ids of the issuers, 1 to 16, where there is more than one; absent: whichever the root certified. */
+  issuers?: string[];
 }
 
 /** JWS algorithms of a root: RFC 7518 §3.1, RFC 8037 §3.1. */
@@ -54,6 +56,7 @@ export function statementSigningInput(
     notAfter: rfc3339(statement.notAfterMs),
     logKeys: statement.logKeys.map(verifierKey),
     publicationUrls: statement.publicationUrls,
+    ...(statement.issuers ? { issuers: statement.issuers } : {}),
   };
   parsePayload(payload); // what readers refuse is not signed
   return `${encode({ alg, kid: rootKeyId, typ })}.${encode(payload)}`;
@@ -124,9 +127,12 @@ function parsePayload(value: unknown): Statement {
   const isShaped =
     typeof value === 'object' &&
     value !== null &&
-    Object.keys(members).sort().join() === 'logKeys,notAfter,publicationUrls,sequence,trustDomain';
+    Object.keys(members)
+      .filter((name) => name !== 'issuers')
+      .sort()
+      .join() === 'logKeys,notAfter,publicationUrls,sequence,trustDomain';
   if (!isShaped) refuse('statement payload has missing or unknown members');
-  const { trustDomain, sequence, notAfter, logKeys, publicationUrls } = members;
+  const { trustDomain, sequence, notAfter, logKeys, publicationUrls, issuers } = members;
   if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence) || sequence < 0)
     refuse('statement has a malformed sequence');
   return {
@@ -135,6 +141,7 @@ function parsePayload(value: unknown): Statement {
     notAfterMs: timeOf(notAfter),
     logKeys: logKeysOf(logKeys),
     publicationUrls: urlsOf(publicationUrls),
+    ...(issuers === undefined ? {} : { issuers: issuersOf(issuers) }),
   };
 }
 
@@ -168,6 +175,14 @@ function urlsOf(value: unknown): string[] {
   )
     refuse('statement has a publication URL that is not http or https');
   return urls;
+}
+
+function issuersOf(value: unknown): string[] {
+  const keyIds = textsOf(value, 'issuers');
+  const isList = keyIds.length > 0 && new Set(keyIds).size === keyIds.length;
+  if (!isList || !keyIds.every((keyId) => /^[0-9a-f]{40}$/.test(keyId)))
+    refuse('statement has malformed issuers');
+  return keyIds;
 }
 
 function textsOf(value: unknown, what: string): string[] {

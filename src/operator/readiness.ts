@@ -1,8 +1,9 @@
 import type { ServerIdentity } from '../authority/server-identity.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import type { CrlPublisher } from '../revocation/publisher.ts';
+import type { Issuer } from '../issuance/issuer.ts';
+import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import type { Signer } from '../signer/port.ts';
+import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { Store } from '../store/port.ts';
 
 /** One thing that must hold before traffic is sent here. */
@@ -10,6 +11,8 @@ export interface ReadinessCheck {
   name: string;
   /** Undefined where it holds, otherwise why not. */
   problem: string | undefined;
+  /** What is wrong and keeps no traffic away: another one stands in. */
+  degraded?: string | undefined;
 }
 
 /** Why the store took no clock mark, which it is given each second; undefined where it did. */
@@ -24,20 +27,26 @@ export function readinessOf(
     store: Store;
     sequencer: Sequencer;
     clockGuard: ClockGuard;
-    publisher: CrlPublisher;
+    publisher: CrlPublishers;
+    issuers: readonly Issuer[];
     identity: ServerIdentity;
   },
   lastWrite: LastWrite,
 ): ReadinessCheck[] {
-  const signer = parts.signer.status();
-  const crlProblems = parts.publisher.problems();
+  const { signer, issuers } = parts;
+  const away = issuers.flatMap(({ keyId }) => problemOf(signer.status(keyId)) ?? []);
+  const isStoodInFor = away.length > 0 && signer.status().state === 'usable';
+  const crls = parts.publisher.problems().map(({ issuerKeyId, problem }) => ({
+    problem,
+    isStoodInFor: isStoodInFor && problemOf(signer.status(issuerKeyId)) !== undefined,
+  }));
+  const crlProblems = (standIn: boolean): string | undefined =>
+    textOf(crls.filter((crl) => crl.isStoodInFor === standIn).map(({ problem }) => problem));
   return [
     {
       name: 'signer',
-      problem:
-        signer.state === 'usable'
-          ? undefined
-          : `${signer.state}${signer.problem ? `: ${signer.problem}` : ''}`,
+      problem: isStoodInFor ? undefined : textOf(away),
+      degraded: isStoodInFor ? textOf(away) : undefined,
     },
     {
       name: 'store',
@@ -48,6 +57,14 @@ export function readinessOf(
     { name: 'log', problem: parts.sequencer.haltedBy()?.message },
     { name: 'clock', problem: parts.clockGuard.doubt() },
     { name: 'certificate', problem: parts.identity.problem() },
-    { name: 'crl', problem: crlProblems.length > 0 ? crlProblems.join('; ') : undefined },
+    { name: 'crl', problem: crlProblems(false), degraded: crlProblems(true) },
   ];
+}
+
+function problemOf({ state, problem }: SignerStatus): string | undefined {
+  return state === 'usable' ? undefined : `${state}${problem ? `: ${problem}` : ''}`;
+}
+
+function textOf(problems: readonly string[]): string | undefined {
+  return problems.length > 0 ? problems.join('; ') : undefined;
 }

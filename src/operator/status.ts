@@ -1,8 +1,9 @@
 import { rfc3339 } from '../core/clock.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
+import type { Issuer } from '../issuance/issuer.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import type { CrlPublisher } from '../revocation/publisher.ts';
+import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
@@ -15,32 +16,43 @@ interface Parts {
   signer: Signer;
   sequencer: Sequencer;
   clockGuard: ClockGuard;
-  publisher: CrlPublisher;
+  issuers: readonly Issuer[];
+  issuing: () => Issuer;
+  /** Whether the configuration names a second token. */
+  hasStandby: boolean;
+  publisher: CrlPublishers;
 }
 
 /** The answer of `vouch status`. `state`: `ready`, or `degraded` with what is wrong under `problems`. */
 export function statusView(parts: Parts) {
-  const { problem, ...signer } = parts.signer.status();
-  const { state } = signer;
+  const { signer, issuers } = parts;
+  const first = signer.status(issuers[0]?.keyId);
+  const standby = parts.hasStandby ? signer.status(issuers[1]?.keyId) : undefined;
+  const signers = standby ? [first, standby] : [first];
   const halted = parts.sequencer.haltedBy()?.message;
-  const crlProblems = parts.publisher.problems();
-  const problems = [problem, halted, parts.clockGuard.doubt(), ...crlProblems].filter(
+  const crlProblems = parts.publisher.problems().map(({ problem }) => problem);
+  const away = signers.map((status, index) =>
+    status.problem === undefined || index === 0 ? status.problem : `standby: ${status.problem}`,
+  );
+  const problems = [...away, halted, parts.clockGuard.doubt(), ...crlProblems].filter(
     (one) => one !== undefined,
   );
   return {
-    state: state === 'usable' && problems.length === 0 ? 'ready' : 'degraded',
+    state:
+      signers.every((status) => status.state === 'usable') && problems.length === 0 ? 'ready' : 'degraded',
     problems,
     trustDomain: parts.trustDomain,
     rootPin: parts.rootPin,
-    signer: signerView(signer),
+    signer: signerView(first),
+    ...(standby ? { standby: signerView(standby) } : {}),
     log: { treeSize: parts.store.treeSize(), checkpointSize: parts.sequencer.checkpoint()?.treeSize ?? 0 },
-    issuers: issuersOf(parts.store),
+    issuers: issuersOf(parts.store, parts.issuing()),
     crls: parts.publisher.current().map(crlView),
   };
 }
 
-function signerView(signer: Omit<SignerStatus, 'problem'>) {
-  const { state, pid, restarts, lastSuccessMs, lastProblem, sessions, failures } = signer;
+function signerView(status: SignerStatus) {
+  const { state, pid, restarts, lastSuccessMs, lastProblem, sessions, failures } = status;
   const lastSuccess = lastSuccessMs === undefined ? null : rfc3339(lastSuccessMs);
   return {
     ...{ state, pid: pid ?? null, restarts },
@@ -48,13 +60,13 @@ function signerView(signer: Omit<SignerStatus, 'problem'>) {
   };
 }
 
-/** The one that signs first, then those that are prepared, old or worse, in the order in which they came. */
-function issuersOf(store: Pick<StoreReader, 'authorities'>) {
+/** Those that sign first, then those that are prepared, old or worse, in the order in which they came. */
+function issuersOf(store: Pick<StoreReader, 'authorities'>, issuing: Issuer) {
   const issuers = store.authorities().filter(({ kind }) => kind === 'issuer');
   return issuers
     .toSorted((a, b) => Number(b.state === 'active') - Number(a.state === 'active'))
     .map(({ keyId, state, certificateDer }) => ({
-      ...{ keyId, state },
+      ...{ keyId, state, issuing: keyId === issuing.keyId },
       notAfter: rfc3339(parseCertificate(certificateDer).notAfterMs),
     }));
 }

@@ -8,7 +8,7 @@ import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import type { CrlPublisher } from '../revocation/publisher.ts';
+import type { CrlPublishers } from '../revocation/publishers.ts';
 import {
   publishedWithinMs,
   type Revocation,
@@ -37,7 +37,7 @@ interface Parts {
   signer: Signer;
   tokens: Tokens;
   revocation: Revocation;
-  publisher: CrlPublisher;
+  publisher: CrlPublishers;
   clockGuard: ClockGuard;
   metrics: Metrics;
   status: () => object;

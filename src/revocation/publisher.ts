@@ -14,7 +14,7 @@ import { Backlog } from './backlog.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
-import { type Coverage, fullScope, RevokedSet } from './revoked-set.ts';
+import { type Coverage, coverageOf, fullScope, RevokedSet } from './revoked-set.ts';
 import { Waits } from './waits.ts';
 
 /** How often and for how long. */
@@ -142,6 +142,16 @@ export class CrlPublisher {
     return isOut ? this.#published.of(fullScope) : undefined;
   }
 
+  /** The full CRL once all CRLs carry these; without any, once they carry everything recorded. Undefined past the deadline. */
+  published(records: readonly RevocationRecord[], timeoutMs: number): Promise<PublishedCrl | undefined> {
+    const wanted = records.length > 0 ? coverageOf(records, this.#parts.shardCount) : this.newest;
+    return this.covering(wanted, timeoutMs);
+  }
+
+  get issuerKeyId(): string {
+    return this.#parts.issuer.keyId;
+  }
+
   /** Why peers may not see what they should; as long as a publication takes it is no problem to be behind. */
   problems(): string[] {
     const { clock, clockGuard } = this.#parts;
@@ -254,7 +264,11 @@ export class CrlPublisher {
   /** Commits nothing while the signer is away, longer than a restart takes. */
   #untilSignerAnswers(): Promise<void> {
     const late = new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
-    return this.#waits.until(() => (this.#parts.sequencer.signerAnswers() ? 0 : 50), signerWaitMs, late);
+    return this.#waits.until(
+      () => (this.#parts.sequencer.signerAnswers(this.#parts.issuer.keyId) ? 0 : 50),
+      signerWaitMs,
+      late,
+    );
   }
 
   /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */

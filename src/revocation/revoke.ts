@@ -4,13 +4,13 @@ import { VouchError } from '../core/errors.ts';
 import type { Reason } from '../core/reasons.ts';
 import type { Serial } from '../core/serial.ts';
 import type { SpiffeId } from '../core/spiffe-id.ts';
+import { takeOverOperator } from '../core/take-over.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { entriesOf } from '../registration/entries.ts';
 import { recordLeaf, revocationLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CertificateRecord, CertificateStanding, RevocationRecord, StoreReader } from '../store/port.ts';
 import type { CrlPublisher } from './publisher.ts';
-import { coverageOf } from './revoked-set.ts';
 import { shardOf } from '../core/publication.ts';
 
 /** What an operator revokes by. `only` ends one certificate, not its lineage. */
@@ -42,7 +42,7 @@ const recordsAtOnce = 512;
 interface Parts {
   store: StoreReader;
   sequencer: Sequencer;
-  publisher: CrlPublisher;
+  publisher: Pick<CrlPublisher, 'add' | 'published'>;
   clockGuard: ClockGuard;
   shardCount: number;
 }
@@ -188,6 +188,11 @@ export class Revocation {
     await unlessDone(sequencer.record({ kind: 'token-revoked', tokenId, atMs, leaf }));
   }
 
+  /** Ends a certificate that was never signed, so that another issuer can answer for it. Idempotent. */
+  async endUnsigned(certificate: CertificateRecord): Promise<void> {
+    await this.#revokeOne(certificate, 'superseded', takeOverOperator);
+  }
+
   async #suspend(entryId: string, operator: string): Promise<void> {
     const atMs = this.#parts.clockGuard.revocationTimeMs();
     const leaf = recordLeaf('entry', atMs, { event: 'suspended', entryId, operator });
@@ -220,10 +225,8 @@ export class Revocation {
     records: readonly RevocationRecord[],
     reason: Reason,
   ): Promise<Omit<RevocationResult, 'alreadyRevoked' | 'keysBlocked'>> {
-    const { publisher, shardCount } = this.#parts;
     // Recorded before is not yet published: a crash may lie in between. Then everything recorded is waited for.
-    const wanted = records.length > 0 ? coverageOf(records, shardCount) : publisher.newest;
-    const crl = await publisher.covering(wanted, publishedWithinMs);
+    const crl = await this.#parts.publisher.published(records, publishedWithinMs);
     return {
       revoked: records.map((record) => ({
         serial: record.serial,

@@ -12,12 +12,14 @@ const pageSize = 500;
  * What ends in `store`, which was put back from an earlier time, what has ended in `present` since: revoked certificates,
  * join tokens that were revoked or used, suspended identities. A rewind must bring none of them back to life.
  */
-export function endedSince(present: StoreReader, issuer: Issuer, store: StoreReader): Mutation[] {
-  const revocations = present.revocations(issuer.keyId).flatMap((record): Mutation[] => {
-    if (store.revocation(issuer.keyId, record.serial)) return [];
-    const spkiSha256 = present.certificate(issuer.keyId, record.serial)?.spkiSha256;
-    return [revocationTakenOver(store, issuer, record, spkiSha256)];
-  });
+export function endedSince(present: StoreReader, issuers: readonly Issuer[], store: StoreReader): Mutation[] {
+  const revocations = issuers.flatMap((issuer) =>
+    present.revocations(issuer.keyId).flatMap((record): Mutation[] => {
+      if (store.revocation(issuer.keyId, record.serial)) return [];
+      const spkiSha256 = present.certificate(issuer.keyId, record.serial)?.spkiSha256;
+      return [revocationTakenOver(store, issuer, record, spkiSha256)];
+    }),
+  );
   const tokens = all((page) => store.tokens(page), 'tokenId')
     .filter((token) => hasEndedSince(token, present.token(token.tokenId)))
     .map(tokenEnding);

@@ -4,32 +4,36 @@ import type { Signer } from '../signer/port.ts';
 /** As long as a respawn may take. */
 const waitForSignerMs = 3_000;
 
-/** For how long the signer has been away, as those who want a signature found it. */
+/** For how long an issuer's signer has been away, as those who want a signature found it. */
 export class Outage {
-  /** Monotonic time at which the first of them met a signer that does not sign. */
-  #sinceMs: number | undefined;
+  /** By issuer, monotonic time at which the first of them met a signer that does not sign. */
+  readonly #sinceMs = new Map<string | undefined, number>();
 
-  /** It signs again. */
+  /** Signers sign again. */
   over(): void {
-    this.#sinceMs = undefined;
+    this.#sinceMs.clear();
   }
 
   /**
    * A respawn is waited for; past that nothing is committed that could not be signed, or each retry of each agent would
    * leave a leaf while the token is away. Throws `unavailable-signer`.
    */
-  refuse(signer: Pick<Signer, 'status'>): void {
-    const { state } = signer.status();
+  refuse(signer: Pick<Signer, 'status'>, issuerKeyId: string | undefined): void {
+    const { state } = signer.status(issuerKeyId);
     if (state === 'unusable')
       throw new VouchError(
         'unavailable-signer',
         'the signer is not usable; ask the operator for `vouch status`',
         { retryAfterSeconds: 30 },
       );
-    if (state === 'usable') return this.over();
+    if (state === 'usable') {
+      this.#sinceMs.delete(issuerKeyId);
+      return;
+    }
     const nowMs = performance.now();
-    this.#sinceMs ??= nowMs;
-    if (nowMs - this.#sinceMs > waitForSignerMs)
+    const sinceMs = this.#sinceMs.get(issuerKeyId) ?? nowMs;
+    this.#sinceMs.set(issuerKeyId, sinceMs);
+    if (nowMs - sinceMs > waitForSignerMs)
       throw new VouchError('unavailable-signer', 'nothing can be signed now; try again', {
         retryAfterSeconds: 2 + Math.random() * 4,
       });

@@ -9,7 +9,13 @@ import type { TileTree } from '../log/tiles.ts';
 import { Outage } from './outage.ts';
 import { Pace } from './pace.ts';
 import { type BatchLimits, isEnding, Queue, type Room } from './queue.ts';
-import type { AlreadyThere, InclusionProof, Sequenced, Submission } from './submission.ts';
+import {
+  type AlreadyThere,
+  type InclusionProof,
+  issuerKeyIdOf,
+  type Sequenced,
+  type Submission,
+} from './submission.ts';
 import { SignatureKeeper } from './signature-keeper.ts';
 import { type Outcome, untilLate, type Waiting, within } from './waiting.ts';
 
@@ -49,7 +55,7 @@ export class Sequencer {
   readonly #store: Store;
   readonly #signer: Signer;
   readonly #tree: TileTree;
-  readonly #logKey: LogKey;
+  readonly #logKeys: readonly LogKey[];
   readonly #limits: SequencerLimits;
   readonly #keeper: SignatureKeeper;
   readonly #queue = new Queue<Waiting>();
@@ -67,7 +73,8 @@ export class Sequencer {
     store: Store;
     signer: Signer;
     tree: TileTree;
-    logKey: LogKey;
+    /** All of one log: a checkpoint by any of them counts. */
+    logKeys: readonly LogKey[];
     limits?: Partial<SequencerLimits>;
     /** Called once, with why nothing is signed any more. */
     onHalt?: (reason: VouchError) => void;
@@ -77,7 +84,7 @@ export class Sequencer {
     this.#store = parts.store;
     this.#signer = parts.signer;
     this.#tree = parts.tree;
-    this.#logKey = parts.logKey;
+    this.#logKeys = parts.logKeys;
     this.#limits = { ...defaultSequencerLimits, ...parts.limits };
     this.#onHalt = parts.onHalt ?? (() => undefined);
     this.#onWrongSignature = parts.onWrongSignature ?? (() => undefined);
@@ -102,9 +109,9 @@ export class Sequencer {
     this.#onHalt(reason);
   }
 
-  /** True while the signer answers. What can wait for it is better not committed meanwhile: each attempt would be a leaf. */
-  signerAnswers(): boolean {
-    return this.#signer.status().state === 'usable';
+  /** True while the signer of this issuer answers, or any where none is named. What can wait for it is better not committed meanwhile: each attempt would be a leaf. */
+  signerAnswers(issuerKeyId?: string): boolean {
+    return this.#signer.status(issuerKeyId).state === 'usable';
   }
 
   /** Takes a checkpoint that a resumed signer made over the committed tree. Throws `integrity-log`. */
@@ -124,7 +131,7 @@ export class Sequencer {
 
   /** Commits a mutation, has its artefact signed, and resolves with signature and inclusion proof. */
   async sign(submission: Submission): Promise<Sequenced | AlreadyThere> {
-    this.#outage.refuse(this.#signer);
+    this.#outage.refuse(this.#signer, issuerKeyIdOf(submission));
     const result = await this.#enqueue(submission);
     if (result.status === 'recorded')
       throw new VouchError('internal', 'a submission to sign was only recorded');
@@ -348,7 +355,7 @@ export class Sequencer {
   }
 
   #verifiedCheckpoint(note: string): Checkpoint {
-    const checkpoint = openCheckpoint(note, [this.#logKey], this.#logKey.name);
+    const checkpoint = openCheckpoint(note, this.#logKeys, this.#logKeys[0]?.name);
     if (
       checkpoint.treeSize > this.#tree.size ||
       !checkpoint.rootHash.equals(this.#tree.root(checkpoint.treeSize))

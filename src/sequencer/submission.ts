@@ -5,7 +5,7 @@ import type { CertificateRecord, LeafDraft, Mutation } from '../store/port.ts';
 
 /** One mutation on its way into the log, and what the signer is to sign for it. */
 export interface Submission {
-  purpose: Purpose;
+  purpose: Exclude<Purpose, 'foreign'>;
   mutation: Mutation;
   /** DER TBSCertList of a CRL. */
   tbs?: Buffer;
@@ -32,6 +32,14 @@ export interface InclusionProof {
 export interface AlreadyThere {
   status: 'exists';
   certificate: CertificateRecord;
+  /** It was ended unsigned, so that another issuer could take over. */
+  isEnded?: boolean;
+}
+
+/** Issuer whose key signs it; undefined for what is only recorded. */
+export function issuerKeyIdOf({ mutation }: Submission): string | undefined {
+  if (mutation.kind === 'certificate') return mutation.certificate.issuerKeyId;
+  return mutation.kind === 'crl' ? mutation.crl.issuerKeyId : undefined;
 }
 
 /** Makes a leaf draft from its encoded bytes. */

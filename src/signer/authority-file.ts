@@ -34,11 +34,19 @@ export interface SigningLimits {
 /** Where the second mark against rewinding is kept: a data object in the token, or a file elsewhere. */
 export type RollbackMark = 'token' | { file: string };
 
+/** A log key of another token, which this one knows by its public half. */
+export interface PublicLogKey {
+  algorithm: LogKeyAlgorithm;
+  publicKeySpki: Buffer;
+}
+
 /** What this signer is for; `<state>/signer/authority.json`, written by `vouch init`. */
 export interface SignerAuthority {
   trustDomain: TrustDomain;
   logOrigin: string;
   logKey: { ckaId: string; algorithm: LogKeyAlgorithm; publicKeySpki: Buffer };
+  /** The log's keys in other tokens: a tree whose checkpoint one of them signed is taken up, too. */
+  otherLogKeys?: readonly PublicLogKey[];
   issuers: readonly AuthorityIssuer[];
   limits: SigningLimits;
   rollbackMark: RollbackMark;
@@ -46,12 +54,13 @@ export interface SignerAuthority {
 
 /** The file's text: canonical JSON and a line end. */
 export function encodeAuthority(authority: SignerAuthority): string {
-  const { logKey, limits } = authority;
+  const { logKey, limits, otherLogKeys = [] } = authority;
   return `${canonicalJson({
     version: 1,
     trustDomain: authority.trustDomain,
     logOrigin: authority.logOrigin,
     logKey: { ...logKey, publicKeySpki: logKey.publicKeySpki.toString('base64') },
+    ...(otherLogKeys.length > 0 ? { otherLogKeys: otherLogKeys.map(encodeLogKey) } : {}),
     issuers: authority.issuers.map(({ certificateDer, ...issuer }) => ({
       ...issuer,
       certificate: certificateDer.toString('base64'),
@@ -59,6 +68,10 @@ export function encodeAuthority(authority: SignerAuthority): string {
     limits: { ...limits },
     rollbackMark: authority.rollbackMark,
   })}\n`;
+}
+
+function encodeLogKey({ algorithm, publicKeySpki }: PublicLogKey) {
+  return { algorithm, publicKeySpki: publicKeySpki.toString('base64') };
 }
 
 /**
@@ -96,7 +109,7 @@ function refuseWritable(path: string, remedy: string): void {
 /** Parses the file's text, refusing unknown members. Throws `config-state` naming `file`. */
 export function parseAuthority(text: string, file: string): SignerAuthority {
   try {
-    const top = members(JSON.parse(text), authorityMembers);
+    const top = members(JSON.parse(text), authorityMembers, ['otherLogKeys']);
     if (top.version !== 1) throw new Error('version is not 1');
     const logKey = members(top.logKey, ['ckaId', 'algorithm', 'publicKeySpki']);
     if (!Array.isArray(top.issuers) || top.issuers.length > 64) throw new Error('issuers');
@@ -105,9 +118,10 @@ export function parseAuthority(text: string, file: string): SignerAuthority {
       logOrigin: texted(top.logOrigin, /^[^\s+]{1,512}$/),
       logKey: {
         ckaId: texted(logKey.ckaId, ckaIdGrammar),
-        algorithm: oneOf(logKey.algorithm, ['ed25519', 'ecdsa-p256']),
+        algorithm: oneOf(logKey.algorithm, logKeyAlgorithms),
         publicKeySpki: decoded(logKey.publicKeySpki),
       },
+      ...(top.otherLogKeys === undefined ? {} : { otherLogKeys: parseLogKeys(top.otherLogKeys) }),
       issuers: top.issuers.map(parseIssuer),
       limits: parseLimits(top.limits),
       rollbackMark: parseMark(top.rollbackMark),
@@ -134,6 +148,19 @@ const algorithms = [
   'rsa-pss-sha256',
   'ed25519',
 ] as const satisfies SignatureAlgorithm[];
+
+const logKeyAlgorithms = ['ed25519', 'ecdsa-p256'] as const satisfies LogKeyAlgorithm[];
+
+function parseLogKeys(value: unknown): PublicLogKey[] {
+  if (!Array.isArray(value) || value.length === 0 || value.length > 15) throw new Error('otherLogKeys');
+  return value.map((one) => {
+    const key = members(one, ['algorithm', 'publicKeySpki']);
+    return {
+      algorithm: oneOf(key.algorithm, logKeyAlgorithms),
+      publicKeySpki: decoded(key.publicKeySpki),
+    };
+  });
+}
 
 function parseIssuer(value: unknown): AuthorityIssuer {
   const issuer = members(value, ['keyId', 'ckaId', 'algorithm', 'certificate']);
@@ -166,11 +193,19 @@ function parseMark(value: unknown): RollbackMark {
   return { file: texted(members(value, ['file']).file, /^\/./) };
 }
 
-function members<Name extends string>(value: unknown, names: readonly Name[]): Record<Name, unknown> {
+function members<Name extends string, Optional extends string = never>(
+  value: unknown,
+  names: readonly Name[],
+  optional: readonly Optional[] = [],
+): Record<Name | Optional, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('not an object');
-  const found = Object.keys(value).sort().join();
+  const isOptional = (name: string): boolean => optional.some((one) => one === name);
+  const found = Object.keys(value)
+    .filter((name) => !isOptional(name))
+    .sort()
+    .join();
   if (found !== [...names].sort().join()) throw new Error(`members are ${found}`);
-  return value as Record<Name, unknown>;
+  return value as Record<Name | Optional, unknown>;
 }
 
 function texted(value: unknown, grammar: RegExp): string {

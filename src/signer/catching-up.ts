@@ -18,7 +18,7 @@ export async function appendTo(link: SignerLink, batch: AppendBatch): Promise<Ap
   const appended = fresh.length > 0 ? link.append({ firstIndex: link.treeSize, items: fresh }) : undefined;
   const signedAgain = items.slice(0, had).map(async (item, position) => {
     const { purpose } = item;
-    if (purpose === 'record') return undefined;
+    if (purpose === 'record' || purpose === 'foreign') return undefined;
     const index = firstIndex + position;
     const { treeSize } = link.checkpoint;
     // Without a path it is judged by the leaves that this signer has hashed itself.

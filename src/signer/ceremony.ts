@@ -58,6 +58,8 @@ export interface RootOptions {
 /** The first ceremony. */
 export interface CeremonyOptions extends RootOptions {
   hsm: HsmConfig;
+  /** A second online token, with an issuer and a log key of its own. */
+  standbyHsm?: HsmConfig | undefined;
   trustDomain: TrustDomain;
   logOrigin: string;
   /** Base URL, without a slash at its end. */
@@ -92,6 +94,8 @@ export interface CeremonyResult {
   rootCrl: { der: Buffer; crlNumber: bigint; thisUpdateSeconds: number; nextUpdateSeconds: number };
   issuer: CertifiedKey;
   logKey: { ckaId: string; algorithm: LogKeyAlgorithm; publicKeySpki: Buffer };
+  /** Of the second online token. */
+  standby: Pick<CeremonyResult, 'issuer' | 'logKey'> | undefined;
   /** Compact JWS. */
   statement: string;
 }
@@ -112,9 +116,11 @@ export async function runCeremony(options: CeremonyOptions): Promise<CeremonyRes
   });
   try {
     client.require(rootType);
-    const { issuerKey, logKey } = await createOnlineKeys(options);
+    const online = await createOnlineKeys(options);
+    const { standbyHsm } = options;
+    const standby = standbyHsm && (await createOnlineKeys({ ...options, hsm: standbyHsm }));
     const rootKey = await client.ask('createKey', { type: rootType, label: 'vouch-root' });
-    return await certify({ options, client, rootKey, issuerKey, logKey, nowSeconds });
+    return await certify({ options, client, rootKey, online, standby, nowSeconds });
   } finally {
     client.end();
   }
@@ -167,7 +173,13 @@ export async function createLogKey(
   }
 }
 
-async function createOnlineKeys(options: CeremonyOptions) {
+/** Keys of one online token. */
+interface OnlineKeys {
+  issuerKey: HsmKey;
+  logKey: CeremonyResult['logKey'];
+}
+
+async function createOnlineKeys(options: CeremonyOptions): Promise<OnlineKeys> {
   const client = await CeremonyClient.open({
     ...options,
     refusedFile: `${options.refusedPrefix}pin-refused`,
@@ -237,13 +249,13 @@ interface Certification {
   options: CeremonyOptions;
   client: CeremonyClient;
   rootKey: HsmKey;
-  issuerKey: HsmKey;
-  logKey: CeremonyResult['logKey'];
+  online: OnlineKeys;
+  standby: OnlineKeys | undefined;
   nowSeconds: number;
 }
 
 async function certify(parts: Certification): Promise<CeremonyResult> {
-  const { options, client, rootKey, issuerKey, logKey, nowSeconds } = parts;
+  const { options, client, rootKey, online, standby, nowSeconds } = parts;
   const { trustDomain, serialPrefix, publicationUrl, nameConstraints, logOrigin, logAhead } = options;
   const lifetimes = { ...ceremonyLifetimes, ...options.lifetimes };
   const validity = (seconds: number) => ({
@@ -256,7 +268,6 @@ async function certify(parts: Certification): Promise<CeremonyResult> {
     ...{ trustDomain, rootName, validity: validity(seconds) },
     serial: newSerial(serialPrefix, randomBytes),
   });
-  const keyId = keyIdOf(issuerKey.publicKeySpki);
   const rootSigned = (artefact: Artefact, record: (tbs: Buffer) => CeremonyRecord): Promise<Buffer> =>
     signByRoot(client, rootKey, artefact, (tbs) => logAhead(record(tbs)));
 
@@ -274,13 +285,21 @@ async function certify(parts: Certification): Promise<CeremonyResult> {
     { kind: 'root-crl', rootName, crlNumber, ...crlTimes, revoked: [] },
     (tbs) => ({ kind: 'crl', issuerKeyId: rootKeyId, scope: 'full', crlNumber, tbs }),
   );
-  const issuer = await rootSigned(
-    {
-      ...{ kind: 'issuer-certificate', ...certificate(lifetimes.issuer) },
-      ...{ spki: issuerKey.publicKeySpki, publicationUrl, nameConstraints },
-    },
-    (tbs) => ({ kind: 'authority', role: 'issuer', keyId, issuerKeyId: rootKeyId, tbs }),
-  );
+  const certified = async ({ issuerKey, logKey }: OnlineKeys) => {
+    const keyId = keyIdOf(issuerKey.publicKeySpki);
+    const certificateDer = await rootSigned(
+      {
+        ...{ kind: 'issuer-certificate', ...certificate(lifetimes.issuer) },
+        ...{ spki: issuerKey.publicKeySpki, publicationUrl, nameConstraints },
+      },
+      (tbs) => ({ kind: 'authority', role: 'issuer', keyId, issuerKeyId: rootKeyId, tbs }),
+    );
+    const { ckaId, algorithm } = issuerKey;
+    return { issuer: { keyId, ckaId, algorithm, certificateDer }, logKey };
+  };
+  const first = await certified(online);
+  const second = standby && (await certified(standby));
+  const all = second ? [first, second] : [first];
   const statement = await statementBy(
     client,
     rootKey,
@@ -288,16 +307,19 @@ async function certify(parts: Certification): Promise<CeremonyResult> {
       trustDomain,
       sequence: 1,
       notAfterMs: (nowSeconds + lifetimes.statement) * 1000,
-      logKeys: [{ name: logOrigin, algorithm: logKey.algorithm, publicKeySpki: logKey.publicKeySpki }],
+      logKeys: all.map(({ logKey: { algorithm, publicKeySpki } }) => {
+        return { name: logOrigin, algorithm, publicKeySpki };
+      }),
       publicationUrls: [publicationUrl],
+      ...(second ? { issuers: all.map(({ issuer }) => issuer.keyId) } : {}),
     },
     logAhead,
   );
   return {
     root: { keyId: rootKeyId, ckaId: rootKey.ckaId, algorithm: rootKey.algorithm, certificateDer: root },
     rootCrl: { der: crl, crlNumber, ...crlTimes },
-    issuer: { keyId, ckaId: issuerKey.ckaId, algorithm: issuerKey.algorithm, certificateDer: issuer },
-    logKey,
+    ...first,
+    standby: second,
     statement,
   };
 }

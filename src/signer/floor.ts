@@ -92,6 +92,13 @@ export class Floor {
     return written;
   }
 
+  /** The largest tree of this log that was signed, by what marks there are; undefined where there is none. */
+  highest(): Mark | undefined {
+    const marks = [...this.#guard.marks(), ...(this.#stored ? [this.#stored] : [])];
+    if (this.#takenUp) marks.push(this.#current);
+    return marks.toSorted((a, b) => b.treeSize - a.treeSize)[0];
+  }
+
   /** True where any mark of this log exists, written or not: then it is not new. */
   exists(): boolean {
     return this.#takenUp || this.#stored !== undefined || this.#guard.marks().length > 0;

@@ -2,7 +2,13 @@ import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import type { GuardStore } from './guard.ts';
 
 /** Where the token is and how it is opened: the `hsm:` block of the configuration. */
-export interface HsmConfig {
+export interface HsmConfig extends HsmAddress {
+  /** Where its vendor keeps replicas of it, with the same keys: tried in order while it stays away. */
+  replicas?: readonly HsmAddress[] | undefined;
+}
+
+/** One token. */
+export interface HsmAddress {
   /** Path of the PKCS#11 module. */
   module: string;
   tokenLabel: string;

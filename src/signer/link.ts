@@ -5,12 +5,13 @@ import { exitCodes } from './exit-codes.ts';
 import { decodeHealth } from './health.ts';
 import type { HsmHealth } from './hsm.ts';
 import type { Launched } from './launch.ts';
-import type { AppendBatch, AppendItem, AppendResult, ResumeState, SignLogged } from './port.ts';
+import type { AppendBatch, AppendItem, AppendResult, KnownTree, ResumeState, SignLogged } from './port.ts';
 import {
   decodeAppendResult,
   decodeCheckpoint,
   decodeGreeting,
   encodeRequest,
+  type Greeting,
   protocolVersion,
   type Request,
   type RequestedItem,
@@ -19,7 +20,9 @@ import {
 /** How a life of the signer begins and is watched. */
 export interface LinkOptions {
   launched: Launched;
-  resume: () => ResumeState;
+  resume: (known: KnownTree) => ResumeState;
+  /** The issuer that it must sign for; undefined: whichever it does. */
+  issuerKeyId: string | undefined;
   /** Whether a state without any checkpoint may begin from nothing. */
   genesis: boolean;
   /** Longest wait for any answer while it starts. */
@@ -63,7 +66,8 @@ export class SignerLink {
     try {
       const ask = (request: Request) => withDeadline(send(connection, request), options.startMs);
       const greeting = decodeGreeting(await ask({ op: 'hello', version: protocolVersion }));
-      const checkpoint = await takeUp(ask, options);
+      refuseOthers(greeting, options.issuerKeyId);
+      const checkpoint = await takeUp(ask, options, greeting);
       return new SignerLink(options, connection, greeting.pid, checkpoint);
     } catch (error) {
       const refused = error instanceof ConnectionLost ? await endOf(options.launched) : error;
@@ -148,16 +152,30 @@ export class SignerLink {
   }
 }
 
-async function takeUp(ask: (request: Request) => Promise<Buffer>, options: LinkOptions): Promise<Checkpoint> {
-  const state = options.resume();
+/** Two signers whose sockets or tokens were mixed up would each refuse all that is asked of it. */
+function refuseOthers({ issuerKeyIds }: Greeting, issuerKeyId: string | undefined): void {
+  if (issuerKeyId === undefined || issuerKeyIds.includes(issuerKeyId)) return;
+  throw new VouchError(
+    'config-state',
+    `this signer does not sign for the issuer ${issuerKeyId}: is it the other one of first and standby?`,
+  );
+}
+
+async function takeUp(
+  ask: (request: Request) => Promise<Buffer>,
+  options: LinkOptions,
+  known: KnownTree,
+): Promise<Checkpoint> {
+  const state = options.resume(known);
   const genesis = options.genesis && state.checkpoint === undefined;
   if (state.checkpoint === undefined && !genesis)
     throw new VouchError(
       'integrity-state',
       'the log has no checkpoint, though it was begun; restore a backup',
     );
-  if (genesis && state.newLog) await ask({ op: 'openLog', ...state.newLog });
-  await ask({ op: 'resume', genesis, checkpoint: state.checkpoint ?? '', peaks: [...state.peaks] });
+  if (state.newLog) await ask({ op: 'openLog', ...state.newLog });
+  const { checkpoint = '', peaks, consistency = [] } = state;
+  await ask({ op: 'resume', genesis, checkpoint, peaks: [...peaks], consistency: [...consistency] });
   for await (const leaves of state.leaves)
     for (const part of frameSized(leaves)) await ask({ op: 'leaves', leaves: part });
   return decodeCheckpoint(await ask({ op: 'resumed' }));

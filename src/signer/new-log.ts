@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto';
 import { VouchError } from '../core/errors.ts';
+import type { LogKey } from '../log/note.ts';
 import { logOriginOf, sequenceOfOrigin } from '../log/origin.ts';
 import { openStatement, type Statement } from '../log/statement.ts';
 import { parseCertificate } from '../x509/certificate.ts';
@@ -36,14 +37,22 @@ export function authorityOverNewLog(
     refuse(`a later one opened the present log ${authority.logOrigin}`);
   if (name !== logOriginOf(authority.trustDomain, statement.sequence)) refuse('it opens no log');
   if (statement.notAfterMs < nowMs) refuse('it has expired');
-  return { ...authority, logOrigin: name };
+  const others = statement.logKeys.filter((key) => !isOurs(authority, key));
+  const { otherLogKeys: _before, ...rest } = authority;
+  const otherLogKeys = others.map(({ algorithm, publicKeySpki }) => ({ algorithm, publicKeySpki }));
+  return { ...rest, logOrigin: name, ...(otherLogKeys.length > 0 ? { otherLogKeys } : {}) };
 }
 
-function nameOfOurLog(authority: SignerAuthority, { trustDomain, logKeys }: Statement): string | undefined {
+/** All the keys of one log have its name. */
+function nameOfOurLog(authority: SignerAuthority, { trustDomain, logKeys }: Statement): string {
   if (trustDomain !== authority.trustDomain) refuse('it is of another trust domain');
-  const [logKey] = logKeys;
-  if (!logKey?.publicKeySpki.equals(authority.logKey.publicKeySpki)) refuse('it names another log key');
-  return logKey?.name;
+  const name = logKeys.find((key) => isOurs(authority, key))?.name;
+  if (name === undefined || logKeys.some((key) => key.name !== name)) refuse('it names another log key');
+  return name;
+}
+
+function isOurs({ logKey }: SignerAuthority, { publicKeySpki }: LogKey): boolean {
+  return publicKeySpki.equals(logKey.publicKeySpki);
 }
 
 function refuse(why: string): never {

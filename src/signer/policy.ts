@@ -79,6 +79,10 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
       unlessWithoutI11(() => checkCrl(tbs, { ...context, issuer, crl }));
       return { outcome: 'sign', issuer, tbs, crl };
     }
+    case 'foreign':
+      if ((leaf.type === 'certificate' || leaf.type === 'crl') && !context.issuers.has(leaf.issuerKeyId))
+        return { outcome: 'record' };
+      return mismatch('foreign', leaf);
     default:
       throw new VouchError('request-unknown-type', 'the signer knows no such purpose; nothing was signed');
   }

@@ -10,7 +10,9 @@ export type Purpose =
   /** The server's own TLS certificate, the only one that may carry `spiffe://<td>/vouch/server`. */
   | 'server-certificate'
   /** A CRL leaf with its TBSCertList beside it. */
-  | 'crl';
+  | 'crl'
+  /** A certificate's or CRL's leaf of an issuer whose key is in another token: it is in the tree, nothing is signed. */
+  | 'foreign';
 
 /** One leaf to append. `tbs` is the DER TBSCertList of a `crl`; a certificate's TBS stands in its leaf. */
 export interface AppendItem {
@@ -39,7 +41,7 @@ export interface AppendResult {
 
 /** Signs again what a crash left unsigned: the leaf with its inclusion path in the signer's own tree. */
 export interface SignLogged {
-  purpose: Exclude<Purpose, 'record'>;
+  purpose: Exclude<Purpose, 'record' | 'foreign'>;
   leaf: Buffer;
   tbs?: Buffer;
   index: number;
@@ -48,10 +50,20 @@ export interface SignLogged {
   treeSize: number;
 }
 
+/** What a signer says of the tree that it knows, before it takes up one. */
+export interface KnownTree {
+  /** Origin of its log. */
+  logOrigin: string;
+  /** Leaves of the largest tree that it signed; 0 for none. */
+  floorSize: number;
+}
+
 /** What a new signer needs to take up the tree: the last stored checkpoint, the peaks at its size, later leaves. */
 export interface ResumeState {
-  /** A signed note by the signer's own log key. Undefined only for `vouch init`. */
+  /** A signed note by one of the statement's log keys. Undefined only for `vouch init`. */
   checkpoint: string | undefined;
+  /** RFC 6962 consistency path to the checkpoint from `floorSize`, for a note that another token's log key signed. */
+  consistency?: readonly Buffer[];
   /** Roots of the complete subtrees at the checkpoint's size, largest first. */
   peaks: readonly Buffer[];
   /** Where a log begins: the root's statement that opens it. */
@@ -103,7 +115,8 @@ export interface SignerStatus {
 export interface Signer {
   append(batch: AppendBatch): Promise<AppendResult>;
   signLogged(request: SignLogged): Promise<Buffer>;
-  status(): SignerStatus;
+  /** Of what signs for this issuer; without one, of what signs at all. */
+  status(issuerKeyId?: string): SignerStatus;
   /**
    * An operator's word to try once more what was given up: a refused PIN, an integrity failure. Resolves with what came
    * of it. Never rejects.

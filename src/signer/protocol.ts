@@ -9,7 +9,7 @@ import { Packer, Unpacker } from './packing.ts';
 import type { AppendResult, Purpose } from './port.ts';
 
 /** Spoken by both ends; `hello` compares it, since server and signer may be installed apart. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /**
  * Everything a server may ask. There is no request that signs bytes or a digest: what is signed follows from a leaf
@@ -17,9 +17,12 @@ export const protocolVersion = 1;
  */
 export type Request =
   | { op: 'hello'; version: number }
-  /** Starts taking up the tree: from a checkpoint and the peaks at its size, or with `genesis` from nothing. */
-  | { op: 'resume'; genesis: boolean; checkpoint: string; peaks: Buffer[] }
-  /** Before a genesis: the root's statement that opens a new log, for a signer that has another (`vouch restore`). */
+  /**
+   * Starts taking up the tree: from a checkpoint and the peaks at its size, or with `genesis` from nothing. `consistency`
+   * leads from the floor that the signer told to a checkpoint that it did not sign itself.
+   */
+  | { op: 'resume'; genesis: boolean; checkpoint: string; peaks: Buffer[]; consistency?: Buffer[] }
+  /** Before `resume`: the root's statement that opens a new log, for a signer that has another (`vouch restore`). */
   | ({ op: 'openLog' } & NewLog)
   /** Leaves that follow, in order. */
   | { op: 'leaves'; leaves: Buffer[] }
@@ -52,6 +55,8 @@ export interface Greeting {
   trustDomain: string;
   logOrigin: string;
   issuerKeyIds: string[];
+  /** Leaves of the largest tree that it signed; 0 for none. */
+  floorSize: number;
 }
 
 const ops = {
@@ -66,7 +71,7 @@ const ops = {
   openLog: 9,
 } as const;
 const opOfCode = new Map(Object.entries(ops).map(([name, code]) => [code as number, name as Request['op']]));
-const purposes = { record: 1, certificate: 2, 'server-certificate': 3, crl: 4 } as const;
+const purposes = { record: 1, certificate: 2, 'server-certificate': 3, crl: 4, foreign: 5 } as const;
 const purposeOfCode = new Map(
   Object.entries(purposes).map(([name, code]) => [code as number, name as Purpose]),
 );
@@ -90,7 +95,8 @@ export function encodeRequest(request: Request): { kind: number; payload: Buffer
     out
       .flag(request.genesis)
       .text(request.checkpoint)
-      .list(request.peaks, (peak) => out.bytes(peak));
+      .list(request.peaks, (peak) => out.bytes(peak))
+      .list(request.consistency ?? [], (node) => out.bytes(node));
   else if (request.op === 'openLog') out.text(request.statement).bytes(request.rootSpki);
   else if (request.op === 'leaves') out.list(request.leaves, (leaf) => out.bytes(leaf));
   else if (request.op === 'append')
@@ -123,16 +129,17 @@ export function encodeGreeting(greeting: Greeting): Buffer {
 
 /** Reads a `hello`'s answer. Throws `request-malformed`. */
 export function decodeGreeting(payload: Buffer): Greeting {
-  const { version, pid, trustDomain, logOrigin, issuerKeyIds } = parsedObject(payload);
+  const { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize } = parsedObject(payload);
   const fits =
     typeof version === 'number' &&
     typeof pid === 'number' &&
     typeof trustDomain === 'string' &&
     typeof logOrigin === 'string' &&
     Array.isArray(issuerKeyIds) &&
-    issuerKeyIds.every((keyId) => typeof keyId === 'string');
+    issuerKeyIds.every((keyId) => typeof keyId === 'string') &&
+    typeof floorSize === 'number';
   if (!fits) throw new VouchError('request-malformed', 'the signer greeted with something else');
-  return { version, pid, trustDomain, logOrigin, issuerKeyIds };
+  return { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize };
 }
 
 /** Payload of the answer to `resumed`. */
@@ -215,6 +222,7 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
         genesis: from.flag(),
         checkpoint: from.text(noteMaxBytes),
         peaks: from.list(hashesMax, () => from.bytes(hashBytes)),
+        consistency: from.list(hashesMax, () => from.bytes(hashBytes)),
       };
     case 'openLog':
       return { op, statement: from.text(statementMaxBytes), rootSpki: from.bytes(spkiMaxBytes) };

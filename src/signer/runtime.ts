@@ -16,6 +16,8 @@ import type { SignerLog } from './signer-log.ts';
 /** The part of the configuration that the signer reads. */
 export interface SignerConfig {
   stateDir: string;
+  /** Its folder there; default `signer`. */
+  folder?: string | undefined;
   hsm: HsmConfig;
   /** Sessions that sign in parallel; default 2. */
   workers?: number | undefined;
@@ -32,6 +34,11 @@ export interface SignerRuntime {
   floor: Floor;
   /** Goes over to a new log, for good: authority and marks are that log's from then on. */
   openLog(over: SignerAuthority): Promise<void>;
+}
+
+/** Where authority file and floor are. */
+export function signerFolder({ stateDir, folder = 'signer' }: SignerConfig): string {
+  return join(stateDir, folder);
 }
 
 /** Opens a token; `onFault` is called when a new process is needed. */
@@ -54,13 +61,13 @@ export interface RuntimeParts {
 
 /** Opens authority file, token and marks. Rejects with `config-…` or `integrity-state`. */
 export async function openRuntime(parts: RuntimeParts): Promise<SignerRuntime> {
-  const folder = join(parts.config.stateDir, 'signer');
+  const folder = signerFolder(parts.config);
   const authorityFile = join(folder, 'authority.json');
   const authority = readAuthority(authorityFile);
   const hsm = await parts.openHsm({
     hsm: parts.config.hsm,
     keys: authorityKeys(authority),
-    refusedFile: refusedPinFile(parts.config.stateDir),
+    refusedFile: refusedPinFile(folder),
     onFault: parts.onFault,
   });
   const runtime: SignerRuntime = {

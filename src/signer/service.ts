@@ -3,6 +3,7 @@ import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { decodeCrlBody, decodeLeaf } from '../log/leaf.ts';
 import { assembleNote, checkpointBody, type LogKey, openCheckpoint } from '../log/note.ts';
+import { verifyConsistency } from '../log/merkle.ts';
 import { authorityOverNewLog } from './new-log.ts';
 import { crlNumberCeiling } from './crl-policy.ts';
 import { type Decision, decide } from './policy.ts';
@@ -43,6 +44,8 @@ export class SignerService {
   readonly #issuers: ReadonlyMap<string, PolicyIssuer>;
   readonly #started: { wallMs: number; monotonicMs: number };
   #greeted = false;
+  /** The root's word led to the present log in this life: a mark of it need not be there yet. */
+  #openedLog = false;
   /** One at a time: what is taken up anew, or stopped, leaves nothing that a slow signature could make usable again. */
   #takenUp: TakenUp | undefined;
 
@@ -106,6 +109,7 @@ export class SignerService {
       trustDomain,
       logOrigin,
       issuerKeyIds,
+      floorSize: this.#runtime.floor.highest()?.treeSize ?? 0,
     });
   }
 
@@ -117,11 +121,38 @@ export class SignerService {
   #treeFor(request: Request & { op: 'resume' }): SignerTree {
     const { floor } = this.#runtime;
     // A log that was begun before begins again only as itself: a signer that ended during genesis is replaced.
-    const isNew = request.genesis && !floor.exists();
+    const isNew = (request.genesis || this.#openedLog) && !floor.exists();
     const marks = __VOUCH_WITHOUT__ === 'I11' || isNew ? [] : floor.marks();
     if (request.genesis) return SignerTree.genesis(marks);
-    const checkpoint = openCheckpoint(request.checkpoint, [this.#logKey()], this.#logKey().name);
-    return SignerTree.resume(checkpoint, request.peaks, marks);
+    return SignerTree.resume(this.#opened(request), request.peaks, marks);
+  }
+
+  /**
+   * Opens the checkpoint to begin from. Past the own floor the word of another token's log key does not count alone: it
+   * must be proven to lead on from there, or whoever holds that key could lead this signer to another tree (I11).
+   */
+  #opened({ checkpoint: note, consistency = [] }: Request & { op: 'resume' }): Checkpoint {
+    const own = this.#logKey();
+    const { authority, floor } = this.#runtime;
+    const others = (authority.otherLogKeys ?? []).map((key) => ({ ...key, name: own.name }));
+    const checkpoint = openCheckpoint(note, [own, ...others], own.name);
+    const mark = floor.highest();
+    if (isSignedBy(own, note) || !mark || mark.treeSize === 0 || mark.treeSize >= checkpoint.treeSize)
+      return checkpoint;
+    const leadsOn = verifyConsistency({
+      oldSize: mark.treeSize,
+      newSize: checkpoint.treeSize,
+      oldRoot: mark.rootHash,
+      newRoot: checkpoint.rootHash,
+      path: consistency,
+    });
+    if (__VOUCH_WITHOUT__ !== 'I11' && !leadsOn)
+      throw new VouchError(
+        'integrity-rewind',
+        `the other log key signed a tree that does not contain the ${mark.treeSize} leaves this signer has signed: ` +
+          'there are two logs; find out which one is true',
+      );
+    return checkpoint;
   }
 
   /** Goes over to the log that the root's statement opens; nothing else is answered meanwhile. */
@@ -129,6 +160,7 @@ export class SignerService {
     const { authority } = this.#runtime;
     const over = authorityOverNewLog(authority, request, this.#clock.now());
     if (over === authority) return nothing;
+    this.#openedLog = true;
     this.#takenUp = undefined;
     this.#greeted = false;
     await this.#runtime.openLog(over);
@@ -254,7 +286,7 @@ export class SignerService {
   async #signCheckpoint(head: Head, order: SignOrder): Promise<Checkpoint> {
     const key = this.#logKey();
     const checkpoint = await this.#checkpointOver(head, key, order);
-    return isSignedBy(key, checkpoint) ? checkpoint : this.#checkpointOver(head, key, order);
+    return isSignedBy(key, checkpoint.note) ? checkpoint : this.#checkpointOver(head, key, order);
   }
 
   async #checkpointOver(head: Head, key: LogKey, order: SignOrder): Promise<Checkpoint> {
@@ -297,9 +329,9 @@ export class SignerService {
   }
 }
 
-function isSignedBy(key: LogKey, { note, origin }: Checkpoint): boolean {
+function isSignedBy(key: LogKey, note: string): boolean {
   try {
-    openCheckpoint(note, [key], origin);
+    openCheckpoint(note, [key], key.name);
     return true;
   } catch {
     return false;

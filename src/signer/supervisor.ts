@@ -10,6 +10,7 @@ import { SignerLink } from './link.ts';
 import type {
   AppendBatch,
   AppendResult,
+  KnownTree,
   ResumeState,
   Signer,
   SignerState,
@@ -23,8 +24,10 @@ import type { SignerLog } from './signer-log.ts';
 export interface SignerOptions {
   /** A program to start and restart, or the socket of one that runs by itself. */
   signer: { spawn: Program } | { connect: string };
-  /** Called at each start: the tree as the store has it then. */
-  resume: () => ResumeState;
+  /** Called at each start: the tree as the store has it then, for a signer that knows so much of it. */
+  resume: (known: KnownTree) => ResumeState;
+  /** The issuer that it must sign for; another's is refused. */
+  issuerKeyId?: string;
   clock: Clock;
   log: SignerLog;
   /** For `vouch init` alone: a state without checkpoint begins a new log. */
@@ -212,7 +215,7 @@ class Supervisor implements SupervisedSigner {
   }
 
   async #open(): Promise<SignerLink> {
-    const { signer, resume, log, clock } = this.#options;
+    const { signer, resume, issuerKeyId, log, clock } = this.#options;
     const launched = 'spawn' in signer ? launch(signer.spawn, log) : await dial(signer.connect);
     this.#starting = launched;
     const { heartbeatMs, hangMs, startMs } = this.#times;
@@ -223,7 +226,7 @@ class Supervisor implements SupervisedSigner {
       this.#status.sessions = { open: health.sessions, wanted: health.sessionsWanted };
       this.#counts.take(this.#status.pid, health.failures);
     };
-    return SignerLink.open({ launched, resume, genesis, startMs, heartbeatMs, hangMs, onAlive });
+    return SignerLink.open({ launched, resume, issuerKeyId, genesis, startMs, heartbeatMs, hangMs, onAlive });
   }
 
   /** From usable to the end of this life. */

@@ -124,7 +124,10 @@ export type Mutation =
       certificate: Omit<CertificateRecord, 'leafIndex' | 'signature'>;
       /** Rechecked in the transaction: entry unchanged and not suspended, predecessor unrevoked, key not blocked. */
       entryVersion: number | undefined;
-      /** A token's use burnt in the same savepoint (I6). */
+      /**
+       * A token's use burnt in the same savepoint (I6). With a predecessor, the use that this very certificate got and
+       * that passes on: it was ended unsigned, since its issuer is away (`takeOverOperator`).
+       */
       tokenUse: { tokenId: string; atMs: number } | undefined;
     }
   | {
@@ -167,7 +170,12 @@ export type Mutation =
  */
 export type MutationOutcome =
   | { status: 'committed'; leafIndex: number }
-  | { status: 'exists'; certificate: CertificateRecord }
+  | {
+      status: 'exists';
+      certificate: CertificateRecord;
+      /** It was ended unsigned, so that another issuer could take over, which none has done yet. */
+      isEnded?: boolean;
+    }
   | {
       status: 'refused';
       code: ErrorCode;
@@ -213,7 +221,7 @@ export interface StoreReader {
     by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
     nowMs: number,
   ): CertificateStanding[];
-  /** The certificate that this token and key already got. */
+  /** The certificate that this token and key already got; the last of those that took over from each other. */
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined;
   treeSize(): number;
   /** Leaf hashes of [from, to), 32 bytes each. */

@@ -130,6 +130,7 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
       '(docs/enrollment.md, Checking the answer).',
     {
       chain: `DER in ${base64}: the certificate, then its issuers, the root last.`,
+      issuers: `DER in ${base64}: every issuer of the trust domain, where there is more than one. A peer may show a certificate of another than ours.`,
       bundle: 'As `GET /v1/bundle` gives it.',
       proof: 'That the certificate is in the log.',
       consistency:
@@ -138,7 +139,7 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
       renewal: 'When to renew.',
       peers: 'What the operator allowed beside the names.',
       time: "The server's clock, whole seconds.",
-      crlUrls: 'One for each CA in the chain, the root too.',
+      crlUrls: 'One for each CA: every issuer, and the root.',
     },
   ),
   described(enrollment.problemSchema, 'RFC 9457. Members that are not known are passed over.', {

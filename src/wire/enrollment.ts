@@ -135,6 +135,7 @@ export const renewalWindowSchema = z.strictObject({
 /** Answer 200 of enroll and renew. */
 export const certificateAnswerSchema = z.strictObject({
   chain: z.array(certificateDer).check(z.minLength(2), z.maxLength(8)),
+  issuers: z.optional(z.array(certificateDer).check(z.minLength(1), z.maxLength(8))),
   bundle: bundleSchema,
   proof: inclusionProofSchema,
   consistency: z.optional(consistencySchema),

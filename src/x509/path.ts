@@ -62,6 +62,26 @@ export function validatePath(options: PathOptions): ParsedCertificate[] {
   return path;
 }
 
+/**
+ * Validates a CA certificate that a root of the bundle signed, as `validatePath` does with one in a chain. Throws
+ * `denied-certificate`.
+ */
+export function validateAuthority(der: Buffer, options: Omit<PathOptions, 'chain'>): ParsedCertificate {
+  const [authority, root] = withRoot([parsed(der)], options.roots);
+  if (!authority || !root) return refuse("a root is nobody's issuer");
+  if (!isSelfIssued(root)) refuse('a root of the bundle is not self-signed');
+  for (const [index, certificate] of [authority, root].entries()) {
+    checkValidity(certificate, options);
+    if (certificate.criticalUnknown.length > 0)
+      refuse(`it has critical extensions that are not understood: ${certificate.criticalUnknown.join(', ')}`);
+    checkAuthority(certificate, index === 0 ? [] : [authority]);
+    checkAuthorityId(certificate, trustDomainOfRoot(root, options.trustDomain));
+    checkSignature(certificate, root);
+  }
+  checkConstraints(root, [authority]);
+  return authority;
+}
+
 /** The chain with its root at the end, which is found in the bundle byte for byte or by the last one's issuer. */
 function withRoot(chain: ParsedCertificate[], roots: readonly Buffer[]): ParsedCertificate[] {
   for (const [index, certificate] of chain.entries()) {
@@ -103,7 +123,7 @@ function signedBy(certificate: ParsedCertificate, issuer: ParsedCertificate): bo
 }
 
 /** The second that notAfter names still counts. */
-function checkValidity(certificate: ParsedCertificate, options: PathOptions): void {
+function checkValidity(certificate: ParsedCertificate, options: Pick<PathOptions, 'nowMs' | 'skewMs'>): void {
   const skewMs = options.skewMs ?? 0;
   if (options.nowMs + skewMs < certificate.notBeforeMs)
     refuse('a certificate is not valid yet; compare the clocks');

@@ -8,6 +8,7 @@ import { startAuthority, temporaryFolder, workload } from './support/harness.ts'
 const deliver = (dir: string, keyPem: string): Promise<void> =>
   deliverGeneration(dir, {
     chain: [Buffer.from('leaf')],
+    otherIssuers: [],
     keyPem,
     roots: [Buffer.from('root')],
     crls: [],

@@ -9,7 +9,7 @@ import { openVouch, type Vouch, type VouchEvent, type VouchOptions } from '../..
 import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import type { CertificateTemplate } from '../../src/x509/certificate-tbs.ts';
-import { type FakeAuthority, newKey } from '../agent/support/fake-authority.ts';
+import { type FakeAuthority, type FakeCa, newKey } from '../agent/support/fake-authority.ts';
 import { temporaryFolder } from '../agent/support/harness.ts';
 
 /** The machine's clocks, `ahead` milliseconds on. */
@@ -36,15 +36,18 @@ export async function service(
   authority: FakeAuthority,
   name: string,
   allowedClients: string[] = ['spiffe://example.org/*'],
+  issuer: FakeCa = authority.issuer,
 ): Promise<Service> {
   const dir = temporaryFolder();
   let newest: Buffer = Buffer.alloc(0);
-  const crlsNow = (): Buffer[] => [authority.crl(authority.issuer), authority.crl(authority.root)];
+  const others = [authority.issuer, ...authority.otherIssuers].filter((one) => one !== issuer);
+  const crlsNow = (): Buffer[] => [issuer, authority.root, ...others].map((ca) => authority.crl(ca));
   const rotate: Service['rotate'] = async (over = {}, crls = crlsNow()) => {
     const key = newKey();
-    newest = authority.issue(key.spki, { uris: [`spiffe://example.org/${name}`], ...over });
+    newest = authority.issue(key.spki, { uris: [`spiffe://example.org/${name}`], ...over }, issuer);
     await deliverGeneration(dir, {
-      chain: [newest, authority.issuer.der],
+      chain: [newest, issuer.der],
+      otherIssuers: others.map((other) => other.der),
       keyPem: key.pem,
       roots: [authority.root.der],
       crls,

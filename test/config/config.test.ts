@@ -61,6 +61,13 @@ test.each([
   ['a validity', { crl: { validity: '30d' } }, 'crl.validity', '10d at most'],
   ['too short a validity', { crl: { validity: '59m' } }, 'crl.validity', '1h at least'],
   ['a length', { hsm: { ...whole.hsm, tokenLabel: '' } }, 'hsm.tokenLabel', '1 at least'],
+  ['a standby in a hurry', { standby: { hsm: whole.hsm, after: '1s' } }, 'standby.after', '5s at least'],
+  [
+    'a replica',
+    { hsm: { ...whole.hsm, replicas: [{ ...whole.hsm, module: 'm' }] } },
+    'hsm.replicas.0.module',
+    'absolute',
+  ],
   ['a type', { log: 3 }, 'log', 'type object'],
   ['a level', { log: { level: 'loud' } }, 'log.level', 'debug, info, warn, error'],
   ['a variable', { hsm: { ...whole.hsm, environment: { 'A-B': 'c' } } }, 'hsm.environment.A-B', ''],
@@ -88,7 +95,12 @@ test.each(['', '10', 'm', '-1s', '1.5h', '1w', ' 1s', '9999999999s'])('%j is no 
 
 test('docs/configuration.md describes every key', () => {
   const document = readFileSync('docs/configuration.md', 'utf8');
-  const config = parseConfig({ ...whole, signer: { socket: '/s' } }) as Readonly<Record<string, unknown>>;
+  const config = parseConfig({
+    ...whole,
+    hsm: { ...whole.hsm, replicas: [whole.hsm] },
+    standby: { hsm: whole.hsm },
+    signer: { socket: '/s' },
+  }) as Readonly<Record<string, unknown>>;
   expect(Array.isArray(config)).toBe(false);
   for (const [section, value] of Object.entries(config)) {
     const keys = typeof value === 'object' && value !== null ? Object.keys(value) : [undefined];

@@ -7,19 +7,24 @@ import type {
   AppendBatch,
   AppendItem,
   AppendResult,
-  Signer,
   SignerState,
   SignerStatus,
   SignLogged,
 } from '../../src/signer/port.ts';
+import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
+import type { Checkpoint } from '../../src/log/checkpoint.ts';
 
 /** A signer whose keys are in memory, and which misbehaves on request. */
-export class SoftwareSigner implements Signer {
+export class SoftwareSigner implements SupervisedSigner {
   readonly #issuerKey: KeyObject;
   readonly #logPrivateKey: KeyObject;
   readonly #logKey: LogKey;
   #frontier = Frontier.empty();
   state: SignerState = 'usable';
+  /** What `ready` waits for. */
+  readonly started = Promise.withResolvers<Checkpoint>();
+  /** What it was asked to append, in order, whether it did or not. */
+  readonly asked: AppendBatch[] = [];
   /** Leaves and TBSs that were signed, for witnesses. */
   readonly signedLeaves: Buffer[] = [];
   /** Called before anything is signed. */
@@ -41,7 +46,16 @@ export class SoftwareSigner implements Signer {
     return this.#note();
   }
 
+  get treeSize(): number {
+    return this.#frontier.size;
+  }
+
+  ready(): Promise<Checkpoint> {
+    return this.started.promise;
+  }
+
   async append(batch: AppendBatch): Promise<AppendResult> {
+    this.asked.push(batch);
     await this.beforeAppend?.(batch);
     if (this.state !== 'usable')
       throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
@@ -78,7 +92,7 @@ export class SoftwareSigner implements Signer {
   async close(): Promise<void> {}
 
   #sign(item: AppendItem): Buffer | undefined {
-    if (item.purpose === 'record') return undefined;
+    if (item.purpose === 'record' || item.purpose === 'foreign') return undefined;
     const signed = item.purpose === 'crl' ? (item.tbs ?? Buffer.alloc(0)) : decodeLeaf(item.leaf).body;
     this.signedLeaves.push(item.leaf);
     const signature = sign('sha256', signed, this.#issuerKey);

@@ -84,6 +84,20 @@ test.each([
   await other.server.end();
 });
 
+test('it takes a certificate and a checkpoint of a standby for what they are: of the same log', async () => {
+  const paired = await bootAuthority({ standby: true });
+  const [, standby] = (await paired.status()).issuers;
+  const client = start([program, '-join', (await paired.join('orders')).path]);
+  const [first] = await client.until((running) => proven(running).length === 1 && proven(running));
+  await paired.takeAway('online');
+  await eventually(async () => (await paired.issuing()) === standby?.keyId, 20_000);
+  client.signal('SIGHUP');
+  const [, second] = await client.until((running) => proven(running).length === 2 && proven(running));
+  expect(second?.grewFrom).toBe(first?.treeSize);
+  const shown = (await paired.vouch('cert', 'show', second?.serial ?? '')).json<{ issuerKeyId: string }>();
+  expect(shown.issuerKeyId).toBe(standby?.keyId);
+}, 60_000);
+
 test('it turns away from a server that does not show the pinned root', async () => {
   const { path } = await authority.join('pinned');
   writeJoin(path, { ...joinContent(path), pin: `sha256:${'0'.repeat(64)}` });

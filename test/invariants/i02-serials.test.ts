@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { soleIssuer } from '../../src/issuance/issuers.ts';
 import { newSerial, type Serial, serialBytes } from '../../src/core/serial.ts';
 import { Issuance } from '../../src/issuance/issue.ts';
 import { revocationLeaf } from '../../src/sequencer/record.ts';
@@ -31,6 +32,7 @@ afterEach(() => authority.close());
 function issuanceWith(random: (size: number) => Buffer, serialPrefix = 0x2a): Issuance {
   return new Issuance({
     ...authority,
+    issuers: soleIssuer(authority.issuer),
     settings: { trustDomain, publicationUrl, shardCount: 16, serialPrefix, random },
   });
 }

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { soleIssuer } from '../../src/issuance/issuers.ts';
 import { VouchError } from '../../src/core/errors.ts';
 import type { Enrollment } from '../../src/enrollment/enroll.ts';
 import { isJoinToken, newJoinToken } from '../../src/attestation/node/join-token/token.ts';
@@ -14,7 +15,10 @@ import { Revocation } from '../../src/revocation/revoke.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import {
+  freshKey,
   publicationUrl,
+  registered,
+  requestFor,
   type SoftwareAuthority,
   softwareAuthority,
   trustDomain,
@@ -219,7 +223,8 @@ describe('a use is burnt', () => {
     const second = await newToken(authority, { spiffeId: `spiffe://${trustDomain}/billing` });
     const stuck = Buffer.alloc(16, 7);
     const settings = { trustDomain, publicationUrl, shardCount: 16, serialPrefix: 0x2a, random: () => stuck };
-    const colliding = enrollmentOver({ ...authority, issuance: new Issuance({ ...authority, settings }) });
+    const issuance = new Issuance({ ...authority, issuers: soleIssuer(authority.issuer), settings });
+    const colliding = enrollmentOver({ ...authority, issuance });
     await new Enrollee().enroll(colliding, first.token);
     expect(await codeOf(() => new Enrollee().enroll(colliding, second.token))).toBe('policy-conflict');
     expect(usesOf(second.tokenId)).toBe(0);
@@ -297,6 +302,19 @@ test('a token yields its own entry only, from its own addresses only, until it e
   const late = await newToken(authority, { ttlSeconds: 60 });
   authority.clock.pass(60_000);
   expect(await codeOf(() => new Enrollee().enroll(enrollment, late.token))).toBe('denied-token-expired');
+});
+
+test('[guard] a use passes on to another issuer only from a certificate that was ended for it', async () => {
+  const { entry, tokenId } = await registered(authority);
+  const key = freshKey();
+  const first = await authority.issuance.issue(requestFor(entry, tokenId, key));
+  const passedOn = () =>
+    authority.issuance.issue({ ...requestFor(entry, tokenId, key), predecessor: first.record });
+  expect(await codeOf(passedOn)).toBe('policy-conflict');
+  const { serial } = first.record;
+  await revocationOf(authority).revoke({ by: 'serial', serial, only: true }, 'superseded', 'uid:0');
+  expect(await codeOf(passedOn)).toBe('denied-revoked');
+  expect([issuedCount(), usesOf(tokenId)]).toEqual([1, 1]);
 });
 
 test('only the hash of a token is kept', async () => {

@@ -211,8 +211,8 @@ describe('a server that is shown a checkpoint of its own log', () => {
   test('that is larger stops issuing over a restart, too', async () => {
     await shown(larger);
     const kept = await eventually(() => authority.store.rewindEvidence());
-    const sequencer = new Sequencer({ ...authority, logKey: logKeyOf(authority) });
-    haltIfRewound({ checkpoint: kept }, { ...authority, sequencer, logKey: logKeyOf(authority) });
+    const sequencer = new Sequencer({ ...authority, logKeys: [logKeyOf(authority)] });
+    haltIfRewound({ checkpoint: kept }, { ...authority, sequencer, logKeys: [logKeyOf(authority)] });
     expect(sequencer.haltedBy()?.code).toBe('integrity-rewind');
     await sequencer.close();
   });

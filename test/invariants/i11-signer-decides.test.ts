@@ -1,18 +1,21 @@
 // I11 the signer decides too: whoever owns the server gets no CA certificate, no longer validity, no other issuer's name,
 // no reserved name, no tree but the signer's own, no lower CRL number, and no way back behind floor and guard.
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { decodeLeaf, encodeLeaf } from '../../src/log/leaf.ts';
+import { consistencyPath, rangeHasher } from '../../src/log/merkle.ts';
 import { openCheckpoint } from '../../src/log/note.ts';
 import { assembleStatement, statementSigningInput } from '../../src/log/statement.ts';
 import { bitString, boolean, octetString, oid, sequence } from '../../src/x509/der.ts';
 import type { CertificateTemplate } from '../../src/x509/certificate-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
+import { newLogKey, signedCheckpoint } from '../log/log-keys.ts';
 import { spkiOf } from '../signer/fixture.ts';
 import { withCrlExtension, withExtension } from '../signer/raw-tbs.ts';
 import { publicationUrl } from '../support/software-authority.ts';
 import { keyIdOf } from '../../src/x509/public-key.ts';
-import type { Request } from '../../src/signer/protocol.ts';
+import { protocolVersion, type Request } from '../../src/signer/protocol.ts';
 import { frontierOf, HostileServer, type SignerTarget } from './support/hostile-server.ts';
 import { codeOf } from './support/refusal.ts';
 import { softHsmSigner, softwareSigner } from './support/signer-targets.ts';
@@ -21,7 +24,7 @@ const refused = /^(?:policy-lint|policy-names|request-malformed|request-unknown-
 const hour = 3600;
 
 describe.each([
-  ['the signer in process', softwareSigner],
+  ['the signer in process', () => softwareSigner()],
   ['the signer process with SoftHSM', softHsmSigner],
 ] as const)('%s', (_name, open) => {
   let attacker: HostileServer;
@@ -470,8 +473,95 @@ describe.each([
       expect(await codeOf(() => attacker.append(attacker.record()))).toBe('unavailable-signer');
       expect(await codeOf(() => target.ask({ op: 'leaves', leaves: [] }))).toBe('request-malformed');
       expect(await codeOf(() => target.ask({ op: 'resumed' }))).toBe('request-malformed');
-      expect(await codeOf(() => target.ask({ op: 'hello', version: 2 }))).toBe('config-state');
+      expect(await codeOf(() => target.ask({ op: 'hello', version: protocolVersion + 1 }))).toBe(
+        'config-state',
+      );
     });
+  });
+});
+
+describe('told of the tree by the log key of another token', () => {
+  const other = newLogKey('test.example/vouch-log');
+  let attacker: HostileServer;
+  let target: SignerTarget;
+
+  /** A signer that has signed 20 leaves, and of which 20 more were signed by the other while it was away. */
+  beforeEach(async () => {
+    target = await softwareSigner({ otherLogKeys: [other.key] });
+    attacker = new HostileServer(target);
+    await attacker.begin();
+    for (let leaf = 0; leaf < 20; leaf += 1) await attacker.append(attacker.record());
+    await target.restart();
+    await attacker.greet();
+  });
+  afterEach(() => target.close());
+
+  /** A tree of these leaves as the other log key signs it, with the proof from the own floor that its holder can make. */
+  function toldOf(leaves: readonly Buffer[], by = [other], floorSize = 20) {
+    const size = leaves.length;
+    const frontier = frontierOf(leaves);
+    const hash = rangeHasher({
+      node: (level, at) => frontierOf(leaves.slice(at << level, (at + 1) << level)).root(),
+    });
+    return {
+      ...{ size, peaks: frontier.peaks(), leaves: [] },
+      note: signedCheckpoint(by, size, frontier.root()),
+      consistency: size > floorSize ? consistencyPath(floorSize, size, hash) : [],
+    };
+  }
+  const more = (count: number) => Array.from({ length: count }, () => attacker.record().leaf);
+
+  test('goes on from there where it leads on from its own floor, and signs', async () => {
+    const longer = [...attacker.leaves, ...more(21)];
+    expect(await codeOf(() => attacker.resume(toldOf(longer)))).toBe('allowed');
+    attacker.leaves.splice(0, attacker.leaves.length, ...longer);
+    const tbs = attacker.certificateTbs();
+    expect(await attacker.verdict(attacker.certificate(tbs), tbs)).toBe('signed');
+  });
+
+  test('goes on from there below its floor, by way of the floor', async () => {
+    const told = toldOf(attacker.leaves.slice(0, 7));
+    const leaves = attacker.leaves.slice(7);
+    expect(await codeOf(() => attacker.resume({ ...told, leaves: leaves.slice(0, -1) }))).toBe(
+      'integrity-rewind',
+    );
+    expect(await codeOf(() => attacker.resume({ ...told, leaves }))).toBe('allowed');
+  });
+
+  test('[guard] takes no tree past its floor that does not contain what it has signed itself', async () => {
+    const forked = [...attacker.leaves.slice(0, 12), ...more(30)];
+    const { consistency: _, ...unproven } = toldOf([...attacker.leaves, ...more(5)]);
+    const lies = {
+      fork: toldOf(forked),
+      'without proof': unproven,
+      'proof from elsewhere': { ...toldOf(forked), consistency: toldOf(forked, [other], 19).consistency },
+    };
+    for (const [what, lie] of Object.entries(lies))
+      expect(await codeOf(() => attacker.resume(lie)), what).toBe('integrity-rewind');
+    expect(await codeOf(() => attacker.resume())).toBe('allowed');
+  });
+
+  test('takes no word of a key that is not one of the log', async () => {
+    const stranger = newLogKey('test.example/vouch-log');
+    const foreign = newLogKey('test.example/other-log');
+    for (const by of [[stranger], [foreign], [foreign, other]])
+      expect(await codeOf(() => attacker.resume(toldOf([...attacker.leaves, ...more(3)], by)))).toBe(
+        'integrity-log',
+      );
+  });
+
+  test('hashes what is for another token to sign, and signs none of it', async () => {
+    await attacker.resume();
+    const { leaf } = attacker.certificate(attacker.certificateTbs());
+    // Of its own issuer it is not foreign, and to sign it is what it is asked then.
+    expect(await attacker.verdict({ purpose: 'foreign', leaf, tbs: undefined })).toBe('policy-lint');
+    const ofOther = encodeLeaf({ ...decodeLeaf(leaf), issuerKeyId: '3c'.repeat(20) });
+    expect(await attacker.verdict({ purpose: 'foreign', leaf: ofOther, tbs: undefined })).toBe('recorded');
+    expect(await attacker.verdict({ purpose: 'foreign', leaf: attacker.record().leaf, tbs: undefined })).toBe(
+      'policy-lint',
+    );
+    const { checkpoint } = await attacker.append(attacker.record());
+    expect(checkpoint.rootHash).toEqual(attacker.root());
   });
 });
 

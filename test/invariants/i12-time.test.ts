@@ -1,6 +1,7 @@
 // I12 time: issuance stops while the wall clock is in doubt, by any road; revocations are always taken; nothing is dropped
 // from a CRL; the operator resolves it, and that is logged.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { CrlPublishers } from '../../src/revocation/publishers.ts';
 import type { Serial } from '../../src/core/serial.ts';
 import { ClockGuard } from '../../src/issuance/clock-guard.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
@@ -317,7 +318,8 @@ describe('the operator', () => {
     const backup = () => Promise.resolve();
     const importRenewal = () => Promise.resolve({});
     return new OperatorVerbs({
-      ...{ ...authority, tokens: tokensOf(authority), revocation, publisher, metrics },
+      ...{ ...authority, tokens: tokensOf(authority), revocation, metrics },
+      publisher: new CrlPublishers([publisher]),
       ...{ status: () => ({}), backup, importRenewal },
     });
   }

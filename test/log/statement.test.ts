@@ -150,6 +150,19 @@ describe('a statement', () => {
     expect(Buffer.from(signature, 'base64url').length).toBe(96);
   });
 
+  it('names the issuers where there is more than one', () => {
+    const issuers = ['1a'.repeat(20), '2b'.repeat(20)];
+    expect(openStatement(make(root, { ...statement, issuers }), root.publicKey)).toEqual({
+      ...statement,
+      issuers,
+    });
+    const payload = JSON.parse(payloadText) as object;
+    for (const wrong of [[], ['1A'.repeat(20)], ['1a'], [issuers[0], issuers[0]], [7], 'x', null, {}])
+      expect(() => openStatement(signed(header, { issuers: wrong, ...payload }), root.publicKey)).toThrow(
+        refusedAs('issuers'),
+      );
+  });
+
   it('is not made when readers would refuse it', () => {
     for (const change of [
       { sequence: -1 },
@@ -157,6 +170,7 @@ describe('a statement', () => {
       { notAfterMs: Number.NaN },
       { logKeys: [] },
       { logKeys: [log, log] },
+      { issuers: [] },
       { publicationUrls: ['ftp://example.org'] },
       { trustDomain: 'A' as Statement['trustDomain'] },
     ])

@@ -1,5 +1,6 @@
 // What keeps peers from seeing a revocation is told to those who watch: readiness, status, doctor.
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { CrlPublishers } from '../../src/revocation/publishers.ts';
 import type { ServerIdentity } from '../../src/authority/server-identity.ts';
 import type { Serial } from '../../src/core/serial.ts';
 import { readinessOf } from '../../src/operator/readiness.ts';
@@ -42,10 +43,11 @@ afterEach(async () => {
 /** What each watcher is told, which is the same. */
 function told(): string[] {
   const identity = { problem: () => undefined } as ServerIdentity;
-  const crl = readinessOf({ ...authority, publisher, identity }, { problem: undefined }).find(
-    ({ name }) => name === 'crl',
-  );
-  const status = statusView({ ...authority, trustDomain, rootPin: '', publisher });
+  const { issuer } = authority;
+  const parts = { ...authority, issuers: [issuer], publisher: new CrlPublishers([publisher]) };
+  const crl = readinessOf({ ...parts, identity }, { problem: undefined }).find(({ name }) => name === 'crl');
+  const which = { issuing: () => issuer, hasStandby: false };
+  const status = statusView({ ...parts, ...which, trustDomain, rootPin: '' });
   const doubt = authority.clockGuard.doubt();
   const problems = status.problems.filter((one) => one !== doubt);
   expect(crl?.problem ?? '').toBe(problems.join('; '));

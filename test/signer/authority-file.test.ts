@@ -25,6 +25,9 @@ describe('authority.json', () => {
       issuers: [{ ...issuer, ckaId: 'label:a key of 2019' }],
     } as SignerAuthority;
     expect(parseAuthority(encodeAuthority(adopted), 'f')).toEqual(adopted);
+    const { algorithm, publicKeySpki } = testAuthority().authority.logKey;
+    const paired = { ...authority, otherLogKeys: [{ algorithm, publicKeySpki }] };
+    expect(parseAuthority(encodeAuthority(paired), 'f')).toEqual(paired);
   });
 
   it('refuses unknown, missing and malformed members, naming the file', () => {
@@ -47,6 +50,11 @@ describe('authority.json', () => {
       { ...value, logKey: { ...value.logKey, ckaId: '0' } },
       { ...value, logKey: { ...value.logKey, ckaId: 'label:' } },
       { ...value, logKey: { ...value.logKey, ckaId: 'label:a\nb' } },
+      { ...value, otherLogKeys: [] },
+      { ...value, otherLogKeys: {} },
+      { ...value, otherLogKeys: [{ algorithm: 'ed25519' }] },
+      { ...value, otherLogKeys: [{ algorithm: 'sha1', publicKeySpki: 'AAAA' }] },
+      { ...value, otherLogKeys: [{ algorithm: 'ed25519', publicKeySpki: 'AAAA', ckaId: '01' }] },
       { ...value, trustDomain: 'A' },
       { ...value, logOrigin: 'a b' },
       { ...value, rollbackMark: 'none' },

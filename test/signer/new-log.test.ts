@@ -35,6 +35,20 @@ describe("the root's statement", () => {
     expect(opened(signed({ sequence: 1, name: authority.logOrigin }))).toEqual(authority);
   });
 
+  it('says which other tokens have keys of the log, and that none has any more', () => {
+    const own = { ...authority.logKey, name: 'test.example/vouch-log-7' };
+    const { algorithm, publicKeySpki } = testAuthority().authority.logKey;
+    const standby = { algorithm, publicKeySpki };
+    const over = opened(signed({ logKeys: [{ ...standby, name: own.name }, own] }));
+    expect(over).toEqual({ ...authority, logOrigin: own.name, otherLogKeys: [standby] });
+    expect(opened(signed({ sequence: 8 }), over)).toEqual({
+      ...authority,
+      logOrigin: 'test.example/vouch-log-8',
+    });
+    const stray = { ...standby, name: 'test.example/vouch-log-6' };
+    expect(() => opened(signed({ logKeys: [own, stray] }))).toThrow(/another log key/);
+  });
+
   const later = { ...authority, logOrigin: 'test.example/vouch-log-9' };
   const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const logKeys = [

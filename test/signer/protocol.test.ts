@@ -20,7 +20,7 @@ const bytes = (max: number) => fc.uint8Array({ maxLength: max }).map((array) => 
 const count = fc.nat(Number.MAX_SAFE_INTEGER);
 const hash = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((array) => Buffer.from(array));
 const item = fc.record({
-  purpose: fc.constantFrom('record', 'certificate', 'server-certificate', 'crl', undefined),
+  purpose: fc.constantFrom('record', 'certificate', 'server-certificate', 'crl', 'foreign', undefined),
   leaf: bytes(500),
   tbs: fc.option(bytes(500), { nil: undefined }),
 });
@@ -31,6 +31,7 @@ const request: fc.Arbitrary<Request> = fc.oneof(
     genesis: fc.boolean(),
     checkpoint: fc.string(),
     peaks: fc.array(hash, { maxLength: 60 }),
+    consistency: fc.array(hash, { maxLength: 60 }),
   }),
   fc.record({ op: fc.constant('openLog' as const), statement: fc.string(), rootSpki: bytes(300) }),
   fc.record({ op: fc.constant('leaves' as const), leaves: fc.array(bytes(300)) }),
@@ -133,7 +134,8 @@ describe('answers', () => {
     expect(read.checkpoint).toEqual(checkpoint);
     expect(read.signatures).toEqual(result.signatures);
     expect(read.signatures[2]).toMatchObject({ code: 'policy-names', detail: 'no', retryAfterSeconds: 3 });
-    const greeting = { version: 1, pid: 5, trustDomain: 'a', logOrigin: 'a/b', issuerKeyIds: ['x'] };
+    const log = { trustDomain: 'a', logOrigin: 'a/b', floorSize: 7 };
+    const greeting = { version: 1, pid: 5, ...log, issuerKeyIds: ['x'] };
     expect(decodeGreeting(encodeGreeting(greeting))).toEqual(greeting);
   });
 

@@ -13,6 +13,7 @@ import {
   decodeGreeting,
   type Request,
   type RequestedItem,
+  protocolVersion,
 } from '../../src/signer/protocol.ts';
 import { SignerService } from '../../src/signer/service.ts';
 import { FakeClock } from '../fakes/clock.ts';
@@ -60,7 +61,7 @@ class Harness {
       },
     });
     this.service = new SignerService({ authority, hsm, floor: this.floor, openLog }, this.clock);
-    await this.ask({ op: 'hello', version: 1 });
+    await this.ask({ op: 'hello', version: protocolVersion });
     return this;
   }
 
@@ -256,7 +257,9 @@ describe('before it is usable', () => {
     ];
     for (const request of every)
       await expect(fresh.handle(request)).rejects.toMatchObject({ code: 'request-malformed' });
-    await expect(fresh.handle({ op: 'hello', version: 2 })).rejects.toMatchObject({ code: 'config-state' });
+    await expect(fresh.handle({ op: 'hello', version: protocolVersion + 1 })).rejects.toMatchObject({
+      code: 'config-state',
+    });
     for (const request of every.slice(1, 5))
       await expect(h.ask(request)).rejects.toMatchObject({
         code: expect.stringMatching(/request-malformed|unavailable-signer/),
@@ -266,8 +269,12 @@ describe('before it is usable', () => {
 
   it('says who it is', async () => {
     const h = await new Harness().start();
-    const greeting = decodeGreeting(await h.ask({ op: 'hello', version: 1 }));
-    expect(greeting).toMatchObject({ version: 1, pid: process.pid, trustDomain: 'test.example' });
+    const greeting = decodeGreeting(await h.ask({ op: 'hello', version: protocolVersion }));
+    expect(greeting).toMatchObject({
+      version: protocolVersion,
+      pid: process.pid,
+      trustDomain: 'test.example',
+    });
     expect(greeting.issuerKeyIds).toEqual([h.test.issuerKeyId]);
   });
 

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parse, stringify } from 'yaml';
 import type { Ready } from '../../src/server.ts';
@@ -64,6 +64,8 @@ export interface BootOptions {
   init?: readonly string[];
   /** The token of issuer and log; without it a new one of SoftHSM. */
   online?: Token;
+  /** With a standby token, which takes over after 5 s. */
+  standby?: boolean;
 }
 
 /** The configuration as YAML has it; what a test may wish to change. */
@@ -74,6 +76,7 @@ export interface ConfigDocument {
   enrollment: Json;
   publication: Json;
   operations: Json;
+  standby?: Json;
   [member: string]: unknown;
 }
 
@@ -85,22 +88,41 @@ export class Server extends Running {
   }
 }
 
-/** An authority on disk with two tokens, its server where one runs, and its operator's verbs. */
+interface Tokens {
+  online: Token;
+  root: Token;
+  standby?: Token | undefined;
+}
+
+/** A signer as `vouch status` has it. */
+interface SignerStatus {
+  state: string;
+  pid: number | null;
+  restarts: number;
+}
+
+/** What `vouch status` says. */
+export interface Status {
+  state: string;
+  problems: string[];
+  signer: SignerStatus;
+  standby?: SignerStatus;
+  log: { treeSize: number; checkpointSize: number };
+  issuers: { keyId: string; state: string; issuing: boolean; notAfter: string }[];
+  crls: { issuerKeyId: string; scope: string; crlNumber: number; url: string }[];
+}
+
+/** An authority on disk with two tokens or three, its server where one runs, and its operator's verbs. */
 export class Authority {
   readonly folder: string;
   readonly trustDomain: string;
   readonly state: string;
   readonly config: string;
-  readonly tokens: { online: Token; root: Token };
+  readonly tokens: Tokens;
   #server: Server | undefined;
   #files = 0;
 
-  constructor(
-    folder: string,
-    trustDomain: string,
-    tokens: { online: Token; root: Token },
-    state = join(folder, 's'),
-  ) {
+  constructor(folder: string, trustDomain: string, tokens: Tokens, state = join(folder, 's')) {
     this.folder = folder;
     this.trustDomain = trustDomain;
     this.state = state;
@@ -132,7 +154,11 @@ export class Authority {
 
   /** The command line of `vouch init` for this authority. */
   initArguments(): string[] {
-    return [...this.initWithoutRoot(), '--root-hsm-file', join(this.folder, 'root.json')];
+    return [
+      ...this.initWithoutRoot(),
+      ...['--root-hsm-file', join(this.folder, 'root.json')],
+      ...(this.tokens.standby ? ['--standby-hsm-file', join(this.folder, 'standby.json')] : []),
+    ];
   }
 
   /** The same without the root's token, which is elsewhere. */
@@ -181,6 +207,26 @@ export class Authority {
   vouch(...args: readonly string[]): Promise<Ran> {
     const more = agentVerbs.includes(args[0] ?? '') ? ['--json'] : ['--config', this.config, '--json'];
     return runVouch([...args, ...more]);
+  }
+
+  async status(): Promise<Status> {
+    return (await this.vouch('status')).json<Status>();
+  }
+
+  /** Key id of the issuer that issues now. */
+  async issuing(): Promise<string | undefined> {
+    return (await this.status()).issuers.find((issuer) => issuer.issuing)?.keyId;
+  }
+
+  /** Takes a token out, as if it were unplugged; the signer that had it open ends. Returns what puts it back. */
+  async takeAway(name: 'online' | 'standby'): Promise<() => void> {
+    const at = join(this.folder, name);
+    const gone = `${at}.gone`;
+    const { signer, standby } = await this.status();
+    renameSync(at, gone);
+    const { pid } = name === 'online' ? signer : (standby ?? { pid: null });
+    if (pid !== null) process.kill(pid, 'SIGKILL');
+    return () => renameSync(gone, at);
   }
 
   /** A new join file for `name`. */
@@ -241,14 +287,16 @@ export class Workload {
 /** Makes tokens and state, without starting a server. */
 export async function initAuthority(options: BootOptions = {}): Promise<Authority> {
   const folder = newFolder();
-  const [online, root] = await Promise.all([
+  const [online, root, standby] = await Promise.all([
     options.online ?? newToken(folder, 'online'),
     newToken(folder, 'root'),
+    options.standby === true ? newToken(folder, 'standby') : undefined,
   ]);
   if (options.online)
     writeFileSync(join(folder, 'online.json'), JSON.stringify(options.online), { mode: 0o600 });
-  const authority = new Authority(folder, options.trustDomain ?? 'test.example', { online, root });
+  const authority = new Authority(folder, options.trustDomain ?? 'test.example', { online, root, standby });
   (await authority.init(...(options.init ?? []))).json();
+  if (standby) authority.configure((config) => Object.assign(config.standby ?? {}, { after: '5s' }));
   if (options.configure) authority.configure(options.configure);
   return authority;
 }

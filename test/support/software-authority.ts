@@ -8,6 +8,7 @@ import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { ClockGuard } from '../../src/issuance/clock-guard.ts';
 import { Issuance, type IssueRequest } from '../../src/issuance/issue.ts';
 import { caOf, type Issuer, issuerOf } from '../../src/issuance/issuer.ts';
+import { soleIssuer, Takeover } from '../../src/issuance/issuers.ts';
 import { defaultProfile } from '../../src/issuance/profile.ts';
 import { openFileTiles } from '../../src/log/file-tiles.ts';
 import type { LogKey } from '../../src/log/note.ts';
@@ -18,6 +19,7 @@ import { TileTree } from '../../src/log/tiles.ts';
 import type { RegistrationEntry } from '../../src/core/registration.ts';
 import type { LeafDraft, Store } from '../../src/store/port.ts';
 import { createSqliteStore } from '../../src/store/sqlite/store.ts';
+import { signerGroup } from '../../src/signer/group.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { assembleSigned, buildCertificateTbs } from '../../src/x509/certificate-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
@@ -44,41 +46,87 @@ export interface SoftwareAuthority {
   close(): Promise<void>;
 }
 
+/** One with a second issuer and log key, each with a signer of its own. */
+export interface PairedAuthority extends SoftwareAuthority {
+  standby: { signer: SoftwareSigner; issuer: Issuer };
+  issuers: Takeover;
+  logKeys: readonly LogKey[];
+}
+
+/** How long the first of a pair is away before the standby issues, by the fake clock. */
+export const takeOverAfterMs = 10_000;
+
+/** Opens one with a standby; its state lives and dies with the test. */
+export async function pairedAuthority(): Promise<PairedAuthority> {
+  const { standby, takeover: issuers, ...authority } = await openAuthority({ hasStandby: true });
+  if (!standby || !issuers) throw new Error('a standby was asked for');
+  return { ...authority, standby, issuers };
+}
+
 /** Opens one; its state lives and dies with the test. `firstVersion`: its ceremony's leaves say no algorithm. */
 export async function softwareAuthority(
   options: { firstVersion?: boolean; limits?: Partial<SequencerLimits> } = {},
 ): Promise<SoftwareAuthority> {
+  return openAuthority(options);
+}
+
+/** Keys of one token. */
+function tokenOf(root: KeyPair, rootDer: Buffer, name: string, clock: FakeClock) {
+  const issuing = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const log = generateKeyPairSync('ed25519');
+  const logKey: LogKey = {
+    name: `${trustDomain}/vouch-log`,
+    algorithm: 'ed25519',
+    publicKeySpki: spkiOf(log.publicKey),
+  };
+  const signer = new SoftwareSigner({ issuerKey: issuing.privateKey, logPrivateKey: log.privateKey, logKey });
+  return { issuerDer: caCertificate(issuing.publicKey, root, name, rootDer, clock), logKey, signer };
+}
+
+async function openAuthority(options: {
+  hasStandby?: boolean;
+  firstVersion?: boolean;
+  limits?: Partial<SequencerLimits>;
+}) {
+  const { hasStandby = false } = options;
   const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
   const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
   const root = generateKeyPairSync('ec', { namedCurve: 'P-384' });
-  const issuing = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const log = generateKeyPairSync('ed25519');
   const rootDer = caCertificate(root.publicKey, root, 'Test Root', undefined, clock);
-  const issuerDer = caCertificate(issuing.publicKey, root, 'Test Issuer', rootDer, clock);
-  const origin = `${trustDomain}/vouch-log`;
-  const logKey: LogKey = { name: origin, algorithm: 'ed25519', publicKeySpki: spkiOf(log.publicKey) };
+  const first = tokenOf(root, rootDer, 'Test Issuer', clock);
+  const second = hasStandby ? tokenOf(root, rootDer, 'Standby Issuer', clock) : undefined;
+  const tokens = second ? [first, second] : [first];
+  const { issuerDer, signer } = first;
+  const logKeys = tokens.map(({ logKey }) => logKey);
   const identity = {
     stateId: randomBytes(16).toString('hex'),
     trustDomain,
-    logOrigin: origin,
+    logOrigin: `${trustDomain}/vouch-log`,
     serialPrefix: 0x2a,
     shardCount: 16,
     createdAtMs: clock.now(),
   };
   const store = createSqliteStore(path.join(folder, 'vouch.db'), identity);
-  const signer = new SoftwareSigner({ issuerKey: issuing.privateKey, logPrivateKey: log.privateKey, logKey });
   const tree = new TileTree(openFileTiles(path.join(folder, 'log')), 0, (from, to) =>
     store.leafHashes(from, to),
   );
-  const sequencer = new Sequencer({ store, signer, tree, logKey, limits: options.limits ?? {} });
+  const members = tokens.map((token) => ({
+    issuerKeyId: caOf(token.issuerDer).keyId,
+    signer: token.signer,
+  }));
+  const late: { sequencer?: Sequencer } = {};
+  const group = signerGroup(members, { onIntegrityFailure: (error) => late.sequencer?.halt(error) });
+  const { limits = {} } = options;
+  const sequencer = new Sequencer({ store, signer: second ? group : signer, tree, logKeys, limits });
+  late.sequencer = sequencer;
   const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
   const issuer = issuerOf({ certificateDer: issuerDer, algorithm: 'ecdsa-sha256' });
   const ceremony = (event: string, body: { readonly [member: string]: Json }): LeafDraft =>
     recordLeaf('authority', clock.now(), { event, ...body });
   await sequencer.record({ kind: 'operator', leaf: ceremony('initialized', identity) });
   for (const [kind, der, algorithm] of [
-    ['root', rootDer, 'ecdsa-sha384'],
-    ['issuer', issuerDer, 'ecdsa-sha256'],
+    ['root', rootDer, 'ecdsa-sha384'] as const,
+    ...tokens.map((token) => ['issuer', token.issuerDer, 'ecdsa-sha256'] as const),
   ] as const) {
     const { keyId } = caOf(der);
     const tbsSha256 = hash('sha256', parseCertificate(der).tbs, 'hex');
@@ -93,10 +141,27 @@ export async function softwareAuthority(
       authority: { keyId, kind, state: 'active', algorithm, certificateDer: der },
     });
   }
-  await recordStatement(sequencer, root.privateKey, rootDer, logKey, clock);
+  await recordStatement(sequencer, root.privateKey, rootDer, logKeys, clock);
   const settings = { trustDomain, publicationUrl, shardCount: 16, serialPrefix: 0x2a, random: randomBytes };
-  const issuance = new Issuance({ sequencer, clockGuard, issuer, settings });
+  const standby = second && {
+    signer: second.signer,
+    issuer: issuerOf({ certificateDer: second.issuerDer, algorithm: 'ecdsa-sha256' }),
+  };
+  const takeover =
+    standby &&
+    new Takeover({
+      ...{ first: issuer, standby: standby.issuer, clock, afterMs: takeOverAfterMs },
+      life: (keyId) => (group.status(keyId).state === 'usable' ? 0 : undefined),
+      changed: () => undefined,
+    });
+  const issuance = new Issuance({
+    sequencer,
+    clockGuard,
+    issuers: takeover ?? soleIssuer(issuer),
+    settings,
+  });
   return {
+    ...{ standby, takeover, logKeys },
     ...{ folder, clock, store, signer, tree, sequencer, clockGuard, issuance, issuer, issuerDer, rootDer },
     close: async () => {
       await sequencer.close();
@@ -180,14 +245,14 @@ async function recordStatement(
   sequencer: Sequencer,
   rootKey: KeyObject,
   rootDer: Buffer,
-  logKey: LogKey,
+  logKeys: LogKey[],
   clock: FakeClock,
 ): Promise<void> {
   const content = {
     trustDomain,
     sequence: 1,
     notAfterMs: clock.now() + 86_400_000,
-    logKeys: [logKey],
+    logKeys,
     publicationUrls: [publicationUrl],
   };
   const input = statementSigningInput(content, caOf(rootDer).keyId, 'ES384');
@@ -208,9 +273,14 @@ function spkiOf(key: KeyObject): Buffer {
   return key.export({ type: 'spki', format: 'der' });
 }
 
+interface KeyPair {
+  privateKey: KeyObject;
+  publicKey: KeyObject;
+}
+
 function caCertificate(
   subject: KeyObject,
-  signer: { privateKey: KeyObject; publicKey: KeyObject },
+  signer: KeyPair,
   name: string,
   issuerDer: Buffer | undefined,
   clock: FakeClock,

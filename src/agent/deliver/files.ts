@@ -10,10 +10,12 @@ import { syncFolder, writeDurably, writeFailure } from './durable-file.ts';
 export interface Generation {
   /** Leaf first, then issuers, without the root. */
   chain: readonly Buffer[];
+  /** The trust domain's issuers besides that of the chain: who checks a peer by its leaf alone needs them. */
+  otherIssuers: readonly Buffer[];
   /** PEM, PKCS#8. */
   keyPem: string;
   roots: readonly Buffer[];
-  /** One for each CA in the chain, the root too. */
+  /** One for each CA in the chain, the root too, and for each other issuer. */
   crls: readonly Buffer[];
   proof: InclusionProofJson;
   peers: PeersJson;
@@ -74,12 +76,14 @@ export function crlPem(crls: readonly Buffer[]): string {
 
 function filesOf(generation: Generation): [string, string, number][] {
   const chainPem = generation.chain.map((der) => encodePem('CERTIFICATE', der)).join('');
+  const issuersPem = generation.otherIssuers.map((der) => encodePem('CERTIFICATE', der)).join('');
   const bundlePem = generation.roots.map((der) => encodePem('CERTIFICATE', der)).join('');
   return [
     [fileNames.chain, chainPem, 0o644],
     [fileNames.key, generation.keyPem, 0o600],
     [fileNames.combined, generation.keyPem + chainPem, 0o600],
     [fileNames.bundle, bundlePem, 0o644],
+    ...(issuersPem === '' ? [] : [[fileNames.issuers, issuersPem, 0o644] as [string, string, number]]),
     [fileNames.crl, crlPem(generation.crls), 0o644],
     [fileNames.proof, `${JSON.stringify(generation.proof, undefined, 2)}\n`, 0o644],
     [fileNames.peers, `${JSON.stringify(generation.peers, undefined, 2)}\n`, 0o644],

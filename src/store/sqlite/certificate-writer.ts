@@ -1,11 +1,13 @@
 import { assert, VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
+import { takeOverOperator } from '../../core/take-over.ts';
 import type { CertificateRecord, Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
 import { isDuplicate } from './failure.ts';
 import type { ReadStatements } from './read-statements.ts';
 import type { StandingRow } from './rows.ts';
 import { certificateOf } from './rows.ts';
+import { certificateOfUse } from './token-use.ts';
 import type { Written } from './written.ts';
 
 type CertificateMutation = Extract<Mutation, { kind: 'certificate' }>;
@@ -45,13 +47,17 @@ export class CertificateWriter {
     const token = this.#tokenOf(certificate, entry);
     if (tokenUse !== undefined) {
       const stored = this.#useOfSameKey(certificate, token, tokenUse);
-      if (stored !== undefined) return { status: 'exists', certificate: stored };
+      if (stored !== undefined && stored.certificate.serial !== certificate.predecessor) return stored;
+      if (stored === undefined && certificate.predecessor !== undefined)
+        throw new VouchError('policy-conflict', 'the certificate to take over from has no such use');
     }
     if (entry?.version !== mutation.entryVersion)
       throw new VouchError('policy-entry-changed', 'the registration entry changed meanwhile: try again');
-    this.#requirePredecessor(certificate);
+    if (tokenUse === undefined) this.#requirePredecessor(certificate);
+    else this.#requireEnded(certificate);
     this.#insert(certificate, leafIndex, entry?.entry_number, token?.token_number);
-    if (token !== undefined && tokenUse !== undefined) this.#burn(token, certificate.spkiSha256, leafIndex);
+    if (token !== undefined && tokenUse !== undefined && certificate.predecessor === undefined)
+      this.#burn(token, certificate.spkiSha256, leafIndex);
     return undefined;
   }
 
@@ -101,7 +107,7 @@ export class CertificateWriter {
     certificate: CertificateMutation['certificate'],
     token: TokenState | undefined,
     use: TokenUse,
-  ): CertificateRecord | undefined {
+  ): { status: 'exists'; certificate: CertificateRecord; isEnded?: boolean } | undefined {
     assert(token !== undefined && use.tokenId === certificate.tokenId, "the token used is the certificate's");
     if (token.revoked_at_ms !== null)
       throw new VouchError(
@@ -113,10 +119,24 @@ export class CertificateWriter {
         'denied-token-expired',
         'this join token has expired: ask the operator for a new one',
       );
-    const stored = this.#reads.certificateOfTokenUse.get(use.tokenId, certificate.spkiSha256);
+    const stored = certificateOfUse(this.#reads, use.tokenId, certificate.spkiSha256);
     if (stored === undefined) return undefined;
-    requireFresh(stored, use.atMs);
-    return certificateOf(stored);
+    const isEnded = this.#isEndedUnsigned(stored);
+    requireFresh(isEnded ? { ...stored, revoked_at_ms: null } : stored, use.atMs);
+    return { status: 'exists', certificate: certificateOf(stored), ...(isEnded ? { isEnded } : {}) };
+  }
+
+  /** By this program and for this: what an operator revoked has no successor. */
+  #isEndedUnsigned({ serial, issuer_key_id: issuerKeyId }: StandingRow): boolean {
+    return this.#reads.revocation.get(serial, issuerKeyId)?.operator === takeOverOperator;
+  }
+
+  /** I6: the use passes on only where what it got cannot count any more. */
+  #requireEnded({ predecessor, tokenId, spkiSha256 }: CertificateMutation['certificate']): void {
+    if (predecessor === undefined) return;
+    const stored = certificateOfUse(this.#reads, tokenId ?? '', spkiSha256);
+    if (__VOUCH_WITHOUT__ !== 'I6' && (stored?.serial !== predecessor || !this.#isEndedUnsigned(stored)))
+      throw new VouchError('policy-conflict', 'the certificate to take over from was not ended: try again');
   }
 
   #requirePredecessor({ predecessor, lineage }: CertificateMutation['certificate']): void {

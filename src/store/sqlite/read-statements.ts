@@ -137,6 +137,10 @@ function prepareCertificates(db: Connection) {
       `${standing} WHERE c.leaf_index = (SELECT leaf_index FROM token_uses
          WHERE token_number = (SELECT token_number FROM join_tokens WHERE token_id = ?) AND spki_sha256 = ?)`,
     ),
+    takeOver: db.prepare<[Serial, Serial, string], StandingRow>(
+      `${standing} WHERE c.leaf_index = (SELECT leaf_index FROM certificates
+         WHERE lineage = ? AND predecessor = ? AND spki_sha256 = ?)`,
+    ),
   };
 }
 

@@ -28,6 +28,7 @@ import {
   tokenOf,
 } from './rows.ts';
 import { stateRows } from './state-rows.ts';
+import { certificateOfUse } from './token-use.ts';
 
 /** Newer than every row: where a list starts without a cursor. */
 const newest = Number.MAX_SAFE_INTEGER;
@@ -116,7 +117,11 @@ export class SqliteReader implements StoreReader {
   }
 
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined {
-    return mapped(first(this.reads.certificateOfTokenUse, tokenId, spkiSha256), certificateOf);
+    try {
+      return mapped(certificateOfUse(this.reads, tokenId, spkiSha256), certificateOf);
+    } catch (error) {
+      throw storeFailure(error);
+    }
   }
 
   treeSize(): number {

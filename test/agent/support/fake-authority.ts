@@ -49,6 +49,8 @@ export class FakeAuthority {
   readonly issuer: FakeCa;
   readonly logKey: LogKey;
   readonly #logPrivate: KeyObject;
+  /** Issuers besides the first, as a standby's. */
+  readonly otherIssuers: FakeCa[] = [];
   readonly leafHashes: Buffer[] = [];
   readonly revoked = new Map<Serial, { serial: Serial; dateSeconds: number; reason: Reason }>();
   crlNumber = 1n;
@@ -74,6 +76,13 @@ export class FakeAuthority {
   /** `sha256:hex`, as join files have it. */
   get pin(): string {
     return `sha256:${createHash('sha256').update(this.root.spki).digest('hex')}`;
+  }
+
+  /** One more issuer under our root. */
+  addIssuer(): FakeCa {
+    const issuer = this.#ca('Other issuer', this.root, { pathLength: 0 });
+    this.otherIssuers.push(issuer);
+    return issuer;
   }
 
   /** DER of a leaf by the issuer. */

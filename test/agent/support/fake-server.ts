@@ -207,7 +207,12 @@ export class FakeServer {
       renewal: this.renewal,
       peers: this.peers,
       time: rfc3339(nowMs),
-      crlUrls: [authority.issuer, authority.root].map(({ keyId }) => ({
+      ...(authority.otherIssuers.length > 0
+        ? {
+            issuers: [authority.issuer, ...authority.otherIssuers].map((one) => one.der.toString('base64')),
+          }
+        : {}),
+      crlUrls: [authority.issuer, authority.root, ...authority.otherIssuers].map(({ keyId }) => ({
         keyId,
         url: `${authority.publicationUrl}/crl/${keyId}.crl`,
       })),
@@ -225,7 +230,8 @@ export class FakeServer {
       return;
     }
     const { authority } = this;
-    const ca = [authority.issuer, authority.root].find((one) => one.keyId === keyId);
+    const { issuer, root, otherIssuers } = authority;
+    const ca = [issuer, root, ...otherIssuers].find((one) => one.keyId === keyId);
     if (ca === undefined) {
       response.writeHead(404).end();
       return;

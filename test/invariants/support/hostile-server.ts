@@ -41,6 +41,15 @@ export interface SignerTarget {
   close(): Promise<void>;
 }
 
+/** What a signer can be told to begin from. */
+interface ResumeLie {
+  genesis?: boolean;
+  size?: number;
+  note?: string;
+  peaks?: Buffer[];
+  consistency?: Buffer[];
+}
+
 /** An attacker who has taken the server: knows every leaf and checkpoint, speaks the protocol, has no key. */
 export class HostileServer {
   readonly target: SignerTarget;
@@ -71,9 +80,7 @@ export class HostileServer {
   }
 
   /** Has the signer take up a tree; by default the true one from its newest checkpoint. */
-  async resume(
-    lie: { genesis?: boolean; size?: number; note?: string; peaks?: Buffer[]; leaves?: Buffer[] } = {},
-  ): Promise<Checkpoint> {
+  async resume(lie: ResumeLie & { leaves?: Buffer[] } = {}): Promise<Checkpoint> {
     const size = lie.size ?? this.#newest();
     await this.target.ask(this.resumeRequest(lie));
     await this.target.ask({ op: 'leaves', leaves: lie.leaves ?? this.leaves.slice(size) });
@@ -81,11 +88,11 @@ export class HostileServer {
   }
 
   /** The request that begins to take up a tree; by default the true one from its newest checkpoint. */
-  resumeRequest(lie: { genesis?: boolean; size?: number; note?: string; peaks?: Buffer[] } = {}): Request {
+  resumeRequest(lie: ResumeLie = {}): Request {
     const { genesis = false, size = this.#newest() } = lie;
     const checkpoint = lie.note ?? this.notes.get(size) ?? '';
     const peaks = lie.peaks ?? frontierOf(this.leaves.slice(0, size)).peaks();
-    return { op: 'resume', genesis, checkpoint, peaks };
+    return { op: 'resume', genesis, checkpoint, peaks, consistency: lie.consistency ?? [] };
   }
 
   /** Ends taking up. */

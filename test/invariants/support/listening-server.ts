@@ -41,10 +41,11 @@ export async function listeningServer(
   authority: SoftwareAuthority,
   attestors?: readonly NodeAttestor[],
 ): Promise<ListeningServer> {
-  const authorities = [authority.issuerDer, authority.rootDer];
+  const authoritiesOf = () => [authority.issuerDer, authority.rootDer];
   const api = enrollmentApi({
     ...authority,
-    authorities,
+    authoritiesOf,
+    issuers: [authority.issuer],
     enrollment: enrollmentOver(authority, attestors),
     challenges: new Challenges(),
     bundle: () => bundleOf([authority.rootDer], 'statement', 1),
@@ -52,13 +53,13 @@ export async function listeningServer(
     admission: new Admission(512),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
-    logKey: logKeyOf(authority),
+    logKeys: [logKeyOf(authority)],
     metrics: new Metrics(),
   });
   const identity = new ServerIdentity({
     timeMs: () => authority.clock.now(),
     ...authority,
-    authorities,
+    authoritiesOf,
     trustDomain,
     urls: ['https://127.0.0.1'],
     isRevoked: () => false,

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Connection } from '../../../src/signer/connection.ts';
-import { readAuthority } from '../../../src/signer/authority-file.ts';
+import { readAuthority, type SignerAuthority } from '../../../src/signer/authority-file.ts';
 import { Floor } from '../../../src/signer/floor.ts';
 import { launch, type Launched } from '../../../src/signer/launch.ts';
 import { decodeRequest, encodeRequest, type Request } from '../../../src/signer/protocol.ts';
@@ -16,8 +16,10 @@ import { newFolder } from '../../support/running.ts';
 import type { SignerTarget } from './hostile-server.ts';
 
 /** The signer's own code in this process, with keys in memory instead of a token and a clock that can be moved. */
-export async function softwareSigner(): Promise<SignerTarget & { hsm: SoftwareHsm; clock: FakeClock }> {
-  const { authority, hsm } = testAuthority();
+export async function softwareSigner(
+  over: Partial<SignerAuthority> = {},
+): Promise<SignerTarget & { hsm: SoftwareHsm; clock: FakeClock }> {
+  const { authority, hsm } = testAuthority(over);
   const [issuer] = authority.issuers;
   if (!issuer) throw new Error('an issuer');
   const clock = new FakeClock(nowMs);
