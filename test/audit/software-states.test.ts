@@ -7,6 +7,7 @@ import { parseSerial } from '../../src/core/serial.ts';
 import { recordLeaf } from '../../src/sequencer/record.ts';
 import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { parseTbsCrl } from '../../src/x509/crl.ts';
+import { softwareCeremony } from '../ceremony/software-ceremony.ts';
 import { eventually } from '../support/running.ts';
 import {
   publicationUrl,
@@ -139,4 +140,23 @@ test('a ceremony of the first version, whose leaves say no algorithm, had the on
   } finally {
     await old.close();
   }
+});
+
+test('a transcript that the root did not sign is found', async () => {
+  const { files, root } = softwareCeremony(authority.clock.now());
+  const [header = '', , signature = ''] = (files.get('transcript.jws') ?? '').toString().trim().split('.');
+  const jws = `${header}.${files.get('transcript.json')?.toString('base64url')}.${signature}`;
+  const ours = authority.store.authorities().find(({ kind }) => kind === 'root')?.keyId ?? '';
+  for (const rootKeyId of [ours, root.keyId]) {
+    const body = { event: 'transcript', rootKeyId, operator: 'uid:0', jws };
+    await authority.sequencer.record({
+      kind: 'operator',
+      leaf: recordLeaf('authority', authority.clock.now(), body),
+    });
+  }
+  await authority.sequencer.storeSigned();
+  expect(problemsOf(authority.folder)).toEqual([
+    expect.stringMatching(/the transcript of leaf \d+: .*not signed by this root/),
+    expect.stringMatching(/the transcript of leaf \d+ is of a root that the store does not have/),
+  ]);
 });

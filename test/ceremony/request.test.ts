@@ -65,4 +65,17 @@ describe('a request', () => {
       /publication URL/,
     );
   });
+
+  it('is refused with two CSRs for one issuer, a log key that is of another type, or more than is ever asked for', () => {
+    expect(
+      refusal((one) => ({ ...one, issuers: [{ csr: one.issuers.map(({ csr }) => csr).join('') }] })),
+    ).toMatch(/one CSR where it has several/);
+    expect(
+      refusal((one) => ({
+        ...one,
+        logKeys: one.logKeys.map((key) => ({ ...key, algorithm: 'ecdsa-p256' as const })),
+      })),
+    ).toMatch(/log key of another type/);
+    expect(() => parseRequest(' '.repeat(500_000))).toThrow(/too large/);
+  });
 });

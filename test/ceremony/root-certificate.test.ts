@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { checkRootCertificate } from '../../src/ceremony/root-certificate.ts';
@@ -30,6 +31,15 @@ function root(change: Partial<CertificateTemplate> = {}, signer = privateKey): B
   return assembleSigned(tbs, 'ecdsa-sha256', sign('sha256', tbs, signer));
 }
 
+/** A self-signed root by OpenSSL, with extensions that we never write. */
+function opensslRoot(...extensions: string[]): Buffer {
+  const all = ['basicConstraints=critical,CA:TRUE', ...extensions].flatMap((one) => ['-addext', one]);
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  const files = ['-keyout', '/dev/null', '-subj', '/CN=Old root', '-outform', 'DER'];
+  return execFileSync('openssl', [...request, ...files, ...all], { stdio: ['ignore', 'pipe', 'ignore'] });
+}
+const usages = 'keyUsage=critical,keyCertSign,cRLSign';
+
 const check = (der: Buffer) => () => checkRootCertificate(der, { trustDomain, nowMs });
 const sha1 = 'ab'.repeat(20);
 
@@ -55,6 +65,13 @@ describe('a certificate that is to be a root', () => {
     ['that has not begun', root({ notBeforeSeconds: nowMs / 1000 + 1 }), /not valid now/],
     ['that goes by SHA-1', root({ subjectKeyId: sha1, authorityKeyId: sha1 }), /root\.reissue/],
     ['that names another key above it', root({ authorityKeyId: sha1 }), /root\.reissue/],
+    ['that may sign no CRLs', opensslRoot('keyUsage=critical,keyCertSign'), /may not sign/],
+    ['for TLS servers only', opensslRoot(usages, 'extendedKeyUsage=serverAuth'), /for some usages only/],
+    [
+      'that says what nobody knows',
+      opensslRoot(usages, '1.2.3.4=critical,DER:0500'),
+      /extensions that are not known/,
+    ],
     ['that is none', Buffer.from('3000', 'hex'), /cannot be read/],
   ])('is refused: one %s', (_what, der, why) => {
     expect(check(der)).toThrow(why);
