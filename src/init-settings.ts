@@ -12,6 +12,8 @@ export interface InitSettings {
   state: string;
   trustDomain: string;
   hsmFile: string;
+  /** A second online token, whose issuer takes over while the first one's stays away. */
+  standbyHsmFile: string | undefined;
   dev: boolean;
   enrollmentUrl: string | undefined;
   publicationUrl: string | undefined;
@@ -37,12 +39,15 @@ export interface CheckedSettings {
 }
 
 /** Finds what is wrong with a flag before a key is made. Throws `usage-invalid`, `config-invalid`. */
-export async function checkedSettings(
-  options: InitSettings,
-  standbyHsm?: HsmConfig,
-): Promise<CheckedSettings> {
+export async function checkedSettings(options: InitSettings): Promise<CheckedSettings> {
   const state = path.resolve(options.state);
   const hsm = loadHsmFile(options.hsmFile);
+  const standbyHsm = options.standbyHsmFile === undefined ? undefined : loadHsmFile(options.standbyHsmFile);
+  if (standbyHsm && isSameToken(standbyHsm, hsm))
+    throw new VouchError(
+      'usage-invalid',
+      '--standby-hsm-file must name another token than --hsm-file: it is for when that is away',
+    );
   const rollbackMark = rollbackMarkOf(options.rollbackMark);
   const document = await configDocument(options, state, hsm, standbyHsm);
   const config = validated(document);
@@ -52,6 +57,11 @@ export async function checkedSettings(
       '--name-constraints needs a trust domain that is a DNS name, not an address',
     );
   return { state, hsm, rollbackMark, document, config };
+}
+
+/** Some modules give all of their tokens one serial. */
+export function isSameToken(a: HsmConfig, b: HsmConfig): boolean {
+  return (['module', 'tokenLabel', 'tokenSerial'] as const).every((part) => a[part] === b[part]);
 }
 
 /** URI name constraints match host names; an address as host never matches (RFC 5280 §4.2.1.10). */

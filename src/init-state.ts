@@ -1,5 +1,4 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { ServerIdentity } from './authority/server-identity.ts';
 import { type Config, loadConfig, statePaths } from './config/config.ts';
 import { systemClock } from './core/clock.ts';
@@ -40,26 +39,27 @@ export interface AuthorityParts {
   logOrigin: string;
   logKey: CeremonyResult['logKey'];
   issuer: CertifiedKey;
-  /** The other of two online tokens: each signer takes up trees that the other one's log key signed. */
+  /** Of another token, with a log key of its own. */
   other?: Pick<CeremonyResult, 'logKey'> | undefined;
   rollbackMark: RollbackMark;
 }
 
 /** Writes what the signer may do, which it reads from its own file and never from the server. */
 export function writeSignerAuthority(working: string, parts: AuthorityParts): void {
-  write(statePaths(working).authority, parts);
+  const paths = statePaths(working);
+  mkdirSync(paths.signer, { recursive: true, mode: 0o700 });
+  writeFileSync(paths.authority, encodeAuthority(signerAuthority(parts)), { mode: 0o600 });
 }
 
-/** The same for the standby's signer; two processes do not write one rollback mark. */
+/** The same for the standby's signer. Two processes do not write one rollback mark. */
 export function writeStandbyAuthority(working: string, parts: AuthorityParts): void {
-  const { rollbackMark } = parts;
-  const own = rollbackMark === 'token' ? rollbackMark : { file: `${rollbackMark.file}.standby` };
-  write(statePaths(working).standbyAuthority, { ...parts, rollbackMark: own });
-}
-
-function write(file: string, parts: AuthorityParts): void {
-  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-  writeFileSync(file, encodeAuthority(signerAuthority(parts)), { mode: 0o600 });
+  const { standbySigner, standbyAuthority } = statePaths(working);
+  const mark = parts.rollbackMark;
+  const rollbackMark = mark === 'token' ? mark : { file: `${mark.file}.standby` };
+  mkdirSync(standbySigner, { recursive: true, mode: 0o700 });
+  writeFileSync(standbyAuthority, encodeAuthority(signerAuthority({ ...parts, rollbackMark })), {
+    mode: 0o600,
+  });
 }
 
 function signerAuthority(parts: AuthorityParts): SignerAuthority {

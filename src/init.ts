@@ -5,7 +5,7 @@ import { logAhead, recordCeremony, recordIdentity } from './ceremony-log.ts';
 import { type Config, configText, type HsmConfig, loadHsmFile, statePaths } from './config/config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
-import { checkedSettings, type InitSettings } from './init-settings.ts';
+import { checkedSettings, type InitSettings, isSameToken } from './init-settings.ts';
 import {
   firstCheckpoint,
   type InitResult,
@@ -23,8 +23,6 @@ import type { Log } from './telemetry/log.ts';
 /** What `vouch init` on one machine is told. */
 export interface InitOptions extends InitSettings {
   rootHsmFile: string;
-  /** A second online token, whose issuer takes over while the first one's stays away. */
-  standbyHsmFile: string | undefined;
 }
 
 /**
@@ -39,18 +37,17 @@ export async function initialize(
 ): Promise<InitResult> {
   const hsm = loadHsmFile(options.hsmFile);
   const rootHsm = loadHsmFile(options.rootHsmFile);
-  const standbyHsm = options.standbyHsmFile === undefined ? undefined : loadHsmFile(options.standbyHsmFile);
   if (isSameToken(hsm, rootHsm))
     throw new VouchError(
       'usage-invalid',
       '--hsm-file and --root-hsm-file must name two tokens: the root key is for ceremonies only',
     );
-  if (standbyHsm && (isSameToken(standbyHsm, hsm) || isSameToken(standbyHsm, rootHsm)))
+  const { state, rollbackMark, document, config } = await checkedSettings(options);
+  if (config.standby && isSameToken(config.standby.hsm, rootHsm))
     throw new VouchError(
       'usage-invalid',
-      '--standby-hsm-file must name a third token: it is for when the first is away',
+      '--standby-hsm-file and --root-hsm-file must name two tokens: the root key is for ceremonies only',
     );
-  const { state, rollbackMark, document, config } = await checkedSettings(options, standbyHsm);
   return makeState(state, async (working) => {
     const configFile = statePaths(working).config;
     const write = (text: string): void => writeFileSync(configFile, text, { mode: 0o600 });
@@ -75,11 +72,6 @@ export async function initialize(
       treeSize,
     };
   });
-}
-
-/** Some modules give all of their tokens one serial. */
-function isSameToken(a: HsmConfig, b: HsmConfig): boolean {
-  return (['module', 'tokenLabel', 'tokenSerial'] as const).every((part) => a[part] === b[part]);
 }
 
 /** Signs nothing that is not in the log before: each TBS is committed as the ceremony asks for its signature (I1). */
@@ -127,8 +119,8 @@ async function holdCeremony(
     });
     await recordCeremony(store, ceremony);
     const common = { trustDomain, logOrigin, rollbackMark };
-    writeSignerAuthority(working, { ...common, ...ceremony, other: ceremony.standby });
-    if (ceremony.standby) writeStandbyAuthority(working, { ...common, ...ceremony.standby, other: ceremony });
+    writeSignerAuthority(working, { ...ceremony, ...common, other: ceremony.standby });
+    if (ceremony.standby) writeStandbyAuthority(working, { ...ceremony.standby, ...common, other: ceremony });
     return ceremony;
   } finally {
     await store.close();

@@ -81,16 +81,17 @@ function optionsOf(parts: Parts, issuer: Issuer | undefined): SignerOptions {
   const standby = issuer && issuer !== parts.issuers[0] ? config.standby : undefined;
   const { hsm, signer } = standby ?? config;
   const args = ['signer', '--config', configFile, ...(standby ? ['--standby'] : [])];
-  const name = standby ? { signer: 'standby' } : {};
   const paths = statePaths(config.state);
+  const name = standby ? { signer: 'standby' } : {};
   return {
+    signer:
+      signer.socket === undefined
+        ? { spawn: { entry: process.argv[1] ?? '', args, environment: hsm.environment } }
+        : { connect: signer.socket },
     // What a signer of another user has noted, only that user can delete.
     ...(signer.socket === undefined
-      ? {
-          signer: { spawn: { entry: process.argv[1] ?? '', args, environment: hsm.environment } },
-          onRetry: () => forgetRefusedPin(standby ? paths.standbySigner : paths.signer),
-        }
-      : { signer: { connect: signer.socket } }),
+      ? { onRetry: () => forgetRefusedPin(standby ? paths.standbySigner : paths.signer) }
+      : {}),
     ...(issuer ? { issuerKeyId: issuer.keyId } : {}),
     resume: (known) => resumeFor(known, parts),
     clock,

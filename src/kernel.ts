@@ -18,8 +18,8 @@ import { openStatement, type Statement } from './log/statement.ts';
 import { TileTree } from './log/tiles.ts';
 import { fullCrlUrl } from './core/publication.ts';
 import { openSigners } from './kernel-signers.ts';
-import { refusePending } from './pending-state.ts';
 import type { Signer } from './signer/port.ts';
+import { refusePending } from './pending-state.ts';
 import { refuseReadableKey } from './state.ts';
 import type { StateIdentity, Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
@@ -98,19 +98,21 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   });
   opened.adopt(signer, (held) => held.close());
   const sequencer = new Sequencer({
-    ...{ store, signer, tree, logKeys: authorities.logKeys },
-    limits: { waitMs: config.signer.deadline * 1000 },
+    ...{
+      store,
+      signer,
+      tree,
+      logKeys: authorities.logKeys,
+      limits: { waitMs: config.signer.deadline * 1000 },
+    },
     ...whatIsSaid(log),
   });
   late.sequencer = sequencer;
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
-  const settings = {
-    trustDomain: config.trustDomain,
-    publicationUrl: publicationBase(config),
-    shardCount: identity.shardCount,
-    serialPrefix: identity.serialPrefix,
-    random: randomBytes,
-  };
+  const { shardCount, serialPrefix } = identity;
+  const { trustDomain } = config;
+  const publicationUrl = publicationBase(config);
+  const settings = { trustDomain, publicationUrl, shardCount, serialPrefix, random: randomBytes };
   const closing = opened.move();
   let { statement, bundle } = authorities;
   return {

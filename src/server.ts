@@ -86,7 +86,7 @@ export async function startServer(
     listenHttp(publication.handler(log, metrics), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
-  const verbs = operatorVerbs(base, { publisher, publication, revocation });
+  const verbs = operatorVerbs(base, publisher, { publication, revocation });
   await listen(listenUnix(adminApi(verbs, log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
@@ -226,10 +226,10 @@ function crlPublishers(
 
 function operatorVerbs(
   base: Base,
-  parts: { publisher: CrlPublishers; publication: Publication; revocation: Revocation },
+  publisher: CrlPublishers,
+  parts: { publication: Publication; revocation: Revocation },
 ): OperatorVerbs {
   const { config, kernel, metrics } = base;
-  const { publisher, publication, revocation } = parts;
   const { sequencer, store, issuance } = kernel;
   const facts = {
     enrollmentUrl: config.enrollment.url,
@@ -246,8 +246,8 @@ function operatorVerbs(
     publisher,
     metrics,
     tokens: new Tokens({ ...kernel, facts }),
-    revocation,
-    importRenewal: (files, operator) => renew(base, publication, files, operator),
+    revocation: parts.revocation,
+    importRenewal: (files, operator) => renew(base, parts.publication, files, operator),
     backup: (file) => backupState(store, config.state, file),
     status: () =>
       statusView({

@@ -121,7 +121,7 @@ export function verifyRenewal(files: ResultFiles, state: RenewedState): Verified
     crl: check.crl(fileOf(files, resultFileNames.crl), nowMs),
     statement: check.statement(
       fileOf(files, resultFileNames.statement),
-      { trustDomain: last.trustDomain, logKeys: last.logKeys, publicationUrl },
+      { trustDomain: last.trustDomain, logKeys: last.logKeys, publicationUrl, issuers: last.issuers },
       nowMs,
     ),
   };
@@ -206,7 +206,12 @@ class ItemCheck {
 
   statement(
     bytes: Buffer,
-    expected: { trustDomain: string; logKeys: Statement['logKeys']; publicationUrl: string },
+    expected: {
+      trustDomain: string;
+      logKeys: Statement['logKeys'];
+      publicationUrl: string;
+      issuers?: Statement['issuers'] | undefined;
+    },
     nowMs: number,
   ): VerifiedResult['statement'] {
     const jws = bytes.toString('ascii');
@@ -220,6 +225,8 @@ class ItemCheck {
     const keys = (all: Statement['logKeys']): string => all.map(verifierKey).join();
     if (keys(statement.logKeys) !== keys(expected.logKeys))
       refuse('its statement names other log keys than ours');
+    if (statement.issuers?.join() !== expected.issuers?.join())
+      refuse('its statement names other issuers than ours');
     if (!statement.publicationUrls.includes(expected.publicationUrl))
       refuse(`its statement does not name ${expected.publicationUrl}`);
     if (statement.sequence < 1) refuse('its statement has no sequence from 1');

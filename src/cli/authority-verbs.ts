@@ -40,7 +40,7 @@ export function addAuthorityVerbs(program: Command): void {
       answer(globalsOf(command), { issuers }, () =>
         table(
           ['ISSUER', 'STATE', 'NOT AFTER'],
-          issuers.map((one) => [one.keyId, stateText(one, issuers.length), one.notAfter]),
+          issuers.map((one) => [one.keyId, stateText(one), one.notAfter]),
         ),
       );
     });
@@ -57,7 +57,7 @@ function statusText(status: Status): string {
     ['log', `${status.log.treeSize} leaves`],
     ...status.issuers.map((issuer): [string, string] => [
       'issuer',
-      `${issuer.keyId} ${stateText(issuer, status.issuers.length)}, until ${issuer.notAfter}`,
+      `${issuer.keyId} ${stateText(issuer)}, until ${issuer.notAfter}`,
     ]),
     ...(full.length === 0 ? [['full CRL', 'none yet'] as [string, string]] : []),
     ...full.map((crl): [string, string] => [
@@ -75,6 +75,6 @@ function signerText({ state, pid, restarts, sessions, lastProblem }: SignerView)
 }
 
 /** Of several active issuers one issues. */
-function stateText({ state, issuing }: Status['issuers'][number], count: number): string {
-  return count > 1 && issuing ? `${state}, issuing` : state;
+function stateText({ state, issuing }: Status['issuers'][number]): string {
+  return issuing ? `${state}, issuing` : state;
 }

@@ -1,5 +1,5 @@
 import { type Stats, statSync } from 'node:fs';
-import { type Config, type HsmConfig, statePaths } from '../config/config.ts';
+import { type Config, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
 import { caOf } from '../issuance/issuer.ts';
 import { openStatement } from '../log/statement.ts';
@@ -61,22 +61,21 @@ function urlFindings(config: Config): Finding[] {
 
 function fileFindings(config: Config): Finding[] {
   const paths = statePaths(config.state);
-  const isSplit = config.signer.socket !== undefined;
-  const secrets = [paths.serverKey, paths.database];
-  if (!isSplit) secrets.unshift(...pinFilesOf(config.hsm), paths.authority);
   const { standby } = config;
-  const isStandbySplit = standby?.signer.socket !== undefined;
-  if (standby && !isStandbySplit) secrets.push(...pinFilesOf(standby.hsm), paths.standbyAuthority);
-  const findings = secrets.filter((file) => file.startsWith('/')).flatMap(secretFindings);
-  return [
-    ...findings,
-    ...(isSplit ? splitPinFindings(config.state, config.hsm) : []),
-    ...(standby && isStandbySplit ? splitPinFindings(config.state, standby.hsm) : []),
+  const signers = [
+    { hsm: config.hsm, socket: config.signer.socket, authority: paths.authority },
+    ...(standby
+      ? [{ hsm: standby.hsm, socket: standby.signer.socket, authority: paths.standbyAuthority }]
+      : []),
   ];
-}
-
-function pinFilesOf({ pinFile, replicas = [] }: HsmConfig): string[] {
-  return [pinFile, ...replicas.map((replica) => replica.pinFile)];
+  const secrets = [paths.serverKey, paths.database];
+  const findings: Finding[] = [];
+  for (const { hsm, socket, authority } of signers) {
+    const pins = [hsm, ...(hsm.replicas ?? [])].map(({ pinFile }) => pinFile);
+    if (socket === undefined) secrets.unshift(...pins, authority);
+    else findings.push(...pins.flatMap((pin) => splitPinFindings(config.state, pin)));
+  }
+  return [...secrets.filter((file) => file.startsWith('/')).flatMap(secretFindings), ...findings];
 }
 
 function secretFindings(file: string): Finding[] {
@@ -94,7 +93,7 @@ function secretFindings(file: string): Finding[] {
 }
 
 /** Where the signer is a user of its own, its PIN is nothing that the server's user sees. */
-function splitPinFindings(state: string, { pinFile }: HsmConfig): Finding[] {
+function splitPinFindings(state: string, pinFile: string): Finding[] {
   const pin = pinFile.startsWith('/') ? look(pinFile) : undefined;
   if (pin === undefined) return [];
   const server = look(state)?.uid;

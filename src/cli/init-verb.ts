@@ -58,10 +58,6 @@ export function addInitVerb(program: Command): void {
       'token of the root key, used for ceremonies only; not named in the configuration (required, unless the root is elsewhere)',
     )
     .option(
-      '--standby-hsm-file <file>',
-      'second online token, whose issuer and log key take over while the first token stays away',
-    )
-    .option(
       '--issuer-csr-out <file>',
       'the root is elsewhere: make keys and the request that its ceremony takes',
     )
@@ -77,6 +73,10 @@ export function addInitVerb(program: Command): void {
         '--root-pin <pin>',
         'with --ceremony-in: the pin that the ceremony printed; without it you are asked',
       ).argParser(formOf('--root-pin', /^sha256:[0-9a-f]{64}$/, 'sha256: and 64 hex digits')),
+    )
+    .option(
+      '--standby-hsm-file <file>',
+      'second online token, whose issuer and log key take over while the first token stays away',
     )
     .addOption(keyOption('--root-key', "the root's key", signingKeyTypeNames).default('ec-p384'))
     .addOption(keyOption('--issuer-key', "the issuer's key", signingKeyTypeNames).default('ec-p256'))
@@ -102,7 +102,7 @@ export function addInitVerb(program: Command): void {
       refuseGiven(command, ['nextIssuers', 'rootPin'], 'is for a root that is elsewhere');
       const output = globalsOf(command);
       const rootHsmFile = given(flags.rootHsmFile, '--root-hsm-file <file>');
-      const settings = { ...settingsOf(flags), rootHsmFile, standbyHsmFile: flags.standbyHsmFile };
+      const settings = { ...settingsOf(flags), rootHsmFile };
       const result = await initialize(settings, errandLog(output), stepsOn(output));
       answer(output, result, initText);
     });
@@ -111,9 +111,10 @@ export function addInitVerb(program: Command): void {
 async function request(requestFile: string, flags: InitFlags, command: Command): Promise<void> {
   refuseGiven(
     command,
-    ['rootHsmFile', 'standbyHsmFile', 'rootKey', 'rootPin'],
+    ['rootHsmFile', 'rootKey', 'rootPin'],
     'has no place beside --issuer-csr-out: the root is elsewhere',
   );
+  refuseGiven(command, ['standbyHsmFile'], 'needs the root at hand: a request is for the keys of one token');
   const output = globalsOf(command);
   const nextIssuers = Number(flags.nextIssuers ?? 0);
   const result = await requestCeremony({ ...settingsOf(flags), requestFile, nextIssuers }, errandLog(output));
@@ -143,6 +144,7 @@ function settingsOf(flags: InitFlags): InitSettings {
     state: flags.state,
     trustDomain: given(flags.trustDomain, '--trust-domain <name>'),
     hsmFile: given(flags.hsmFile, '--hsm-file <file>'),
+    standbyHsmFile: flags.standbyHsmFile,
     dev: flags.dev === true,
     nameConstraints: flags.nameConstraints === true,
     keyTypes: { root: flags.rootKey, issuer: flags.issuerKey, log: flags.logKey },

@@ -64,7 +64,6 @@ const between = (least: number, most: number) => z.int().check(z.gte(least), z.l
 /** Text of 1 to `most` characters. */
 export const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
 
-/** Where a token is and how it is opened. */
 const hsmAddress = {
   /** Absolute path of the PKCS#11 module. Only the signer process loads it. */
   module: absolutePath,
@@ -76,7 +75,7 @@ const hsmAddress = {
   /** Environment of the signer process, for modules that need some. No secrets. */
   environment: z._default(z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string()), {}),
 };
-/** A token, with the replicas that its vendor keeps. */
+/** Where a token is and how it is opened. */
 export const hsm = z.strictObject({
   ...hsmAddress,
   /**

@@ -116,8 +116,7 @@ export class Issuance {
     const isServer = request.entry === undefined;
     const prepared = prepareCertificate(issuer, settings, { ...request, isServer, nowMs });
     const salt = randomBytes(16);
-    const { profile } = request;
-    const { predecessor } = request;
+    const { profile, predecessor } = request;
     const decision = canonicalJson({
       ...request.decision,
       ...(predecessor ? { predecessor: predecessor.serial } : {}),

@@ -1,7 +1,7 @@
 import { rfc3339 } from '../core/clock.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
-import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
@@ -26,25 +26,23 @@ interface Parts {
 /** The answer of `vouch status`. `state`: `ready`, or `degraded` with what is wrong under `problems`. */
 export function statusView(parts: Parts) {
   const { signer, issuers } = parts;
-  const first = signer.status(issuers[0]?.keyId);
-  const standby = parts.hasStandby ? signer.status(issuers[1]?.keyId) : undefined;
-  const signers = standby ? [first, standby] : [first];
+  const [first, standby] = issuers.map(({ keyId }) => signer.status(keyId));
+  const shown = [first, ...(parts.hasStandby ? [standby] : [])].filter((status) => status !== undefined);
   const halted = parts.sequencer.haltedBy()?.message;
   const crlProblems = parts.publisher.problems().map(({ problem }) => problem);
-  const away = signers.map((status, index) =>
-    status.problem === undefined || index === 0 ? status.problem : `standby: ${status.problem}`,
+  const away = shown.map(({ problem }, index) =>
+    problem === undefined || index === 0 ? problem : `standby: ${problem}`,
   );
   const problems = [...away, halted, parts.clockGuard.doubt(), ...crlProblems].filter(
     (one) => one !== undefined,
   );
   return {
-    state:
-      signers.every((status) => status.state === 'usable') && problems.length === 0 ? 'ready' : 'degraded',
+    state: shown.every(({ state }) => state === 'usable') && problems.length === 0 ? 'ready' : 'degraded',
     problems,
     trustDomain: parts.trustDomain,
     rootPin: parts.rootPin,
-    signer: signerView(first),
-    ...(standby ? { standby: signerView(standby) } : {}),
+    signer: signerView(shown[0] ?? signer.status()),
+    ...(shown[1] ? { standby: signerView(shown[1]) } : {}),
     log: { treeSize: parts.store.treeSize(), checkpointSize: parts.sequencer.checkpoint()?.treeSize ?? 0 },
     issuers: issuersOf(parts.store, parts.issuing()),
     crls: parts.publisher.current().map(crlView),
@@ -60,7 +58,7 @@ function signerView(status: SignerStatus) {
   };
 }
 
-/** Those that sign first, then those that are prepared, old or worse, in the order in which they came. */
+/** Those that sign first, in their order, then those that are prepared, old or worse. */
 function issuersOf(store: Pick<StoreReader, 'authorities'>, issuing: Issuer) {
   const issuers = store.authorities().filter(({ kind }) => kind === 'issuer');
   return issuers

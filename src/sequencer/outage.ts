@@ -4,12 +4,12 @@ import type { Signer } from '../signer/port.ts';
 /** As long as a respawn may take. */
 const waitForSignerMs = 3_000;
 
-/** For how long an issuer's signer has been away, as those who want a signature found it. */
+/** For how long the signer of each issuer has been away, as those who want a signature found it. */
 export class Outage {
   /** By issuer, monotonic time at which the first of them met a signer that does not sign. */
   readonly #sinceMs = new Map<string | undefined, number>();
 
-  /** Signers sign again. */
+  /** One signs again. */
   over(): void {
     this.#sinceMs.clear();
   }
@@ -18,7 +18,7 @@ export class Outage {
    * A respawn is waited for; past that nothing is committed that could not be signed, or each retry of each agent would
    * leave a leaf while the token is away. Throws `unavailable-signer`.
    */
-  refuse(signer: Pick<Signer, 'status'>, issuerKeyId: string | undefined): void {
+  refuse(signer: Pick<Signer, 'status'>, issuerKeyId?: string): void {
     const { state } = signer.status(issuerKeyId);
     if (state === 'unusable')
       throw new VouchError(

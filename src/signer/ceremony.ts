@@ -109,6 +109,7 @@ export interface CeremonyResult {
 export async function runCeremony(options: CeremonyOptions): Promise<CeremonyResult> {
   const nowSeconds = Math.floor(options.clock.now() / 1000);
   const { root: rootType } = options.keyTypes;
+  const { standbyHsm } = options;
   const client = await CeremonyClient.open({
     ...options,
     hsm: options.rootHsm,
@@ -117,7 +118,6 @@ export async function runCeremony(options: CeremonyOptions): Promise<CeremonyRes
   try {
     client.require(rootType);
     const online = await createOnlineKeys(options);
-    const { standbyHsm } = options;
     const standby = standbyHsm && (await createOnlineKeys({ ...options, hsm: standbyHsm }));
     const rootKey = await client.ask('createKey', { type: rootType, label: 'vouch-root' });
     return await certify({ options, client, rootKey, online, standby, nowSeconds });

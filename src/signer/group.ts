@@ -91,8 +91,8 @@ class Group implements SignerGroup {
   }
 
   async retry(): Promise<SignerStatus> {
-    await Promise.all(this.#members.map(({ signer }) => signer.retry()));
-    return this.status();
+    const statuses = await Promise.all(this.#members.map(({ signer }) => signer.retry()));
+    return statuses.find(({ state }) => state !== 'usable') ?? this.status();
   }
 
   ready(): Promise<Checkpoint> {

@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where a signer notes that the token refused its PIN, so that no start presents it again (I8). */
-export function refusedPinFile(signerFolder: string): string {
-  return join(signerFolder, 'pin-refused');
+/** Where a signer notes, in its folder, that the token refused its PIN, so that no start presents it again (I8). */
+export function refusedPinFile(folder: string): string {
+  return join(folder, 'pin-refused');
 }
 
 /** Forgets it, on an operator's word: the PIN is presented once more. */
-export function forgetRefusedPin(signerFolder: string): void {
-  rmSync(refusedPinFile(signerFolder), { force: true });
+export function forgetRefusedPin(folder: string): void {
+  rmSync(refusedPinFile(folder), { force: true });
 }

@@ -137,7 +137,7 @@ export class SignerService {
     const others = (authority.otherLogKeys ?? []).map((key) => ({ ...key, name: own.name }));
     const checkpoint = openCheckpoint(note, [own, ...others], own.name);
     const mark = floor.highest();
-    if (isSignedBy(own, note) || !mark || mark.treeSize === 0 || mark.treeSize >= checkpoint.treeSize)
+    if (isSignedBy(own, checkpoint) || !mark || mark.treeSize === 0 || mark.treeSize >= checkpoint.treeSize)
       return checkpoint;
     const leadsOn = verifyConsistency({
       oldSize: mark.treeSize,
@@ -286,7 +286,7 @@ export class SignerService {
   async #signCheckpoint(head: Head, order: SignOrder): Promise<Checkpoint> {
     const key = this.#logKey();
     const checkpoint = await this.#checkpointOver(head, key, order);
-    return isSignedBy(key, checkpoint.note) ? checkpoint : this.#checkpointOver(head, key, order);
+    return isSignedBy(key, checkpoint) ? checkpoint : this.#checkpointOver(head, key, order);
   }
 
   async #checkpointOver(head: Head, key: LogKey, order: SignOrder): Promise<Checkpoint> {
@@ -329,9 +329,9 @@ export class SignerService {
   }
 }
 
-function isSignedBy(key: LogKey, note: string): boolean {
+function isSignedBy(key: LogKey, { note, origin }: Checkpoint): boolean {
   try {
-    openCheckpoint(note, [key], key.name);
+    openCheckpoint(note, [key], origin);
     return true;
   } catch {
     return false;

@@ -16,7 +16,7 @@ const states: readonly string[] = ['probing', 'usable', 'degraded', 'unusable'];
 
 /** Registers what is to be seen of the signer: its state, its sessions, and what its failures took. */
 export function observeSigner(registry: Registry, status: () => ObservedSigner): void {
-  gauge(registry, 'vouch_signer_usable', '1 while a signer signs', () =>
+  gauge(registry, 'vouch_signer_usable', '1 while the signer signs', () =>
     status().state === 'usable' ? 1 : 0,
   );
   gauge(

@@ -32,6 +32,7 @@ class Fake {
 
   readonly ready = () => this.started.promise;
   readonly close = () => Promise.resolve();
+  readonly retry = () => Promise.resolve(this.status());
   readonly signLogged = () => Promise.resolve(Buffer.from('again'));
 
   readonly append = (batch: AppendBatch): Promise<AppendResult> => {
@@ -41,12 +42,10 @@ class Fake {
   };
 
   readonly status = (): SignerStatus => ({
-    ...{ state: this.state, pid: 1, restarts: 1, lastSuccessMs: undefined },
+    ...{ state: this.state, pid: 1, restarts: 1, lastSuccessMs: undefined, lastProblem: undefined },
+    ...{ sessions: undefined, failures: { session: 0, login: 0, process: 0, start: 0, late: 0 } },
     problem: this.state === 'usable' ? undefined : 'away',
-    ...{ lastProblem: undefined, sessions: undefined },
-    failures: { session: 0, login: 0, process: 0, start: 0, late: 0 },
   });
-  readonly retry = () => Promise.resolve(this.status());
 
   answer(name: string, at = this.asked.length - 1): void {
     const asked = this.asked[at];

@@ -154,11 +154,7 @@ export class Authority {
 
   /** The command line of `vouch init` for this authority. */
   initArguments(): string[] {
-    return [
-      ...this.initWithoutRoot(),
-      ...['--root-hsm-file', join(this.folder, 'root.json')],
-      ...(this.tokens.standby ? ['--standby-hsm-file', join(this.folder, 'standby.json')] : []),
-    ];
+    return [...this.initWithoutRoot(), '--root-hsm-file', join(this.folder, 'root.json')];
   }
 
   /** The same without the root's token, which is elsewhere. */

@@ -58,16 +58,20 @@ export const takeOverAfterMs = 10_000;
 
 /** Opens one with a standby; its state lives and dies with the test. */
 export async function pairedAuthority(): Promise<PairedAuthority> {
-  const { standby, takeover: issuers, ...authority } = await openAuthority({ hasStandby: true });
+  const { standby, takeover: issuers, ...authority } = await openAuthority(true);
   if (!standby || !issuers) throw new Error('a standby was asked for');
   return { ...authority, standby, issuers };
 }
 
-/** Opens one; its state lives and dies with the test. `firstVersion`: its ceremony's leaves say no algorithm. */
-export async function softwareAuthority(
-  options: { firstVersion?: boolean; limits?: Partial<SequencerLimits> } = {},
-): Promise<SoftwareAuthority> {
-  return openAuthority(options);
+interface Options {
+  /** Its ceremony's leaves say no algorithm. */
+  firstVersion?: boolean;
+  limits?: Partial<SequencerLimits>;
+}
+
+/** Opens one; its state lives and dies with the test. */
+export async function softwareAuthority(options: Options = {}): Promise<SoftwareAuthority> {
+  return openAuthority(false, options);
 }
 
 /** Keys of one token. */
@@ -83,12 +87,7 @@ function tokenOf(root: KeyPair, rootDer: Buffer, name: string, clock: FakeClock)
   return { issuerDer: caCertificate(issuing.publicKey, root, name, rootDer, clock), logKey, signer };
 }
 
-async function openAuthority(options: {
-  hasStandby?: boolean;
-  firstVersion?: boolean;
-  limits?: Partial<SequencerLimits>;
-}) {
-  const { hasStandby = false } = options;
+async function openAuthority(hasStandby: boolean, options: Options = {}) {
   const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
   const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
   const root = generateKeyPairSync('ec', { namedCurve: 'P-384' });
@@ -116,8 +115,13 @@ async function openAuthority(options: {
   }));
   const late: { sequencer?: Sequencer } = {};
   const group = signerGroup(members, { onIntegrityFailure: (error) => late.sequencer?.halt(error) });
-  const { limits = {} } = options;
-  const sequencer = new Sequencer({ store, signer: second ? group : signer, tree, logKeys, limits });
+  const sequencer = new Sequencer({
+    store,
+    signer: second ? group : signer,
+    tree,
+    logKeys,
+    limits: options.limits ?? {},
+  });
   late.sequencer = sequencer;
   const clockGuard = new ClockGuard(clock, store.clockMark(), 'boot');
   const issuer = issuerOf({ certificateDer: issuerDer, algorithm: 'ecdsa-sha256' });
@@ -125,7 +129,7 @@ async function openAuthority(options: {
     recordLeaf('authority', clock.now(), { event, ...body });
   await sequencer.record({ kind: 'operator', leaf: ceremony('initialized', identity) });
   for (const [kind, der, algorithm] of [
-    ['root', rootDer, 'ecdsa-sha384'] as const,
+    ['root', rootDer, 'ecdsa-sha384'],
     ...tokens.map((token) => ['issuer', token.issuerDer, 'ecdsa-sha256'] as const),
   ] as const) {
     const { keyId } = caOf(der);
