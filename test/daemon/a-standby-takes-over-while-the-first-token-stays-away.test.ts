@@ -184,7 +184,7 @@ it('names both tokens at init: a third one, and none of them twice', async () =>
   writeFileSync(`${authority.folder}/again.json`, JSON.stringify(authority.tokens.online), { mode: 0o600 });
   const state = authority.path('other');
   const ran = await authority.init('--state', state, '--standby-hsm-file', `${authority.folder}/again.json`);
-  expect([ran.code, ran.problem.detail]).toEqual([2, expect.stringContaining('a third token')]);
+  expect([ran.code, ran.problem.detail]).toEqual([2, expect.stringContaining('another token')]);
   authority.configure((config) => Object.assign(config, { standby: { hsm: authority.tokens.root } }));
   const refused = await authority.refusal();
   expect([refused.code, refused.problem.detail]).toEqual([78, expect.stringContaining('no issuer for it')]);

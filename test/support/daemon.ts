@@ -154,7 +154,11 @@ export class Authority {
 
   /** The command line of `vouch init` for this authority. */
   initArguments(): string[] {
-    return [...this.initWithoutRoot(), '--root-hsm-file', join(this.folder, 'root.json')];
+    const { standby } = this.tokens;
+    return [
+      ...[...this.initWithoutRoot(), '--root-hsm-file', join(this.folder, 'root.json')],
+      ...(standby ? ['--standby-hsm-file', join(this.folder, 'standby.json')] : []),
+    ];
   }
 
   /** The same without the root's token, which is elsewhere. */
