@@ -87,12 +87,17 @@ class Group implements SignerGroup {
     const [first] = statuses;
     if (!first) return withoutToken;
     const restarts = statuses.reduce((sum, status) => sum + status.restarts, 0);
-    return { ...(statuses.find(({ state }) => state === 'usable') ?? first), restarts };
+    const failures = statuses.map((status) => status.failures).reduce(sumOf);
+    return { ...(statuses.find(({ state }) => state === 'usable') ?? first), restarts, failures };
   }
 
+  /** Whoever mended one of them is told of that one, though another signs meanwhile. */
   async retry(): Promise<SignerStatus> {
     const statuses = await Promise.all(this.#members.map(({ signer }) => signer.retry()));
-    return statuses.find(({ state }) => state !== 'usable') ?? this.status();
+    const index = statuses.findIndex(({ state }) => state !== 'usable');
+    const left = statuses[index];
+    if (!left) return this.status();
+    return index === 0 ? left : { ...left, problem: `standby: ${left.problem ?? left.state}` };
   }
 
   ready(): Promise<Checkpoint> {
@@ -169,6 +174,16 @@ async function firstOf(answers: readonly Promise<AppendResult>[]): Promise<Appen
     const reasons: readonly unknown[] = (error as AggregateError).errors;
     throw asVouchError(reasons.find(isIntegrityFailure) ?? reasons[0]);
   }
+}
+
+function sumOf(a: SignerStatus['failures'], b: SignerStatus['failures']): SignerStatus['failures'] {
+  return {
+    session: a.session + b.session,
+    login: a.login + b.login,
+    process: a.process + b.process,
+    start: a.start + b.start,
+    late: a.late + b.late,
+  };
 }
 
 const withoutToken: SignerStatus = {

@@ -29,6 +29,7 @@ class Fake {
   readonly started = Promise.withResolvers<Checkpoint>();
   readonly asked: { batch: AppendBatch; answer: PromiseWithResolvers<AppendResult> }[] = [];
   state: SignerStatus['state'] = 'usable';
+  failures: SignerStatus['failures'] = { session: 0, login: 0, process: 0, start: 0, late: 0 };
 
   readonly ready = () => this.started.promise;
   readonly close = () => Promise.resolve();
@@ -43,7 +44,7 @@ class Fake {
 
   readonly status = (): SignerStatus => ({
     ...{ state: this.state, pid: 1, restarts: 1, lastSuccessMs: undefined, lastProblem: undefined },
-    ...{ sessions: undefined, failures: { session: 0, login: 0, process: 0, start: 0, late: 0 } },
+    ...{ sessions: undefined, failures: this.failures },
     problem: this.state === 'usable' ? undefined : 'away',
   });
 
@@ -179,5 +180,23 @@ describe('a group', () => {
     const request = { ...crlItem('3c'.repeat(20)), index: 0, path: [], treeSize: 1, purpose: 'crl' } as const;
     await expect(made.signLogged(request)).rejects.toMatchObject({ code: 'unavailable-signer' });
     expect(String(await made.signLogged({ ...request, ...crlItem(first), purpose: 'crl' }))).toBe('again');
+  });
+
+  it('tells whoever has them tried again of the one that does not sign, though another does', async () => {
+    const { one, two, made } = group();
+    expect(await made.retry()).toMatchObject({ state: 'usable', problem: undefined });
+    two.state = 'unusable';
+    expect(await made.retry()).toMatchObject({ state: 'unusable', problem: 'standby: away' });
+    [one.state, two.state] = ['unusable', 'usable'];
+    expect(await made.retry()).toMatchObject({ state: 'unusable', problem: 'away' });
+  });
+
+  it('counts the failures of all of them, whichever signs now', () => {
+    const { one, two, made } = group();
+    one.failures = { ...one.failures, process: 3, late: 1 };
+    two.failures = { ...two.failures, process: 2 };
+    expect(made.status().failures).toMatchObject({ process: 5, late: 1, start: 0 });
+    one.state = 'degraded';
+    expect(made.status().failures).toMatchObject({ process: 5, late: 1, start: 0 });
   });
 });
