@@ -18,7 +18,7 @@ export interface NewLog {
 /**
  * The authority over the log that the root's statement opens: only the root leads past the marks of the present log,
  * never whoever holds the server (I11). The root is the key that our issuers' certificates name as theirs. A statement
- * that opened the present log changes nothing. Throws `integrity-state` for any other.
+ * that opened the present log, or renews it, changes nothing. Throws `integrity-state` for any other.
  */
 export function authorityOverNewLog(
   authority: SignerAuthority,
@@ -33,9 +33,12 @@ export function authorityOverNewLog(
   const statement = openStatement(jws, createPublicKey({ key: rootSpki, format: 'der', type: 'spki' }));
   const name = nameOfOurLog(authority, statement);
   if (name === authority.logOrigin) return authority;
-  if (__VOUCH_WITHOUT__ !== 'I11' && statement.sequence <= sequenceOfOrigin(authority.logOrigin))
+  // The log of the statement itself, or of the one that it renews.
+  const opening = sequenceOfOrigin(name);
+  if (__VOUCH_WITHOUT__ !== 'I11' && opening <= sequenceOfOrigin(authority.logOrigin))
     refuse(`a later one opened the present log ${authority.logOrigin}`);
-  if (name !== logOriginOf(authority.trustDomain, statement.sequence)) refuse('it opens no log');
+  if (name !== logOriginOf(authority.trustDomain, opening) || statement.sequence < opening)
+    refuse('it opens no log');
   if (statement.notAfterMs < nowMs) refuse('it has expired');
   const others = statement.logKeys.filter((key) => !isOurs(authority, key));
   const { otherLogKeys: _before, ...rest } = authority;

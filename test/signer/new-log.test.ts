@@ -35,6 +35,13 @@ describe("the root's statement", () => {
     expect(opened(signed({ sequence: 1, name: authority.logOrigin }))).toEqual(authority);
   });
 
+  it('opens it where it was renewed since, for a signer that was away meanwhile', () => {
+    const renewed = signed({ sequence: 8, name: 'test.example/vouch-log-7' });
+    expect(opened(renewed)).toEqual({ ...authority, logOrigin: 'test.example/vouch-log-7' });
+    const at7 = { ...authority, logOrigin: 'test.example/vouch-log-7' };
+    expect(opened(renewed, at7)).toEqual(at7);
+  });
+
   it('says which other tokens have keys of the log, and that none has any more', () => {
     const own = { ...authority.logKey, name: 'test.example/vouch-log-7' };
     const { algorithm, publicKeySpki } = testAuthority().authority.logKey;
@@ -67,6 +74,11 @@ describe("the root's statement", () => {
       'that only renews one of an earlier log',
       () => opened(signed({ sequence: 10, name: authority.logOrigin }), later),
     ],
+    [
+      'whose log a later one would open',
+      () => opened(signed({ sequence: 7, name: 'test.example/vouch-log-8' })),
+    ],
+    ['with a log of another form', () => opened(signed({ name: 'test.example/vouch-log-07' }))],
     ['with a log key that is not ours', () => opened(signed({ logKeys }))],
     ['of another trust domain', () => opened(signed({ trustDomain: parseTrustDomain('evil.example') }))],
     ['that has expired', () => opened(signed({ notAfterMs: nowMs - 1000 }))],
