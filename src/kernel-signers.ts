@@ -132,9 +132,11 @@ function resumeFor({ logOrigin, floorSize }: KnownTree, parts: Parts): ResumeSta
   const size = note === undefined ? 0 : checkpointSize(note);
   const state = { checkpoint: note, peaks: tree.peaks(size), leaves: leavesFrom(store, size) };
   const [logKey] = logKeys;
-  // One that was away when a restore opened a new log follows it when it is back. One that is ahead proves a rewind.
-  const isBehind =
-    logKey !== undefined && logKeys.length > 1 && sequenceOfOrigin(logOrigin) < sequenceOfOrigin(logKey.name);
+  // One that was away when a restore opened a new log follows it when it is back, also where it was killed on the way
+  // and has no mark of it. One that is ahead proves a rewind.
+  const known = sequenceOfOrigin(logOrigin);
+  const present = logKey === undefined || logKeys.length === 1 ? 1 : sequenceOfOrigin(logKey.name);
+  const isBehind = known < present || (known === present && present > 1 && floorSize === 0);
   if (genesis || isBehind) return { ...state, newLog };
   if (logKeys.length === 1 || floorSize === 0 || floorSize >= size) return state;
   return { ...state, consistency: consistencyPath(floorSize, size, rangeHasher(tree)) };

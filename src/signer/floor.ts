@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { emptyRoot } from '../log/merkle.ts';
+import { sequenceOfOrigin } from '../log/origin.ts';
 import { removeLeftovers, writeAtomically } from './atomic-file.ts';
 import { CrlNumbers } from './crl-numbers.ts';
 import { Guard, type GuardStore } from './guard.ts';
@@ -37,6 +38,8 @@ export class Floor {
   /** As read at start; undefined where the file is missing. */
   #stored: Mark | undefined;
   #takenUp = false;
+  /** As read at start, both marks were of an earlier log of this key. */
+  readonly #onlyEarlier: boolean;
   readonly #floorWriter: MarkWriter;
   readonly #guardWriter: MarkWriter;
   #timers: NodeJS.Timeout[] = [];
@@ -49,6 +52,14 @@ export class Floor {
     this.#intervals = parts.intervals ?? markIntervals;
     this.#onFailure = parts.onFailure;
     this.#stored = stored && sameLog(stored, parts.log) ? stored : undefined;
+    const isEarlier = (mark: Mark): boolean =>
+      mark.logKeySha256 === parts.log.logKeySha256 &&
+      sequenceOfOrigin(mark.origin) < sequenceOfOrigin(parts.log.origin);
+    this.#onlyEarlier =
+      stored !== undefined &&
+      isEarlier(stored) &&
+      guard.marks().length === 0 &&
+      guard.foreign.some(isEarlier);
     const crlNumbers = new CrlNumbers();
     // A log that replaces another after a restore keeps its CRL numbers: they belong to the issuer, not to the log.
     for (const mark of [stored, ...guard.marks(), ...guard.foreign])
@@ -102,6 +113,11 @@ export class Floor {
   /** True where any mark of this log exists, written or not: then it is not new. */
   exists(): boolean {
     return this.#takenUp || this.#stored !== undefined || this.#guard.marks().length > 0;
+  }
+
+  /** True where a crash came between the word that opened this log and its first marks. */
+  isToBegin(): boolean {
+    return this.#onlyEarlier && !this.exists();
   }
 
   /**

@@ -159,7 +159,11 @@ export class SignerService {
   async #openLog(request: Request & { op: 'openLog' }): Promise<Buffer> {
     const { authority } = this.#runtime;
     const over = authorityOverNewLog(authority, request, this.#clock.now());
-    if (over === authority) return nothing;
+    if (over === authority) {
+      // The same word as before the crash that took this log's first marks.
+      this.#openedLog ||= this.#runtime.floor.isToBegin();
+      return nothing;
+    }
     this.#openedLog = true;
     this.#takenUp = undefined;
     this.#greeted = false;
