@@ -13,12 +13,15 @@ interface Named {
 }
 
 /**
- * Holds blocked keys against the leaves that block them: the revocation of a certificate for keyCompromise, which
- * `RevocationCheck` follows forwards, or an operator's `key-blocked` for one that was revoked for another reason before.
+ * Holds blocked keys against the leaves that block them. Each row names the revocation of its certificate: one for
+ * keyCompromise, which `RevocationCheck` follows forwards, or for another reason, where an operator's `key-blocked`
+ * came after it.
  */
 export class BlockedKeyCheck {
   readonly #rows: StateRows;
   readonly #problems: Problems;
+  /** What operators' leaves name. */
+  readonly #said = new Set<string>();
 
   constructor(rows: StateRows, problems: Problems) {
     this.#rows = rows;
@@ -26,7 +29,8 @@ export class BlockedKeyCheck {
   }
 
   leaf(leaf: Leaf, index: number): void {
-    const named = leaf.type === 'operator' ? blockedBy(leaf) : undefined;
+    const named = leaf.type === 'operator' ? blockedLater(leaf) : undefined;
+    if (named) this.#said.add(nameOf(named));
     if (named && this.#rows.certificateKey(named.issuerKeyId, named.serial)?.keyBlocked !== 1)
       this.#problems.add(`leaf ${index} blocks the key of ${named.serial}, and the store does not`);
   }
@@ -45,17 +49,21 @@ export class BlockedKeyCheck {
 
   #blocking(leafIndex: number): Named | undefined {
     const [row] = this.#rows.leaves(leafIndex - 1, 1);
-    return row?.leafIndex === leafIndex ? blockedBy(decodeLeaf(row.bytes)) : undefined;
+    const leaf = row?.leafIndex === leafIndex ? decodeLeaf(row.bytes) : undefined;
+    if (leaf?.type !== 'revocation') return undefined;
+    const { serial, reason } = decodeRevocationBody(leaf.body);
+    const named = { issuerKeyId: leaf.issuerKeyId, serial };
+    return reason === 'keyCompromise' || this.#said.has(nameOf(named)) ? named : undefined;
   }
 }
 
-/** Whose key a leaf blocks. */
-function blockedBy(leaf: Leaf): Named | undefined {
-  if (leaf.type === 'revocation') {
-    const { serial, reason } = decodeRevocationBody(leaf.body);
-    return reason === 'keyCompromise' ? { issuerKeyId: leaf.issuerKeyId, serial } : undefined;
-  }
-  const body = leaf.type === 'operator' ? bodyOf(leaf) : {};
+/** Whose key an operator's leaf blocks. */
+function blockedLater(leaf: Leaf): Named | undefined {
+  const body = bodyOf(leaf);
   if (body.verb !== 'key-blocked') return undefined;
   return { issuerKeyId: textOf(body.issuerKeyId), serial: textOf(body.serial) };
+}
+
+function nameOf({ issuerKeyId, serial }: Named): string {
+  return `${issuerKeyId} ${serial}`;
 }

@@ -122,9 +122,25 @@ test('a key that was blocked after its revocation stays blocked, and no other is
   expect(problemsOf(authority.folder)).toEqual([
     `leaf ${index} blocks the key of ${serial}, and the store does not`,
   ]);
-  const blocking = (key: string | undefined) => `INSERT INTO blocked_keys VALUES ('${key}', ${index})`;
+  const ending = authority.store.revocation(issuerKeyId ?? '', parseSerial(serial))?.leafIndex;
+  const blocking = (key: string | undefined) => `INSERT INTO blocked_keys VALUES ('${key}', ${ending})`;
   expect(problemsOf(tampered(authority.folder, blocking(spkiSha256)))).toEqual([]);
   expect(problemsOf(tampered(authority.folder, blocking('0'.repeat(64))))).toHaveLength(2);
+});
+
+test('a key that `vouch revoke` blocked after another reason is no problem, and one that nobody said to block is', async () => {
+  const serial = parseSerial(await revoked('orders'));
+  const other = authority.store.certificatesBySerial(parseSerial(await revoked('billing')))[0];
+  const target = { by: 'serial', serial, only: false } as const;
+  await revocation.revoke(target, 'keyCompromise', 'uid:0');
+  await authority.sequencer.storeSigned();
+  expect(problemsOf(authority.folder)).toEqual([]);
+  const ending = authority.store.revocation(authority.issuer.keyId, other?.serial ?? serial)?.leafIndex;
+  const more = tampered(
+    authority.folder,
+    `INSERT INTO blocked_keys VALUES ('${other?.spkiSha256}', ${ending})`,
+  );
+  expect(problemsOf(more)).toEqual([expect.stringContaining(`leaf ${ending} blocks no such key`)]);
 });
 
 test('a ceremony of the first version, whose leaves say no algorithm, had the one there was', async () => {
