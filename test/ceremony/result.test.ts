@@ -240,6 +240,21 @@ describe('the result of a renewal', () => {
     );
   });
 
+  it('is refused where its statement names other issuers, or none any more', () => {
+    const { state, renewal } = renewed();
+    const [first, standby, other] = ['1a', '2b', '3c'].map((byte) => byte.repeat(20)) as [
+      string,
+      string,
+      string,
+    ];
+    const paired = { ...state, statement: { ...state.statement, issuers: [first, standby] } };
+    const naming = (issuers?: string[]) => renewal({ sequence: 8, ...(issuers ? { issuers } : {}) });
+    expect(verifyRenewal(naming([first, standby]), paired).statement.sequence).toBe(8);
+    for (const issuers of [undefined, [first], [first, other], [first, standby, other]])
+      expect(() => verifyRenewal(naming(issuers), paired)).toThrow(/other issuers/);
+    expect(() => verifyRenewal(naming([first]), state)).toThrow(/other issuers/);
+  });
+
   it('is refused with another log key, and by another root', () => {
     const { state, renewal, request } = renewed();
     const logKeys = [{ ...state.statement.logKeys[0], publicKeySpki: softwareKey('ed25519').spki }];
