@@ -24,7 +24,10 @@ export type RevocationTarget =
 export interface RevocationResult {
   revoked: { serial: Serial; revokedAt: string; reason: Reason; logIndex: number }[];
   alreadyRevoked: Serial[];
-  /** Certificates revoked before, for another reason that their CRL entry keeps, whose keys are blocked from now on. */
+  /**
+   * Certificates revoked before, for another reason that their CRL entry keeps, whose keys are blocked from now on; also
+   * one that was ended for another issuer to answer, which none will.
+   */
   keysBlocked: Serial[];
   crlNumber: number | null;
   crlUrl: string | null;
@@ -38,6 +41,9 @@ export const publishedWithinMs = 5_000;
 const roundsMax = 16;
 /** Records on their way into the log at once: one after another would each wait for a commit of its own. */
 const recordsAtOnce = 512;
+
+/** What ends a certificate that was never signed. */
+const takeOverReason = 'superseded';
 
 interface Parts {
   store: StoreReader;
@@ -66,6 +72,7 @@ export class Revocation {
    */
   async revoke(target: RevocationTarget, reason: Reason, operator: string): Promise<RevocationResult> {
     const stopped = await this.#stopSource(target, operator);
+    const barred = await this.#barSuccessors(target, operator);
     const records: RevocationRecord[] = [];
     let live = this.#live(target);
     for (let round = 0; live.length > 0; round += 1) {
@@ -83,8 +90,8 @@ export class Revocation {
         'request-not-found',
         'nothing unexpired matches; `vouch cert list` shows what is live',
       );
-    const keysBlocked = reason === 'keyCompromise' ? await this.#blockKeys(target, records, operator) : [];
-    return { ...(await this.#answer(records, reason)), alreadyRevoked, keysBlocked };
+    const blocked = reason === 'keyCompromise' ? await this.#blockCompromised(target, records, operator) : [];
+    return { ...(await this.#answer(records, reason)), alreadyRevoked, keysBlocked: [...barred, ...blocked] };
   }
 
   #live(target: RevocationTarget): CertificateRecord[] {
@@ -127,21 +134,46 @@ export class Revocation {
 
   /**
    * A revocation is final, its reason with it. That the key is known to others is true of certificates that were
-   * revoked for a lesser reason as well, so their keys are blocked; by whom says a leaf of its own.
+   * revoked for a lesser reason as well, so their keys are blocked.
    */
-  async #blockKeys(
+  #blockCompromised(
     target: RevocationTarget,
     records: readonly RevocationRecord[],
     operator: string,
   ): Promise<Serial[]> {
-    const { sequencer, clockGuard } = this.#parts;
     const done = new Set(records.map(({ serial }) => serial));
-    const named = target.by === 'serial' ? this.#named(target.serial) : [];
-    const candidates = new Map([...named, ...this.#unexpired(target)].map((one) => [one.serial, one]));
-    const before = [...candidates.values()].filter(
+    const before = this.#candidates(target).filter(
       ({ serial, revoked }) => revoked && revoked.reason !== 'keyCompromise' && !done.has(serial),
     );
-    const blocked = await inParts(before, async ({ issuerKeyId, serial, spkiSha256 }) => {
+    return this.#blockKeys(before, operator);
+  }
+
+  /**
+   * What was ended for another issuer to answer, and not answered yet, an operator cannot revoke once more: the key is
+   * blocked, so that nobody answers it.
+   */
+  #barSuccessors(target: RevocationTarget, operator: string): Promise<Serial[]> {
+    const { store } = this.#parts;
+    const unanswered = this.#candidates(target).filter(
+      ({ issuerKeyId, serial, revoked, tokenId, spkiSha256 }) =>
+        revoked?.reason === takeOverReason &&
+        store.revocation(issuerKeyId, serial)?.operator === takeOverOperator &&
+        tokenId !== undefined &&
+        store.certificateOfTokenUse(tokenId, spkiSha256)?.serial === serial,
+    );
+    return this.#blockKeys(unanswered, operator);
+  }
+
+  /** Revoked or not, and the named one also when expired. */
+  #candidates(target: RevocationTarget): CertificateStanding[] {
+    const named = target.by === 'serial' ? this.#named(target.serial) : [];
+    return [...new Map([...named, ...this.#unexpired(target)].map((one) => [one.serial, one])).values()];
+  }
+
+  /** By whom says a leaf of its own. */
+  async #blockKeys(certificates: readonly CertificateStanding[], operator: string): Promise<Serial[]> {
+    const { sequencer, clockGuard } = this.#parts;
+    const blocked = await inParts(certificates, async ({ issuerKeyId, serial, spkiSha256 }) => {
       const body = { verb: 'key-blocked', issuerKeyId, serial, operator };
       const leaf = recordLeaf('operator', clockGuard.revocationTimeMs(), body);
       const revoked = { issuerKeyId, serial };
@@ -190,7 +222,7 @@ export class Revocation {
 
   /** Ends a certificate that was never signed, so that another issuer can answer for it. Idempotent. */
   async endUnsigned(certificate: CertificateRecord): Promise<void> {
-    await this.#revokeOne(certificate, 'superseded', takeOverOperator);
+    await this.#revokeOne(certificate, takeOverReason, takeOverOperator);
   }
 
   async #suspend(entryId: string, operator: string): Promise<void> {

@@ -25,7 +25,8 @@ export const refusals = {
   'denied-suspended': 'the operator suspended this identity.',
   'denied-no-entry': 'no registration entry matches.',
   'policy-key-conflict': 'all uses of the token are burnt by other keys.',
-  'policy-key-blocked': 'a certificate of this key was revoked for key compromise. Make a new key.',
+  'policy-key-blocked':
+    'a certificate of this key was revoked, for key compromise as a rule. Make a new key.',
   'policy-names': 'the CSR asks for a name that the registration entry does not give.',
   'policy-entry-changed': 'the registration entry changed meanwhile. Try again.',
   'policy-conflict': 'the serial was taken meanwhile. Try again.',

@@ -141,6 +141,41 @@ test('what an operator revoked meanwhile is not answered by anybody', async () =
   await revoked;
 });
 
+test('nor what an operator revoked when it was ended and not made again yet', async () => {
+  const { token } = await newToken(authority);
+  const who = new Enrollee();
+  await loseFirst(who, token);
+  standbyIssues();
+  const broken = enrollmentOf(async (unsigned) => {
+    await revocation.endUnsigned(unsigned);
+    throw new Error('killed between the two');
+  });
+  await expect(who.enroll(broken, token)).rejects.toThrow('killed between the two');
+  const [lost] = certificates();
+  if (!lost) throw new Error('a certificate');
+  const target = { by: 'serial', serial: lost.serial, only: false } as const;
+  const result = await revocation.revoke(target, 'cessationOfOperation', 'uid:0');
+  expect(result).toMatchObject({ alreadyRevoked: [lost.serial], keysBlocked: [lost.serial] });
+  expect(await codeOf(() => who.enroll(enrollmentOf(), token))).toBe('policy-key-blocked');
+  expect(live()).toHaveLength(0);
+  await authority.sequencer.storeSigned();
+  expect(verifyState(authority.store, undefined, () => undefined).problems).toEqual([]);
+});
+
+test('a successor is ended with its lineage; its key need not be blocked', async () => {
+  const { token } = await newToken(authority);
+  const who = new Enrollee();
+  await loseFirst(who, token);
+  standbyIssues();
+  const { issued } = await who.enroll(enrollment, token);
+  const lost = certificates()[1];
+  if (!lost) throw new Error('a certificate');
+  const target = { by: 'serial', serial: lost.serial, only: false } as const;
+  const { revoked, keysBlocked } = await revocation.revoke(target, 'unspecified', 'uid:0');
+  expect([revoked.map(({ serial }) => serial), keysBlocked]).toEqual([[issued.record.serial], []]);
+  expect(await codeOf(() => who.enroll(enrollment, token))).toBe('denied-revoked');
+});
+
 test('a token that was revoked or has expired passes nothing on', async () => {
   const revoked = await newToken(authority);
   const who = new Enrollee();

@@ -65,7 +65,7 @@ export class CertificateWriter {
     if (this.#reads.blockedKey.get(spkiSha256) !== undefined)
       throw new VouchError(
         'policy-key-blocked',
-        'a certificate with this key was revoked for key compromise: make a new key',
+        'a certificate with this key was revoked, and its key is blocked: make a new key',
       );
   }
 
