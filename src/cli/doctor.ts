@@ -17,7 +17,12 @@ export interface Finding {
 interface LiveStatus {
   state: string;
   problems: string[];
-  signer: { sessions: { open: number; wanted: number } | null };
+  signer: LiveSigner;
+  standby?: LiveSigner;
+}
+
+interface LiveSigner {
+  sessions: { open: number; wanted: number } | null;
 }
 
 /** A ceremony needs people and an appointment. */
@@ -174,13 +179,14 @@ async function liveFindings(admin: (method: 'GET', path: string) => Promise<Live
   }
   return [
     ...status.problems.map((what): Finding => ({ severity: 'error', what, remedy: remedyOf(what) })),
-    ...sessionFindings(status.signer.sessions),
+    ...sessionFindings('the token', status.signer),
+    ...(status.standby ? sessionFindings("the standby's token", status.standby) : []),
   ];
 }
 
-function sessionFindings(sessions: LiveStatus['signer']['sessions']): Finding[] {
+function sessionFindings(token: string, { sessions }: LiveSigner): Finding[] {
   if (!sessions || sessions.open >= sessions.wanted) return [];
-  const what = `the token gave ${sessions.open} of ${sessions.wanted} sessions`;
+  const what = `${token} gave ${sessions.open} of ${sessions.wanted} sessions`;
   const remedy = 'see who else has sessions with it, or set signer.sessions to what it gives';
   return [{ severity: 'warning', what, remedy }];
 }

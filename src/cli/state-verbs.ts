@@ -140,7 +140,7 @@ async function retrySigner(command: Command): Promise<void> {
     {},
   );
   const isUp = result.state === 'usable';
-  const remedy = isUp ? null : signerRemedy(configOf(command));
+  const remedy = isUp ? null : signerRemedy(configOf(command), result.problem);
   answer(globalsOf(command), { ...result, remedy }, () =>
     isUp ? 'the signer signs' : `the signer is ${result.state}: ${result.problem}\n${remedy}`,
   );
@@ -148,11 +148,15 @@ async function retrySigner(command: Command): Promise<void> {
 }
 
 /** What is left to do where trying once more did not help. */
-function signerRemedy({ signer, hsm }: Config): string {
+function signerRemedy(config: Config, problem: string | null): string {
+  const { standby } = config;
+  const isStandby = standby !== undefined && problem?.startsWith('standby: ') === true;
+  const { signer, hsm } = isStandby ? standby : config;
+  const folder = isStandby ? 'standby-signer' : 'signer';
   return signer.socket === undefined
     ? `see that ${hsm.pinFile} holds the token's PIN and that the token is there, then do this again`
     : 'the signer is of another user: see its log; where the token refused its PIN, replace the PIN file or delete ' +
-        '`signer/pin-refused` in its state directory, then start its unit again';
+        `\`${folder}/pin-refused\` in its state directory, then start its unit again`;
 }
 
 function findingsTable(findings: readonly Finding[]): string {
