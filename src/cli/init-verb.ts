@@ -97,6 +97,12 @@ export function addInitVerb(program: Command): void {
     .addOption(yesOption())
     .addHelpText('after', epilogue)
     .action(async (flags: InitFlags, command: Command) => {
+      if (flags.ceremonyIn !== undefined || flags.issuerCsrOut !== undefined)
+        refuseGiven(
+          command,
+          ['standbyHsmFile'],
+          'needs the root here: a ceremony elsewhere takes the keys of one token',
+        );
       if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
       if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
       refuseGiven(command, ['nextIssuers', 'rootPin'], 'is for a root that is elsewhere');

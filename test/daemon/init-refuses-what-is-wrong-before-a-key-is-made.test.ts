@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import { Authority, keysIn, newToken } from '../support/daemon.ts';
+import { Authority, keysIn, newToken, runVouch } from '../support/daemon.ts';
 import { withoutMechanism } from '../support/hsm.ts';
 import { newFolder } from '../support/running.ts';
 
@@ -58,6 +58,19 @@ it.each([
   expect(keysIn(folder)).toEqual([]);
   expect(existsSync(poor.state)).toBe(false);
 });
+
+it.each([[['--issuer-csr-out', '/nowhere/request.json']], [['--ceremony-in', '/nowhere']]])(
+  'a standby beside a root that is elsewhere: %s',
+  async (where) => {
+    const standby = ['--standby-hsm-file', join(authority.folder, 'online.json')];
+    const known =
+      where[0] === '--ceremony-in' ? ['init', '--state', authority.state] : authority.initWithoutRoot();
+    const ran = await runVouch([...known, ...where, ...standby, '--json']);
+    expect(ran.code).toBe(2);
+    expect(ran.problem.detail).toMatch(/^--standby-hsm-file .*one token/);
+    expect(existsSync(authority.state)).toBe(false);
+  },
+);
 
 it('name constraints on a trust domain that is an address', async () => {
   const ran = await authority.init('--trust-domain', '10.0.0.1', '--name-constraints');
