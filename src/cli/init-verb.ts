@@ -101,7 +101,7 @@ export function addInitVerb(program: Command): void {
         refuseGiven(
           command,
           ['standbyHsmFile'],
-          'needs the root here: a ceremony elsewhere takes the keys of one token',
+          'needs the root at hand: a request is for the keys of one token',
         );
       if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
       if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
@@ -120,7 +120,6 @@ async function request(requestFile: string, flags: InitFlags, command: Command):
     ['rootHsmFile', 'rootKey', 'rootPin'],
     'has no place beside --issuer-csr-out: the root is elsewhere',
   );
-  refuseGiven(command, ['standbyHsmFile'], 'needs the root at hand: a request is for the keys of one token');
   const output = globalsOf(command);
   const nextIssuers = Number(flags.nextIssuers ?? 0);
   const result = await requestCeremony({ ...settingsOf(flags), requestFile, nextIssuers }, errandLog(output));
