@@ -270,7 +270,8 @@ class Supervisor implements SupervisedSigner {
       return;
     }
     this.#gaveUp = error;
-    this.#setState('unusable', { pid: undefined, problem: error.detail });
+    const next = error.code === 'config-pin' ? '; then `vouch doctor --retry-signer`' : '';
+    this.#setState('unusable', { pid: undefined, problem: `${error.detail}${next}` });
     for (const call of [...this.#calls]) this.#settle(call, () => call.reject(error));
   }
 

@@ -345,6 +345,7 @@ describe('a start that must fail', () => {
       own = startSigner(log);
       await expect(own.ready()).rejects.toMatchObject({ code: 'config-pin' });
       expect(own.status().state).toBe('unusable');
+      expect(own.status().problem).toMatch(/; then `vouch doctor --retry-signer`$/);
       await own.close();
     }
     // One refusal by the token; the others by the note beside the floor.

@@ -70,16 +70,33 @@ export function refuseRefusedPin(refusedFile: string, identity: PinFileIdentity)
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return;
     throw new VouchError('config-state', `cannot read ${refusedFile}`, { cause });
   }
-  const { path, mark } = parsed(text);
+  const { path, mark, name } = parsed(text);
   if (path !== identity.path || mark !== identity.mark) return;
+  const what = refusals[String(name)]?.(identity.path) ?? `the token refused the PIN in ${identity.path}`;
   throw new VouchError(
     'config-pin',
-    `the token refused the PIN in ${identity.path}; it is not presented again before ${remedy(refusedFile, identity)}`,
+    `${what}; it is not presented again before ${remedy(refusedFile, identity)}`,
   );
 }
 
+/** A refusal that another PIN file does not cure, by what C_Login returned, with what does. */
+const refusals: Readonly<Record<string, (path: string) => string>> = {
+  CKR_PIN_LOCKED: (path) =>
+    `the token has locked its PIN, that in ${path}: its security officer must set a new one`,
+  CKR_PIN_EXPIRED: (path) =>
+    `the PIN in ${path} has expired: set a new one with the token's own tool and put it there`,
+};
+
+/** What the token said of a PIN that it refused just now, and what to do. */
+export function refusal(name: string, refusedFile: string, identity: PinFileIdentity): string {
+  const what =
+    refusals[name]?.(identity.path) ??
+    `the token refused the PIN in ${identity.path} (${name}): put the right one there`;
+  return `${what}; the refused one is not tried again before ${remedy(refusedFile, identity)}`;
+}
+
 /** What lets a PIN be presented again after it was refused. */
-export function remedy(refusedFile: string, { mark }: PinFileIdentity): string {
+function remedy(refusedFile: string, { mark }: PinFileIdentity): string {
   return mark === credentialMark
     ? `the credential is replaced and ${refusedFile} is deleted`
     : 'the file is replaced';
@@ -91,21 +108,42 @@ export function remedy(refusedFile: string, { mark }: PinFileIdentity): string {
  */
 export function preparePinNote(refusedFile: string, identity: PinFileIdentity): void {
   try {
-    const file = openSync(prepared(refusedFile), 'w', 0o600);
-    try {
-      writeSync(file, `${JSON.stringify(identity)}\n`);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    writeNote(refusedFile, identity);
   } catch (cause) {
     const detail = `cannot write ${refusedFile}, without which no PIN is presented; is the disk full?`;
     throw new VouchError('config-state', detail, { cause });
   }
 }
 
-/** Keeps on disk that the token refused the PIN that was prepared. */
-export function notePinRefused(refusedFile: string): void {
+function writeNote(refusedFile: string, note: object): void {
+  const file = openSync(prepared(refusedFile), 'w', 0o600);
+  try {
+    const bytes = Buffer.from(`${JSON.stringify(note)}\n`);
+    if (writeSync(file, bytes) < bytes.length) throw new Error('the disk took a part of it');
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Keeps on disk that the token refused the PIN that was prepared, which takes no room; then, where there is some, by which
+ * return value.
+ */
+export function notePinRefused(
+  refusedFile: string,
+  refused: { identity: PinFileIdentity; name: string },
+): void {
+  keepPrepared(refusedFile);
+  try {
+    writeNote(refusedFile, { ...refused.identity, name: refused.name });
+    keepPrepared(refusedFile);
+  } catch {
+    // The note that stands there says all that must be known.
+  }
+}
+
+function keepPrepared(refusedFile: string): void {
   renameSync(prepared(refusedFile), refusedFile);
   const folder = openSync(dirname(refusedFile), 'r');
   try {
@@ -147,7 +185,9 @@ function openPin(path: string): number {
   try {
     return openSync(path, 'r');
   } catch (cause) {
-    throw new VouchError('config-hsm', `cannot open the PIN file ${path}`, { cause });
+    const why =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is none' : 'may this user read it?';
+    throw new VouchError('config-hsm', `cannot open the PIN file ${path}: ${why}`, { cause });
   }
 }
 
@@ -162,7 +202,7 @@ function readBytes(file: number, path: string): Buffer {
   return bytes;
 }
 
-function parsed(text: string): { path?: unknown; mark?: unknown } {
+function parsed(text: string): { path?: unknown; mark?: unknown; name?: unknown } {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? value : {};

@@ -8,8 +8,8 @@ import {
   notePinRefused,
   preparePinNote,
   readPin,
+  refusal,
   refuseRefusedPin,
-  remedy,
 } from './pin.ts';
 
 /** Which token of which module. */
@@ -82,15 +82,8 @@ export class HsmToken {
       const name = ckrName(error) ?? '';
       if (name === 'CKR_USER_ALREADY_LOGGED_IN') return;
       if (!name.startsWith('CKR_PIN_')) throw hsmFailure('C_Login', error);
-      notePinRefused(refusedFile);
-      const help = `put the right one there; the refused one is not tried again before ${remedy(refusedFile, pin.identity)}`;
-      throw new VouchError(
-        'config-pin',
-        `the token refused the PIN in ${pin.identity.path} (${name}): ${help}`,
-        {
-          cause: error,
-        },
-      );
+      notePinRefused(refusedFile, { identity: pin.identity, name });
+      throw new VouchError('config-pin', refusal(name, refusedFile, pin.identity), { cause: error });
     } finally {
       dropPinNote(refusedFile);
       pin.bytes.fill(0);

@@ -19,9 +19,9 @@ function pinFile(content: string | Buffer, mode = 0o600): string {
 }
 
 /** What a login does whose PIN the token refuses. */
-function refuse(refusedFile: string, identity: PinFileIdentity): void {
+function refuse(refusedFile: string, identity: PinFileIdentity, name = 'CKR_PIN_INCORRECT'): void {
   preparePinNote(refusedFile, identity);
-  notePinRefused(refusedFile);
+  notePinRefused(refusedFile, { identity, name });
 }
 
 describe('a PIN file', () => {
@@ -103,6 +103,18 @@ describe('a refused PIN', () => {
 
     writeFileSync(file, 'right');
     refuseRefusedPin(refused, readPin(file).identity);
+  });
+
+  it.each([
+    ['CKR_PIN_LOCKED', /locked.*security officer/],
+    ['CKR_PIN_EXPIRED', /expired.*set a new one/],
+    ['CKR_PIN_INCORRECT', /refused the PIN in/],
+  ])('says at the next start, too, that it was %s, and what to do', (name, words) => {
+    const file = pinFile('1234');
+    const refused = join(temporaryFolder('refused'), 'pin-refused');
+    refuse(refused, readPin(file).identity, name);
+    expect(() => refuseRefusedPin(refused, readPin(file).identity)).toThrow(words);
+    expect(() => refuseRefusedPin(refused, readPin(file).identity)).toThrow(file);
   });
 
   it('is known by more than its time: a touched file is another, a copy with its time set back is too', () => {
