@@ -68,7 +68,7 @@ class TokenWorker {
       return { kind: 'guards', id, values: this.#mending(() => this.#guardValues(request)).map(exact) };
     } catch (error) {
       if (recoveryFor(error) === 'operator') throw error;
-      const { code, detail } = hsmFailure(request.kind, error);
+      const { code, detail } = hsmFailure(guardFailures[request.kind], error);
       return { kind: 'guard-failed', id, code, detail };
     }
   }
@@ -123,6 +123,17 @@ class TokenWorker {
   }
 }
 
+/** What is said of a guard that a token does not take or show, after which comes the return value. */
+const guardFailures: Readonly<Record<GuardRequest['kind'], string>> = {
+  'read-guards': 'reading the rollback guard in the token',
+  'replace-guard':
+    'writing the rollback guard into the token (C_CreateObject; one that takes no data objects needs `vouch init --rollback-mark file:PATH`)',
+};
+
+function openingOf({ address }: WorkerStart): string {
+  return `opening the token ${address.tokenLabel} and proving its keys`;
+}
+
 function pause(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
@@ -143,7 +154,7 @@ function run(): void {
       worker.open();
       reply({ kind: 'ready' });
     } catch (error) {
-      const what = request.kind === 'open' ? 'opening the token' : request.kind;
+      const what = request.kind === 'sign' ? 'signing' : openingOf(workerData as WorkerStart);
       const { code, detail } = hsmFailure(what, error);
       reply({ kind: 'failed', code, detail, recovery: recoveryFor(error) });
     }

@@ -163,6 +163,7 @@ describe('guards', () => {
       token.control([{ on: ['C_CreateObject', 'C_FindObjectsInit'], do: { error } }]);
       await expect(hsm.guards.replace(Buffer.from('never'), [])).rejects.toMatchObject({
         code: 'config-hsm',
+        message: expect.stringMatching(/C_CreateObject.*--rollback-mark file:PATH/) as unknown,
       });
       await expect(hsm.guards.read()).rejects.toMatchObject({ code: 'config-hsm' });
       await signs(10);
