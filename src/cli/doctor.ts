@@ -191,7 +191,29 @@ function sessionFindings(token: string, { sessions }: LiveSigner): Finding[] {
   return [{ severity: 'warning', what, remedy }];
 }
 
-function remedyOf(problem: string): string {
-  if (/clock/.test(problem)) return 'set the clock, or `vouch doctor --accept-clock` if it is right';
-  return /\bPIN\b/.test(problem) ? 'mend the PIN, then `vouch doctor --retry-signer`' : 'see the server log';
+/** By the first words that fit. */
+const remedies: readonly [RegExp, string][] = [
+  [/clock/, 'set the clock, or `vouch doctor --accept-clock` if it is right'],
+  [
+    /^nothing is signed any more/,
+    'find out why: `vouch log verify`, the server log, the token; then start the server again',
+  ],
+  [
+    /\bPIN\b.*\b(?:locked|expired)|locked its PIN/,
+    'see to the PIN in the token and in its file, then `vouch doctor --retry-signer`',
+  ],
+  [/\bPIN\b/, 'mend the PIN, then `vouch doctor --retry-signer`'],
+  [
+    /shows no token/,
+    'bring the token back, or set tokenLabel and tokenSerial to what the module shows; it is tried again by itself',
+  ],
+  [
+    /CKR_|the token does not answer|the signer ended/,
+    'see to the token and what lies between; it is tried again by itself (docs/hsm.md)',
+  ],
+];
+
+/** What to do about a problem that the server tells of. */
+export function remedyOf(problem: string): string {
+  return remedies.find(([words]) => words.test(problem))?.[1] ?? 'see the server log';
 }

@@ -54,11 +54,17 @@ export function readinessOf(
         ? lastWrite.problem
         : 'the database refuses writes; restart after mending the disk',
     },
-    { name: 'log', problem: parts.sequencer.haltedBy()?.message },
+    { name: 'log', problem: haltProblem(parts.sequencer) },
     { name: 'clock', problem: parts.clockGuard.doubt() },
     { name: 'certificate', problem: parts.identity.problem() },
     { name: 'crl', problem: crlProblems(false), degraded: crlProblems(true) },
   ];
+}
+
+/** Why an integrity failure stopped signing, as an operator reads it; undefined where none did. */
+export function haltProblem(sequencer: Pick<Sequencer, 'haltedBy'>): string | undefined {
+  const halted = sequencer.haltedBy();
+  return halted && `nothing is signed any more: ${halted.message}`;
 }
 
 function problemOf({ state, problem }: SignerStatus): string | undefined {

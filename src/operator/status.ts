@@ -7,6 +7,7 @@ import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
+import { haltProblem } from './readiness.ts';
 import { crlView } from './views.ts';
 
 interface Parts {
@@ -28,7 +29,7 @@ export function statusView(parts: Parts) {
   const { signer, issuers } = parts;
   const [first, standby] = issuers.map(({ keyId }) => signer.status(keyId));
   const shown = [first, ...(parts.hasStandby ? [standby] : [])].filter((status) => status !== undefined);
-  const halted = parts.sequencer.haltedBy()?.message;
+  const halted = haltProblem(parts.sequencer);
   const crlProblems = parts.publisher.problems().map(({ problem }) => problem);
   const away = shown.map(({ problem }, index) =>
     problem === undefined || index === 0 ? problem : `standby: ${problem}`,
