@@ -51,8 +51,11 @@ export function addInitVerb(program: Command): void {
     .command('init')
     .description('make a trust domain: keys in two tokens, root, issuer, log; once')
     .requiredOption('--state <dir>', 'state directory to make; it must not exist or be empty')
-    .option('--trust-domain <name>', 'such as example.org (required)')
-    .option('--hsm-file <file>', 'token of issuer and log key, as hsm-sim/new-token prints it (required)')
+    .option('--trust-domain <name>', 'such as example.org (required, but with --ceremony-in)')
+    .option(
+      '--hsm-file <file>',
+      'token of issuer and log key, as hsm-sim/new-token prints it (required, but with --ceremony-in)',
+    )
     .option(
       '--root-hsm-file <file>',
       'token of the root key, used for ceremonies only; not named in the configuration (required, unless the root is elsewhere)',
@@ -76,7 +79,7 @@ export function addInitVerb(program: Command): void {
     )
     .option(
       '--standby-hsm-file <file>',
-      'second online token, whose issuer and log key take over while the first token stays away',
+      'second online token, whose issuer and log key take over while the first token stays away; needs --root-hsm-file',
     )
     .addOption(keyOption('--root-key', "the root's key", signingKeyTypeNames).default('ec-p384'))
     .addOption(keyOption('--issuer-key', "the issuer's key", signingKeyTypeNames).default('ec-p256'))
@@ -105,9 +108,11 @@ export function addInitVerb(program: Command): void {
         );
       if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
       if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
-      refuseGiven(command, ['nextIssuers', 'rootPin'], 'is for a root that is elsewhere');
+      refuseGiven(command, ['nextIssuers'], 'is for a root that is elsewhere: give --issuer-csr-out, too');
+      refuseGiven(command, ['rootPin'], 'is for a root that is elsewhere: give --ceremony-in, too');
       const output = globalsOf(command);
-      const rootHsmFile = given(flags.rootHsmFile, '--root-hsm-file <file>');
+      needFlags(flags, ['trustDomain', 'hsmFile', 'rootHsmFile']);
+      const { rootHsmFile = '' } = flags;
       const settings = { ...settingsOf(flags), rootHsmFile };
       const result = await initialize(settings, errandLog(output), stepsOn(output));
       answer(output, result, initText);
@@ -120,6 +125,12 @@ async function request(requestFile: string, flags: InitFlags, command: Command):
     ['rootHsmFile', 'rootKey', 'rootPin'],
     'has no place beside --issuer-csr-out: the root is elsewhere',
   );
+  refuseGiven(
+    command,
+    ['standbyHsmFile'],
+    'needs --root-hsm-file: an off-line ceremony makes no standby yet',
+  );
+  needFlags(flags, ['trustDomain', 'hsmFile']);
   const output = globalsOf(command);
   const nextIssuers = Number(flags.nextIssuers ?? 0);
   const result = await requestCeremony({ ...settingsOf(flags), requestFile, nextIssuers }, errandLog(output));
@@ -128,10 +139,15 @@ async function request(requestFile: string, flags: InitFlags, command: Command):
 
 async function takeIn(ceremonyIn: string, flags: InitFlags, command: Command): Promise<void> {
   const known = ['state', 'ceremonyIn', 'rootPin', 'yes'];
+  refuseGiven(
+    command,
+    ['issuerCsrOut'],
+    'comes before the ceremony, and --ceremony-in after it: give one of them',
+  );
   const others = command.options
     .map((option) => option.attributeName())
     .filter((name) => !known.includes(name));
-  refuseGiven(command, others, 'was given with --issuer-csr-out and is known');
+  refuseGiven(command, others, 'has no place beside --ceremony-in: the request has settled it');
   const output = globalsOf(command);
   const { state, rootPin } = flags;
   const completion = openCompletion({ state, ceremonyIn, rootPin });
@@ -147,8 +163,8 @@ async function takeIn(ceremonyIn: string, flags: InitFlags, command: Command): P
 function settingsOf(flags: InitFlags): InitSettings {
   return {
     state: flags.state,
-    trustDomain: given(flags.trustDomain, '--trust-domain <name>'),
-    hsmFile: given(flags.hsmFile, '--hsm-file <file>'),
+    trustDomain: flags.trustDomain ?? '',
+    hsmFile: flags.hsmFile ?? '',
     standbyHsmFile: flags.standbyHsmFile,
     dev: flags.dev === true,
     nameConstraints: flags.nameConstraints === true,
@@ -162,10 +178,21 @@ function settingsOf(flags: InitFlags): InitSettings {
   };
 }
 
-function given(value: string | undefined, flag: string): string {
-  if (value === undefined) throw new VouchError('usage-invalid', `required option '${flag}' not specified`);
-  return value;
+/** All that are missing at once. Throws `usage-invalid`. */
+function needFlags(flags: InitFlags, names: readonly (keyof typeof flagNames)[]): void {
+  const missing = names.filter((name) => flags[name] === undefined).map((name) => flagNames[name]);
+  if (missing.length === 0) return;
+  const elsewhere = missing.includes(flagNames.rootHsmFile)
+    ? ' (--issuer-csr-out instead of --root-hsm-file where the root is on a machine of its own)'
+    : '';
+  throw new VouchError('usage-invalid', `give ${missing.join(', ')}${elsewhere}`);
 }
+
+const flagNames = {
+  trustDomain: '--trust-domain',
+  hsmFile: '--hsm-file',
+  rootHsmFile: '--root-hsm-file',
+} as const;
 
 /** Defaults do not count: what was typed and has no effect is a mistake. */
 function refuseGiven(command: Command, names: readonly string[], why: string): void {

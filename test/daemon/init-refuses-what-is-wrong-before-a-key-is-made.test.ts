@@ -77,3 +77,23 @@ it('name constraints on a trust domain that is an address', async () => {
   expect(ran.code).toBe(2);
   expect(ran.problem.detail).toMatch(/needs a trust domain that is a DNS name/);
 });
+
+it('flags that do not belong together, or are missing, by all of their names and with what to give', async () => {
+  const state = ['init', '--state', authority.state, '--json'];
+  const refusal = async (...flags: string[]): Promise<string> => {
+    const ran = await runVouch([...state, ...flags]);
+    expect(ran.code).toBe(2);
+    return ran.problem.detail;
+  };
+  expect(await refusal()).toBe(
+    'give --trust-domain, --hsm-file, --root-hsm-file (--issuer-csr-out instead of --root-hsm-file where the root is on a machine of its own)',
+  );
+  expect(await refusal('--issuer-csr-out', 'r')).toBe('give --trust-domain, --hsm-file');
+  expect(await refusal('--issuer-csr-out', 'r', '--standby-hsm-file', 'f')).toMatch(/needs --root-hsm-file/);
+  expect(await refusal('--issuer-csr-out', 'r', '--ceremony-in', 'd')).toMatch(/give one of them/);
+  expect(await refusal('--ceremony-in', 'd', '--hsm-file', 'f')).toMatch(
+    /--hsm-file has no place beside --ceremony-in/,
+  );
+  expect(await refusal('--next-issuers', '2')).toMatch(/give --issuer-csr-out, too/);
+  expect(await refusal('--root-pin', `sha256:${'0'.repeat(64)}`)).toMatch(/give --ceremony-in, too/);
+});
