@@ -104,7 +104,7 @@ export function addInitVerb(program: Command): void {
         refuseGiven(
           command,
           ['standbyHsmFile'],
-          'needs the root at hand: a request is for the keys of one token',
+          'needs --root-hsm-file: an off-line ceremony makes no standby yet',
         );
       if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
       if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
@@ -124,11 +124,6 @@ async function request(requestFile: string, flags: InitFlags, command: Command):
     command,
     ['rootHsmFile', 'rootKey', 'rootPin'],
     'has no place beside --issuer-csr-out: the root is elsewhere',
-  );
-  refuseGiven(
-    command,
-    ['standbyHsmFile'],
-    'needs --root-hsm-file: an off-line ceremony makes no standby yet',
   );
   needFlags(flags, ['trustDomain', 'hsmFile']);
   const output = globalsOf(command);

@@ -154,7 +154,7 @@ function signerRemedy(config: Config, problem: string | null): string {
   const { signer, hsm } = isStandby ? standby : config;
   const folder = isStandby ? 'standby-signer' : 'signer';
   return signer.socket === undefined
-    ? `see that ${hsm.pinFile} holds the token's PIN and that the token is there, then do this again`
+    ? `see to the PIN in the token and in ${hsm.pinFile}, and that the token is there, then do this again`
     : 'the signer is of another user: see its log; where the token refused its PIN, replace the PIN file or delete ' +
         `\`${folder}/pin-refused\` in its state directory, then start its unit again`;
 }
