@@ -45,6 +45,8 @@ With the root on a machine of its own (docs/ceremony.md):
   vouch ceremony --file ceremony.yaml              there, without a network
   vouch init --state DIR --ceremony-in FOLDER      takes its result in, after you have compared the root's pin`;
 
+const rootAtHand = 'needs --root-hsm-file: an off-line ceremony makes no standby yet';
+
 /** `vouch init`. */
 export function addInitVerb(program: Command): void {
   program
@@ -101,11 +103,7 @@ export function addInitVerb(program: Command): void {
     .addHelpText('after', epilogue)
     .action(async (flags: InitFlags, command: Command) => {
       if (flags.ceremonyIn !== undefined || flags.issuerCsrOut !== undefined)
-        refuseGiven(
-          command,
-          ['standbyHsmFile'],
-          'needs --root-hsm-file: an off-line ceremony makes no standby yet',
-        );
+        refuseGiven(command, ['standbyHsmFile'], rootAtHand);
       if (flags.ceremonyIn !== undefined) return takeIn(flags.ceremonyIn, flags, command);
       if (flags.issuerCsrOut !== undefined) return request(flags.issuerCsrOut, flags, command);
       refuseGiven(command, ['nextIssuers'], 'is for a root that is elsewhere: give --issuer-csr-out, too');

@@ -67,7 +67,7 @@ it.each([[['--issuer-csr-out', '/nowhere/request.json']], [['--ceremony-in', '/n
       where[0] === '--ceremony-in' ? ['init', '--state', authority.state] : authority.initWithoutRoot();
     const ran = await runVouch([...known, ...where, ...standby, '--json']);
     expect(ran.code).toBe(2);
-    expect(ran.problem.detail).toMatch(/^--standby-hsm-file .*one token/);
+    expect(ran.problem.detail).toMatch(/^--standby-hsm-file needs --root-hsm-file/);
     expect(existsSync(authority.state)).toBe(false);
   },
 );

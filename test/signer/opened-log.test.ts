@@ -82,7 +82,7 @@ beforeEach(async () => {
   await start();
 });
 
-it('it follows, and knows that log from then on', async () => {
+it('is followed, and the signer knows it from then on', async () => {
   await open();
   expect(await resume()).toBe(leaves.length);
   await service.handle({ op: 'stop' });
