@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts';
-import { asVouchError, VouchError } from '../core/errors.ts';
+import { asVouchError, isIntegrityFailure, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { appendTo, OutOfStep } from './catching-up.ts';
 import { ConnectionLost } from './connection.ts';
@@ -163,7 +163,7 @@ class Supervisor implements SupervisedSigner {
 
   #call<Value>(run: (link: SignerLink) => Promise<Value>): Promise<Value> {
     if (this.#closing) return Promise.reject(stopping());
-    if (this.#gaveUp) return Promise.reject(this.#gaveUp);
+    if (this.#gaveUp) return Promise.reject(givenUp(this.#gaveUp));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#status.failures.late += 1;
@@ -272,7 +272,7 @@ class Supervisor implements SupervisedSigner {
     this.#gaveUp = error;
     const next = error.code === 'config-pin' ? '; then `vouch doctor --retry-signer`' : '';
     this.#setState('unusable', { pid: undefined, problem: `${error.detail}${next}` });
-    for (const call of [...this.#calls]) this.#settle(call, () => call.reject(error));
+    for (const call of [...this.#calls]) this.#settle(call, () => call.reject(givenUp(error)));
   }
 
   async #close(): Promise<void> {
@@ -335,6 +335,13 @@ class Supervisor implements SupervisedSigner {
       cause: this.#status.problem,
     });
   }
+}
+
+/** What callers are told: of an integrity failure all of it, since the server has to stop; else that nothing signs. */
+function givenUp(error: VouchError): VouchError {
+  if (isIntegrityFailure(error)) return error;
+  const detail = 'the signer is not usable; its operator must act (`vouch status` says why)';
+  return new VouchError('unavailable-signer', detail, { retryAfterSeconds: 30, cause: error });
 }
 
 function stopping(): VouchError {

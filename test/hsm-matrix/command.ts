@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { endWithThisProcess } from '../support/campaign-process.ts';
 import { Random } from '../kills/random.ts';
 import { percentile } from '../kills/result.ts';
 import type { CaseResult } from './campaign.ts';
@@ -48,7 +49,8 @@ export async function runMatrix(options: MatrixOptions): Promise<number> {
     for (const { authority } of lanes)
       complain(`a state is kept in ${authority.folder}; its log ends: ${authority.lastLogLines()}`);
   };
-  endWithThisProcess(end, cases.length, complain);
+  const afterMs = watchdogMs.base + cases.length * watchdogMs.perCase;
+  endWithThisProcess({ end, complain, afterMs });
   try {
     const result = await run({ options, cases, lanes, complain });
     const hasPassed = result.problems === 0;
@@ -161,29 +163,4 @@ function summary(result: Result, seed: number): string {
     .filter((line) => line !== '')
     .join('\n')
     .concat('\n');
-}
-
-/** Signals, a crash of this process and a hang leave nothing running either. */
-function endWithThisProcess(
-  end: (keepsFolder: boolean) => void,
-  cases: number,
-  complain: (line: string) => void,
-): void {
-  const codes = { SIGTERM: 143, SIGINT: 130, SIGHUP: 129 } as const;
-  for (const [signal, code] of Object.entries(codes))
-    process.once(signal, () => {
-      end(false);
-      process.exit(code);
-    });
-  process.once('uncaughtException', (error: Error) => {
-    complain(error.stack ?? error.message);
-    end(true);
-    process.exit(1);
-  });
-  const hangs = (): void => {
-    complain('the matrix hangs and is given up');
-    end(true);
-    process.exit(1);
-  };
-  setTimeout(hangs, watchdogMs.base + cases * watchdogMs.perCase).unref();
 }

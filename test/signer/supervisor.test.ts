@@ -343,8 +343,14 @@ describe('a start that must fail', () => {
     writeFileSync(pinFile, 'wrong-pin\n', { mode: 0o600 });
     for (let start = 0; start < 4; start += 1) {
       own = startSigner(log);
+      // Who asks meanwhile is no operator: an agent comes again.
+      const asked = own.append({ firstIndex: 0, items: [] });
+      await expect(asked).rejects.toMatchObject({ code: 'unavailable-signer', retryAfterSeconds: 30 });
       await expect(own.ready()).rejects.toMatchObject({ code: 'config-pin' });
       expect(own.status().state).toBe('unusable');
+      await expect(own.append({ firstIndex: 0, items: [] })).rejects.toMatchObject({
+        code: 'unavailable-signer',
+      });
       expect(own.status().problem).toMatch(/; then `vouch doctor --retry-signer`$/);
       await own.close();
     }
