@@ -208,6 +208,10 @@ const remedies: readonly [RegExp, string][] = [
     'bring the token back, or set tokenLabel and tokenSerial to what the module shows; it is tried again by itself',
   ],
   [
+    /^not published for/,
+    'mend the signer first: they are signed as soon as it is back, and those that are served hold until their nextUpdate (`vouch crl show`)',
+  ],
+  [
     /CKR_|the token does not answer|the signer ended/,
     'see to the token and what lies between; it is tried again by itself (docs/hsm.md)',
   ],

@@ -17,6 +17,7 @@ describe('a remedy', () => {
     ['the PKCS#11 module shows no token online (serial 1); it shows none', /tokenSerial.*by itself/],
     ['opening the token online and proving its keys failed: CKR_DEVICE_ERROR', /by itself/],
     ['the signer ended and is started again (the token does not answer)', /by itself/],
+    ['not published for 5 s and more: CRL full 0 1', /^mend the signer first/],
     ['the signer ended while it started (SIGSEGV)', /by itself/],
   ])('for "%s"', (problem, words) => {
     expect(remedyOf(problem)).toMatch(words);
