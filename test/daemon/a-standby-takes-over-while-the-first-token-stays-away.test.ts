@@ -34,6 +34,11 @@ async function isListed(authority: Authority, issuerKeyId: string, serial: strin
   return parseCrl(Buffer.from(await response.arrayBuffer())).has(serial as never);
 }
 
+/** When the first signer last answered, Unix milliseconds; 0 before it has. */
+async function lastSuccessMs(authority: Authority): Promise<number> {
+  return 1000 * Number(await metric(authority, 'vouch_signer_last_success_seconds'));
+}
+
 async function problems(authority: Authority): Promise<string[]> {
   const ran = await authority.vouch('log', 'verify', '--state', authority.state);
   return (JSON.parse(ran.stdout) as { problems: string[] }).problems;
@@ -51,6 +56,9 @@ describe('an authority with a standby', () => {
     const { issuers } = await authority.status();
     [first = '', standby = ''] = issuers.map(({ keyId }) => keyId);
     orders = await authority.enroll('orders');
+    // A first that has not signed for 3 s on end counts as away since the start.
+    const since = await lastSuccessMs(authority);
+    await eventually(async () => (await lastSuccessMs(authority)) - since > 4000);
   });
 
   it('issues by the first while that signs; CRLs and CA certificates of both are served', async () => {
