@@ -31,11 +31,16 @@ export type GuardRequest =
 /** To the worker. */
 export type WorkerRequest =
   /** Opens a session; again after `failed`. */
-  { kind: 'open' } | { kind: 'sign'; jobs: SignJob[] } | GuardRequest;
+  | { kind: 'open' }
+  /** Asks the token after the session. */
+  | { kind: 'probe' }
+  | { kind: 'sign'; jobs: SignJob[] }
+  | GuardRequest;
 
 /** From the worker. After `failed` it has no session, until it is told to open one; what it had not answered is not done. */
 export type WorkerReply =
   | { kind: 'ready' }
+  | { kind: 'probed' }
   | { kind: 'failed'; code: string; detail: string; recovery: Recovery }
   /** A call failed and was made again, after a new session or a login. */
   | { kind: 'mended'; by: Recovery; problem: string }

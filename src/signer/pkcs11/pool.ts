@@ -19,6 +19,8 @@ export interface PoolOptions {
   workerUrl?: URL | undefined;
   /** A PKCS#11 call that takes longer hangs. */
   hangMs: number;
+  /** How often the token is asked after sessions that have nothing to do; default 2 s. */
+  probeMs?: number | undefined;
   /** A thread that takes longer to log in and prove its keys hangs, too; default 15 s: network HSMs take seconds. */
   startMs?: number | undefined;
   log: SignerLog;
@@ -43,6 +45,8 @@ const aheadMax = 16;
 const aheadMs = 2;
 
 const defaultStartMs = 15_000;
+/** A token that was pulled is missed before somebody needs it, and one that closes idle sessions finds none. */
+const defaultProbeMs = 2000;
 const defaultWorkers = 2;
 /** What was mended is said once in so long. */
 const sayEveryMs = 1000;
@@ -98,6 +102,7 @@ class Pool implements Hsm {
     while (this.#threads.length < workers) this.#start(false);
     const lookEveryMs = Math.ceil(hangMs / 8);
     setInterval(() => this.#lookForHang(lookEveryMs), lookEveryMs).unref();
+    setInterval(() => this.#probe(), this.#options.probeMs ?? defaultProbeMs).unref();
   }
 
   sign(ckaId: string, data: Buffer, { urgent = false }: SignOrder = {}): Promise<Buffer> {
@@ -173,6 +178,9 @@ class Pool implements Hsm {
       case 'ready':
         this.#opened.resolve();
         break;
+      case 'probed':
+        thread.works();
+        break;
       case 'signed':
         this.#signed(thread, reply);
         break;
@@ -228,6 +236,10 @@ class Pool implements Hsm {
       this.#guards.push({ kind: 'guard', id, request: request(id), resolve, reject });
       this.#dispatch();
     });
+  }
+
+  #probe(): void {
+    if (!this.#fault) for (const thread of this.#threads) thread.probe();
   }
 
   #lookForHang(elapsedMs: number): void {

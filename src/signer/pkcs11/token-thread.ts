@@ -42,6 +42,7 @@ export class TokenThread {
   /** In the order in which they were given. */
   readonly #tasks = new Map<number, Task>();
   #isOpen = false;
+  #isProbing = false;
   /** Value of `progress` when it was last looked at, and how long it has stood there in a call. */
   #seen = 0;
   #stuckMs = 0;
@@ -64,6 +65,7 @@ export class TokenThread {
     this.#worker.on('message', (reply: WorkerReply) => {
       if (reply.kind === 'ready' || reply.kind === 'failed') clearTimeout(this.#timer);
       if (reply.kind === 'ready') this.#isOpen = true;
+      if (reply.kind === 'probed' || reply.kind === 'failed') this.#isProbing = false;
       this.#events.reply(this, reply);
     });
     this.#open();
@@ -83,6 +85,13 @@ export class TokenThread {
   sign(tasks: readonly SignTask[]): void {
     for (const task of tasks) this.#tasks.set(task.id, task);
     this.#send({ kind: 'sign', jobs: tasks.map(({ id, key, input }) => ({ id, key, input })) });
+  }
+
+  /** Has it ask the token after its session, where it has nothing else to do. */
+  probe(): void {
+    if (!this.#isOpen || this.#isProbing || this.load > 0) return;
+    this.#isProbing = true;
+    this.#send({ kind: 'probe' });
   }
 
   /** Has it read or replace guards. */

@@ -49,6 +49,15 @@ export class HsmToken {
     return this.#session;
   }
 
+  /** Asks the token after the session: it throws what the token says where that is gone, or the token is. */
+  look(): void {
+    try {
+      this.module.C_GetSessionInfo(this.#session);
+    } catch (error) {
+      if (ckrName(error) !== 'CKR_FUNCTION_NOT_SUPPORTED') throw error;
+    }
+  }
+
   /** Replaces a session that the token gave up. Object handles found in the old one are void. */
   renewSession(): void {
     const old = this.#session;

@@ -48,10 +48,18 @@ class TokenWorker {
 
   /** Does what is asked. Throws what this thread cannot mend. */
   handle(request: Exclude<WorkerRequest, { kind: 'open' }>): WorkerReply {
+    if (request.kind === 'probe') return this.#probe();
     if (request.kind !== 'sign') return this.#guards(request);
     const startedMs = performance.now();
     const signatures = request.jobs.map((job) => ({ id: job.id, signature: exact(this.#sign(job)) }));
     return { kind: 'signed', signatures, tookMs: performance.now() - startedMs };
+  }
+
+  #probe(): WorkerReply {
+    const token = this.#token;
+    assert(token, 'an open session');
+    this.#mending(() => token.look());
+    return { kind: 'probed' };
   }
 
   #sign(job: SignJob): Buffer {
@@ -130,6 +138,11 @@ const guardFailures: Readonly<Record<GuardRequest['kind'], string>> = {
     'writing the rollback guard into the token (C_CreateObject; one that takes no data objects needs `vouch init --rollback-mark file:PATH`)',
 };
 
+const doing: Readonly<Partial<Record<WorkerRequest['kind'], string>>> = {
+  sign: 'signing',
+  probe: 'asking after a session',
+};
+
 function openingOf({ address }: WorkerStart): string {
   return `opening the token ${address.tokenLabel} and proving its keys`;
 }
@@ -154,7 +167,7 @@ function run(): void {
       worker.open();
       reply({ kind: 'ready' });
     } catch (error) {
-      const what = request.kind === 'sign' ? 'signing' : openingOf(workerData as WorkerStart);
+      const what = doing[request.kind] ?? openingOf(workerData as WorkerStart);
       const { code, detail } = hsmFailure(what, error);
       reply({ kind: 'failed', code, detail, recovery: recoveryFor(error) });
     }

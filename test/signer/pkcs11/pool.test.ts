@@ -28,8 +28,9 @@ beforeAll(async () => {
 });
 
 /** A pool of its own on the one token of this process. */
-async function opened(workers: number): Promise<Hsm> {
+async function opened(workers: number, probeMs = 3_600_000): Promise<Hsm> {
   return openPool({
+    probeMs,
     ...{ hsm: token.hsm, keys: [key], workers, workerUrl, hangMs: 2000 },
     refusedFile: join(temporaryFolder('refused'), 'pin-refused'),
     log: (_level, message, fields) => void said.push({ message, problem: fields?.problem }),
@@ -61,6 +62,35 @@ async function signs(count = 1): Promise<void> {
 
 /** Counts calls of a function without changing them. */
 const counting = (on: string): Rule => ({ on, do: { delay: 0 } });
+
+describe('a token that nobody asks for anything', () => {
+  it('is missed when it is pulled', async () => {
+    hsm = await opened(2, 50);
+    await allOpen(2);
+    token.control([{ token: 'removed' }]);
+    await expect.poll(() => faults.length, { timeout: 5000 }).toBe(1);
+    expect(faults[0]).toMatchObject({ hangs: false, error: { code: 'config-hsm' } });
+  });
+
+  it('and that closes idle sessions has none that is closed when somebody asks', async () => {
+    token.control([{ token: { idle: 400 } }, counting('C_OpenSession')]);
+    hsm = await opened(2, 100);
+    await allOpen(2);
+    const before = token.fired();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await signs();
+    expect(token.fired()).toEqual(before);
+    expect(faults).toEqual([]);
+  });
+
+  it('is noticed when it hangs', async () => {
+    hsm = await opened(2, 50);
+    await allOpen(2);
+    token.control([{ on: 'C_GetSessionInfo', do: 'hang' }]);
+    await expect.poll(() => faults.length, { timeout: 8000 }).toBe(1);
+    expect(faults[0]).toMatchObject({ hangs: true });
+  });
+});
 
 describe('what the token loses', () => {
   it.each([
