@@ -295,12 +295,14 @@ function enrollment(
   });
 }
 
-function observe({ kernel, metrics }: Base, publisher: CrlPublishers, admission: Admission): void {
-  const [, standby] = kernel.issuers;
+function observe({ config, kernel, metrics }: Base, publisher: CrlPublishers, admission: Admission): void {
+  const standby = config.standby && kernel.issuers[1];
   metrics.observe({
     signer: () => kernel.signer.status(),
-    standbyUsable: () => (standby && kernel.signer.status(standby.keyId).state === 'usable' ? 1 : 0),
-    standbyIssuing: () => (standby && kernel.issuance.issuers.current() === standby ? 1 : 0),
+    standby: standby && {
+      usable: () => (kernel.signer.status(standby.keyId).state === 'usable' ? 1 : 0),
+      issuing: () => (kernel.issuance.issuers.current() === standby ? 1 : 0),
+    },
     treeSize: () => kernel.tree.size,
     crls: () => publisher.current(),
     inFlight: () => admission.inFlight,

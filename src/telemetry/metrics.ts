@@ -7,9 +7,8 @@ const quick = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 /** What gauges read when Prometheus asks. */
 export interface Observed {
   signer: () => ObservedSigner;
-  /** 0 where there is no standby. */
-  standbyUsable: () => number;
-  standbyIssuing: () => number;
+  /** Undefined where there is none, and then there are no gauges of it that an alert could take for a failure. */
+  standby: { usable: () => number; issuing: () => number } | undefined;
   treeSize: () => number;
   crls: () => { issuerKeyId: string; scope: string; nextUpdateSeconds: number }[];
   inFlight: () => number;
@@ -68,18 +67,7 @@ export class Metrics {
     const { registry } = this;
     collectDefaultMetrics({ register: registry, prefix: 'vouch_' });
     observeSigner(registry, observed.signer);
-    gauge(
-      registry,
-      'vouch_standby_usable',
-      '1 while the signer of the standby token signs',
-      observed.standbyUsable,
-    );
-    gauge(
-      registry,
-      'vouch_standby_issuing',
-      "1 while the standby's issuer issues, since the first token is away",
-      observed.standbyIssuing,
-    );
+    if (observed.standby) observeStandby(registry, observed.standby);
     gauge(registry, 'vouch_log_tree_size', 'Leaves in the log', observed.treeSize);
     gauge(registry, 'vouch_enrollments_in_flight', 'Enrollments and renewals in progress', observed.inFlight);
     gauge(
@@ -99,4 +87,14 @@ export class Metrics {
       },
     });
   }
+}
+
+function observeStandby(registry: Registry, { usable, issuing }: NonNullable<Observed['standby']>): void {
+  gauge(registry, 'vouch_standby_usable', '1 while the signer of the standby token signs', usable);
+  gauge(
+    registry,
+    'vouch_standby_issuing',
+    "1 while the standby's issuer issues, since the first token is away",
+    issuing,
+  );
 }
