@@ -11,7 +11,7 @@ import {
 import path from 'node:path';
 import { statePaths } from './config/config.ts';
 import { VouchError } from './core/errors.ts';
-import { refusePending } from './pending-state.ts';
+import { isPending, refusePending } from './pending-state.ts';
 import { syncTree } from './state.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import { lockState } from './store/sqlite/lock.ts';
@@ -57,6 +57,7 @@ export async function makeState<T>(state: string, fill: (folder: string) => Prom
  * Completes a state that waits for its ceremony; `fill` and the lock as above. Until the log has begun, which `fill`
  * says by `begin`, a failure leaves the state waiting as before; after that the next attempt is given the same folder
  * again, with what `begin` noted: the log's key has signed, and a second beginning would look like a state put back.
+ * Throws `config-state` where another attempt has completed it meanwhile, as while somebody compared the pin.
  */
 export async function completeState<T>(
   state: string,
@@ -66,13 +67,18 @@ export async function completeState<T>(
   const folder = path.join(state, unfinished);
   const mark = path.join(folder, begunMark);
   try {
-    if (existsSync(mark)) takeBack(state, folder);
+    if (!isPending(state))
+      throw new VouchError(
+        'config-state',
+        `${state} does not wait for a ceremony any more: another \`vouch init\` has completed it`,
+      );
+    const begun = begunBy(mark);
+    if (begun !== undefined) takeBack(state, folder);
     else clearUnfinished(state);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const begun = existsSync(mark) ? readFileSync(mark, 'utf8') : undefined;
     const begin = (what: string): void => {
       syncTree(folder);
-      writeFileSync(mark, what, { mode: 0o600 });
+      writeFileSync(mark, `${what}\n`, { mode: 0o600 });
       syncPath(mark);
       syncPath(folder);
     };
@@ -82,7 +88,7 @@ export async function completeState<T>(
     syncPath(state);
     return made;
   } catch (error) {
-    if (!existsSync(mark) && !existsSync(statePaths(state).database)) clearUnfinished(state);
+    if (begunBy(mark) === undefined && isPending(state)) clearUnfinished(state);
     throw error;
   } finally {
     held.release();
@@ -95,6 +101,11 @@ export interface UnfinishedState {
   /** What an earlier attempt noted when the log began; undefined where it has not. */
   begun: string | undefined;
   begin: (what: string) => void;
+}
+
+/** What an attempt noted. A mark that was not written to its end is none: the log begins only when it is on disk. */
+function begunBy(mark: string): string | undefined {
+  return existsSync(mark) ? /^(.+)\n$/.exec(readFileSync(mark, 'utf8'))?.[1] : undefined;
 }
 
 /** What a crash in the middle of moving up has moved, but for the configuration, which is there all the time. */
