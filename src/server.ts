@@ -247,7 +247,9 @@ function operatorVerbs(
     metrics,
     tokens: new Tokens({ ...kernel, facts }),
     revocation: parts.revocation,
-    importRenewal: (files, operator) => renew(base, parts.publication, files, operator),
+    importRenewal: inTurn((files: ResultFiles, operator: string) =>
+      renew(base, parts.publication, files, operator),
+    ),
     backup: (file) => backupState(store, config.state, file),
     status: () =>
       statusView({
@@ -258,6 +260,18 @@ function operatorVerbs(
         hasStandby: config.standby !== undefined,
       }),
   });
+}
+
+/** One after the other: the second of two that bring the same finds it there, before it has recorded anything. */
+function inTurn<Arguments extends unknown[], Result>(
+  work: (...args: Arguments) => Promise<Result>,
+): (...args: Arguments) => Promise<Result> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (...args) => {
+    const mine = last.then(() => work(...args));
+    last = mine.catch(() => undefined);
+    return mine;
+  };
 }
 
 /** Takes in what the root has renewed: recorded by the one road into the log, then served and shown to agents. */
