@@ -91,7 +91,8 @@ function crlItem(inputs: PlanInputs): PlannedItem {
   // max(last + 1, Unix ms), and thisUpdate rises (DESIGN I5).
   const crlNumber = last >= BigInt(timeMs) ? last + 1n : BigInt(timeMs);
   const thisUpdateSeconds = Math.max(nowSeconds, (lastCrl?.thisUpdateSeconds ?? 0) + 1);
-  const nextUpdateSeconds = nowSeconds + ceremony.crl.lifetime;
+  // Whoever has the last one keeps it until then (DESIGN I5).
+  const nextUpdateSeconds = Math.max(nowSeconds + ceremony.crl.lifetime, lastCrl?.nextUpdateSeconds ?? 0);
   const revoked = lastCrl ? [...lastCrl.revoked()].map(encodeRevoked) : [];
   return {
     ...{ kind: 'root-crl', file: 'root.crl', number: String(crlNumber) },

@@ -7,7 +7,7 @@ import { openStatement, type Statement } from '../log/statement.ts';
 import type { Transcript, TranscriptItem } from '../wire/ceremony.ts';
 import { type SignatureAlgorithm, verifySignature } from '../x509/algorithm.ts';
 import { type ParsedCertificate, parseCertificate } from '../x509/certificate.ts';
-import { type ParsedCrl, parseCrl } from '../x509/crl.ts';
+import { type ParsedCrl, parseCrl, parseTbsCrl } from '../x509/crl.ts';
 import { encodeRevoked } from '../x509/crl-tbs.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 import { type Artefact, signingInput } from './artefacts.ts';
@@ -77,6 +77,13 @@ export function verifyFirstResult(
     if (index === 0) checkCurrent('issuer certificate', parseCertificate(der), nowMs);
     return { keyId, certificateDer: der };
   });
+  checkSerials(
+    [
+      root.certificate.serial,
+      ...issuers.map(({ certificateDer }) => parseCertificate(certificateDer).serial),
+    ],
+    { made: transcript.root.certificateMade ? 0 : 1, prefix: request.serialPrefix },
+  );
   const logKeys = request.logKeys.map((key) => ({ ...key, name: request.logOrigin }));
   const result = {
     ...opened,
@@ -134,10 +141,27 @@ export function verifyRenewal(files: ResultFiles, state: RenewedState): Verified
       'policy-conflict',
       `this result is not newer than what is there: statement ${statement.sequence} after ${last.sequence}, CRL ${crl.crlNumber} after ${lastNumber}`,
     );
+  checkFollows(crl, state.lastCrl);
   const forgotten = state.revoked.find((serial) => !crl.has(serial));
   if (forgotten !== undefined)
     refuse(`its CRL forgets the revoked ${forgotten}: renew with the last CRL as crl.last`);
   return result;
+}
+
+/** Times of a root's CRLs go up, as its numbers do (DESIGN I5). */
+function checkFollows(crl: ParsedCrl, lastCrl: RenewedState['lastCrl']): void {
+  if (!lastCrl || lastCrl.tbs.equals(crl.tbs)) return;
+  const last = parseTbsCrl(lastCrl.tbs);
+  if (crl.thisUpdateSeconds <= last.thisUpdateSeconds || crl.nextUpdateSeconds < last.nextUpdateSeconds)
+    refuse('its CRL is dated before the last one, or ends before it: renew with the last CRL as crl.last');
+}
+
+/** None twice, and those from the `made`th on with one fixed byte and 16 random ones (DESIGN I2): the others were there. */
+function checkSerials(serials: readonly Serial[], { made, prefix }: { made: number; prefix: number }): void {
+  const first = prefix.toString(16).padStart(2, '0');
+  if (new Set(serials).size !== serials.length) refuse('two of its certificates have one serial');
+  if (!serials.slice(made).every((serial) => serial.length === 34 && serial.startsWith(first)))
+    refuse(`it has a serial that does not begin with ${first}, as all of this trust domain do`);
 }
 
 function rootOf(der: Buffer, expected: { trustDomain: TrustDomain; nowMs: number }): Root {

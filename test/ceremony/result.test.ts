@@ -187,6 +187,23 @@ describe('the result of a first ceremony', () => {
       );
   });
 
+  it('is refused with one serial for two certificates, or one of another trust domain', () => {
+    const same = `21${'ab'.repeat(16)}` as Serial;
+    expect(refusal(changing('issuer-certificate', () => ({ serial: same })))).toMatch(/have one serial/);
+    const roots = `21${'cd'.repeat(16)}` as Serial;
+    let issuers = 0;
+    const asTheRoot = (artefact: Artefact): Artefact =>
+      artefact.kind === 'root-certificate' || (artefact.kind === 'issuer-certificate' && issuers++ === 0)
+        ? { ...artefact, serial: roots }
+        : artefact;
+    expect(refusal({ artefact: asTheRoot })).toMatch(/have one serial/);
+    const foreign = `22${'ab'.repeat(16)}` as Serial;
+    expect(refusal(changing('root-certificate', () => ({ serial: foreign })))).toMatch(/begin with 21/);
+    expect(refusal(changing('root-certificate', () => ({ serial: '2101' as Serial })))).toMatch(
+      /begin with 21/,
+    );
+  });
+
   it('is refused with a signature that does not verify, of whatever', () => {
     for (const spoilt of ['root-certificate', 'root-crl', 'issuer-certificate'] as const)
       expect(refusal({ spoilt }), spoilt).toMatch(/not signed with its own key|wrong signature/);
@@ -207,12 +224,19 @@ describe('the result of a renewal', () => {
     };
     const { crlNumber, tbs } = first.crl;
     const rootDer = first.root.certificateDer;
-    const state = { rootDer, statement, lastCrl: { crlNumber, tbs }, revoked: [] as Serial[], nowMs };
-    const seconds = nowMs / 1000;
+    const laterMs = nowMs + 60_000;
+    const state = {
+      rootDer,
+      statement,
+      lastCrl: { crlNumber, tbs },
+      revoked: [] as Serial[],
+      nowMs: laterMs,
+    };
+    const seconds = laterMs / 1000;
     const renewal = (
       change: Partial<Statement>,
       crl: Artefact = crlArtefact(root, crlNumber + 1n, seconds),
-    ) => softwareRenewal(root, { statement: { ...statement, ...change }, crl, nowMs, rootDer });
+    ) => softwareRenewal(root, { statement: { ...statement, ...change }, crl, nowMs: laterMs, rootDer });
     return { state, renewal, crlNumber, root, request, seconds };
   }
 
@@ -231,6 +255,20 @@ describe('the result of a renewal', () => {
       expect(() =>
         verifyRenewal(renewal({ sequence: 8 }, crlArtefact(root, number, seconds - 1)), state),
       ).toThrow(expect.objectContaining({ code: 'policy-conflict' }));
+  });
+
+  it('is refused with a CRL dated before the last one, or that ends before it', () => {
+    const { state, renewal, crlNumber, root, seconds } = renewed();
+    const dated = (thisUpdateSeconds: number, days: number): Artefact =>
+      ({
+        ...crlArtefact(root, crlNumber + 1n, seconds),
+        ...{ thisUpdateSeconds, nextUpdateSeconds: seconds + days * 86_400 },
+      }) as Artefact;
+    for (const crl of [dated(seconds - 60, 31), dated(seconds, 29)])
+      expect(() => verifyRenewal(renewal({ sequence: 8 }, crl), state)).toThrow(
+        /dated before the last one, or ends before it/,
+      );
+    expect(verifyRenewal(renewal({ sequence: 8 }, dated(seconds, 30)), state).statement.sequence).toBe(8);
   });
 
   it('is not a first ceremony', () => {
