@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { PlannedItem } from './ceremony/plan.ts';
 import { resultFileNames } from './ceremony/result.ts';
@@ -183,21 +183,36 @@ class ResultFolder {
 
   /** Write-ahead (I1): what is to be signed is on disk when this returns. */
   announce(record: { readonly [name: string]: Json | undefined }): void {
-    writeSync(this.#ahead, `${canonicalJson(record)}\n`);
-    fsyncSync(this.#ahead);
-    syncPath(this.folder);
+    this.#durably(resultFileNames.ahead, () => {
+      writeFileSync(this.#ahead, `${canonicalJson(record)}\n`); // all of it: a full disk takes a part of a write
+      fsyncSync(this.#ahead);
+    });
   }
 
   write(name: string, bytes: Buffer): void {
-    const file = openSync(path.join(this.folder, name), 'wx', 0o644);
-    try {
-      writeFileSync(file, bytes);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    syncPath(this.folder);
+    this.#durably(name, () => {
+      const file = openSync(path.join(this.folder, name), 'wx', 0o644);
+      try {
+        writeFileSync(file, bytes);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+    });
     this.#written.push({ name, sha256: hash('sha256', bytes, 'hex') });
+  }
+
+  #durably(name: string, write: () => void): void {
+    try {
+      write();
+      syncPath(this.folder);
+    } catch (cause) {
+      throw new VouchError(
+        'config-state',
+        `cannot write ${path.join(this.folder, name)}: is the disk full? Nothing more is signed; ${resultFileNames.ahead} says what may have been`,
+        { cause },
+      );
+    }
   }
 
   has(name: string): boolean {
