@@ -22,9 +22,10 @@ export function readResult(folder: string): ResultFiles {
   return new Map(
     known.map((name) => {
       const file = path.join(folder, name);
-      const { size } = statSync(file);
-      if (size > fileMaxBytes)
-        throw new VouchError('config-invalid', `${file} is larger than a ceremony makes it`);
+      // A pipe or a device on the medium would have no end.
+      const stat = statSync(file, { throwIfNoEntry: false });
+      if (!stat?.isFile() || stat.size > fileMaxBytes)
+        throw new VouchError('config-invalid', `${file} is no file, or larger than a ceremony makes it`);
       return [name, readFileSync(file)];
     }),
   );

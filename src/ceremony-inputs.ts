@@ -1,11 +1,12 @@
 import { hash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import path from 'node:path';
 import type { ExistingRoot } from './ceremony/plan.ts';
 import { type CeremonyRequest, parseRequest } from './ceremony/request.ts';
 import { checkRootCertificate } from './ceremony/root-certificate.ts';
 import { type CeremonyFile, loadCeremonyFile } from './config/ceremony-file.ts';
+import { rfc3339 } from './core/clock.ts';
 import { asVouchError, VouchError } from './core/errors.ts';
 import type { TrustDomain } from './core/spiffe-id.ts';
 import { openStatement, type Statement } from './log/statement.ts';
@@ -33,6 +34,11 @@ export interface CeremonyInputs {
   files: { name: string; sha256: string }[];
 }
 
+/** Two clocks may be apart by so much. */
+const clockSlackMs = 5 * 60_000;
+/** A request that is older by the clock of this machine is worth a look at it. */
+const requestAgeMs = 24 * 3600_000;
+
 const inputMaxBytes = 16 * 1024 * 1024;
 
 /** Reads and verifies the ceremony's file and all that it names. Throws `config-invalid`. */
@@ -50,17 +56,24 @@ export function readCeremonyInputs(file: string, nowMs: number): CeremonyInputs 
     return bytes;
   };
   bytesOf(file);
+  const { renew, crl } = ceremony;
   const request = ceremony.request && requestOf(ceremony.request, bytesOf);
-  const renewed = ceremony.renew && renewedOf(bytesOf(ceremony.renew.bundle));
+  const carried = (name: string, key: string, sha256: string | undefined): Buffer => {
+    const bytes = bytesOf(name);
+    refuseOther(key, hash('sha256', bytes, 'hex'), sha256);
+    return bytes;
+  };
+  const renewed = renew && renewedOf(carried(renew.bundle, 'renew', renew.sha256));
   const trustDomain = request?.trustDomain ?? renewed?.statement.trustDomain;
   if (!trustDomain) throw new VouchError('config-invalid', 'give one of request and renew');
   const named = ceremony.root.certificate;
   const der = renewed?.rootDer ?? (named === undefined ? undefined : derOf(bytesOf(named), 'CERTIFICATE'));
   const certificate = der && certificateOf(der, ceremony.root.reissue, { trustDomain, nowMs });
   const lastCrl =
-    ceremony.crl.last === undefined
+    crl.last === undefined
       ? undefined
-      : crlOf(derOf(bytesOf(ceremony.crl.last), 'X509 CRL'), certificate);
+      : crlOf(derOf(carried(crl.last, 'crl', crl.sha256), 'X509 CRL'), certificate);
+  refuseWrongClock(nowMs, { request, lastCrl });
   return {
     ...{ ceremony, trustDomain, request, lastStatement: renewed?.statement },
     ...{ certificate, existing: certificate, lastCrl, files },
@@ -108,18 +121,18 @@ export async function findRootKey(
   return client.ask('useKey', { ckaId: one.ckaId, algorithm, publicKeySpki: spki });
 }
 
-/** Logs into the root's token. A refused PIN is noted beside the result's folder and never tried again. */
+/** Logs into the root's token. A refused PIN is noted in the folder above the result, whatever that is called, and never tried again. */
 export function openRootToken({ ceremony }: CeremonyInputs, log: SignerLog): Promise<CeremonyClient> {
   return CeremonyClient.open({
     entry: process.argv[1] ?? '',
     hsm: ceremony.root.hsm,
-    refusedFile: `${ceremony.out}.pin-refused`,
+    refusedFile: path.join(path.dirname(ceremony.out), 'root.pin-refused'),
     log,
   });
 }
 
 /** What should not be so where a root signs, but hinders nothing. */
-export function surroundings({ request, ceremony }: CeremonyInputs): string[] {
+export function surroundings({ request, ceremony }: CeremonyInputs, nowMs: number): string[] {
   const reached = Object.entries(networkInterfaces())
     .filter(([, addresses]) => addresses?.some(({ internal }) => !internal))
     .map(([name]) => name);
@@ -127,9 +140,24 @@ export function surroundings({ request, ceremony }: CeremonyInputs): string[] {
     ...(reached.length > 0
       ? [`this machine has a network (${reached.join(', ')}): a root signs on one without`]
       : []),
+    ...(request && nowMs - request.createdAtMs > requestAgeMs
+      ? [
+          `by the clock of this machine it is ${rfc3339(nowMs)}, and the request was made at ${rfc3339(request.createdAtMs)}: is the clock right?`,
+        ]
+      : []),
     ...(request && ceremony.request?.sha256 === undefined
       ? [`compare by eye: the request has the SHA-256 ${request.sha256}`]
       : []),
+    ...[
+      { key: 'renew.sha256', file: ceremony.renew?.bundle, sha256: ceremony.renew?.sha256 },
+      { key: 'crl.sha256', file: ceremony.crl.last, sha256: ceremony.crl.sha256 },
+    ].flatMap(({ key, file, sha256 }) =>
+      file === undefined || sha256 !== undefined
+        ? []
+        : [
+            `without ${key} an older ${path.basename(file)} is not noticed: what was revoked since then would be forgotten`,
+          ],
+    ),
   ];
 }
 
@@ -138,12 +166,30 @@ function requestOf(
   bytesOf: (name: string) => Buffer,
 ): CeremonyRequest {
   const request = parseRequest(bytesOf(asked.file).toString('utf8'));
-  if (asked.sha256 !== undefined && asked.sha256 !== request.sha256)
+  refuseOther('request', request.sha256, asked.sha256);
+  return request;
+}
+
+/** `key`: whose `sha256` was written down where the file comes from. */
+function refuseOther(key: string, sha256: string, expected: string | undefined): void {
+  if (expected !== undefined && expected !== sha256)
     throw new VouchError(
       'config-invalid',
-      `the request has the SHA-256 ${request.sha256}, not the one that request.sha256 names: it was changed on its way, or is another one`,
+      `the file of ${key} has the SHA-256 ${sha256}, not the one that ${key}.sha256 names: it was changed on its way, or is another one`,
     );
-  return request;
+}
+
+/** A clock that stood still: what is dated by it would have ended before its time, or be refused where it comes back to. */
+function refuseWrongClock(
+  nowMs: number,
+  { request, lastCrl }: Pick<CeremonyInputs, 'request' | 'lastCrl'>,
+): void {
+  const madeMs = Math.max(request?.createdAtMs ?? 0, (lastCrl?.thisUpdateSeconds ?? 0) * 1000);
+  if (nowMs < madeMs - clockSlackMs)
+    throw new VouchError(
+      'config-invalid',
+      `by the clock of this machine it is ${rfc3339(nowMs)}, and what was carried here was made at ${rfc3339(madeMs)}: set the clock (or that of the authority, whichever is wrong)`,
+    );
 }
 
 /** Root and statement of a bundle that is served now. */
@@ -204,12 +250,14 @@ function readOf<T>(what: string, work: () => T): T {
 }
 
 function readInput(name: string): Buffer {
-  let bytes: Buffer;
   try {
-    bytes = readFileSync(name);
+    // A pipe or a device on the medium would have no end.
+    const stat = statSync(name);
+    if (!stat.isFile() || stat.size > inputMaxBytes)
+      throw new VouchError('config-invalid', `${name} is no file, or too large`);
+    return readFileSync(name);
   } catch (cause) {
+    if (cause instanceof VouchError) throw cause;
     throw new VouchError('config-invalid', `cannot read ${name}`, { cause });
   }
-  if (bytes.length > inputMaxBytes) throw new VouchError('config-invalid', `${name} is too large`);
-  return bytes;
 }

@@ -11,6 +11,7 @@ import {
 } from './ceremony-inputs.ts';
 import { type CeremonyOutcome, holdCeremony } from './ceremony-run.ts';
 import { canonicalJson } from './core/canonical-json.ts';
+import { type CeremonyPlanJson, planSchema } from './wire/ceremony.ts';
 import { rfc3339, systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import { newSerial, parseSerial, type Serial } from './core/serial.ts';
@@ -25,6 +26,8 @@ export interface PreviewItem {
   notBefore: string | undefined;
   notAfter: string;
   serial: string | undefined;
+  /** Of a CRL, or the sequence of a statement. */
+  number: string | undefined;
   /** Null where the root's key is yet to be made. */
   tbsSha256: string | null;
 }
@@ -52,14 +55,6 @@ export interface PreparedCeremony {
 /** How long what a dry run has shown may be signed. */
 const planMaxAgeMs = 24 * 3600 * 1000;
 
-interface Plan {
-  version: 1;
-  time: string;
-  inputs: { name: string; sha256: string }[];
-  serials: Serial[];
-  tbsSha256: (string | null)[];
-}
-
 /**
  * Reads everything, checks it, finds the key in the token and proves it; makes no key and signs nothing of the root's.
  * With `shown`, plans what the last dry run has shown and refuses where that has changed. Throws `config-…`,
@@ -73,10 +68,10 @@ export async function prepareCeremony(
   const planFile = `${inputs.ceremony.out}.plan.json`;
   const plan = shown ? readPlan(planFile, inputs) : undefined;
   const timeMs = plan ? Date.parse(plan.time) : Math.floor(systemClock.now() / 1000) * 1000;
-  const prefix = inputs.request?.serialPrefix ?? 1;
   const fresh = (): Serial[] =>
-    Array.from({ length: serialsNeeded(inputs) }, () => newSerial(prefix, randomBytes));
-  const planInputs: PlanInputs = { ...inputs, timeMs, serials: plan?.serials ?? fresh() };
+    Array.from({ length: serialsNeeded(inputs) }, () => newSerial(prefixOf(inputs), randomBytes));
+  const serials = plan ? plan.serials.map(parseSerial) : fresh();
+  const planInputs: PlanInputs = { ...inputs, timeMs, serials };
   const items = planOf(planInputs);
   const rootKey = await keyInToken(inputs, log);
   const hashes = items.map((item) => (rootKey ? tbsHash(item, rootKey) : null));
@@ -143,20 +138,24 @@ function previewOf(
       keyId: rootKey ? keyIdOf(rootKey.publicKeySpki) : null,
       pin: rootKey ? `sha256:${hash('sha256', rootKey.publicKeySpki, 'hex')}` : null,
     },
-    items: items.map(({ what, file, notBefore, notAfter, serial }, index) => ({
-      ...{ what, file, notBefore, notAfter, serial },
+    items: items.map(({ what, file, notBefore, notAfter, serial, number }, index) => ({
+      ...{ what, file, notBefore, notAfter, serial, number },
       tbsSha256: hashes[index] ?? null,
     })),
-    warnings: surroundings(inputs),
+    warnings: surroundings(inputs, systemClock.now()),
   };
 }
 
-function readPlan(file: string, inputs: CeremonyInputs): Plan {
+/** A renewal makes no certificate. */
+function prefixOf({ request }: CeremonyInputs): number {
+  return request?.serialPrefix ?? 1;
+}
+
+function readPlan(file: string, inputs: CeremonyInputs): CeremonyPlanJson {
   const again = 'run it without --yes first: that shows what will be signed, and --yes signs what was shown';
-  let plan: Plan;
+  let plan: CeremonyPlanJson;
   try {
-    plan = JSON.parse(readFileSync(file, 'utf8')) as Plan;
-    plan.serials.forEach(parseSerial);
+    plan = planSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
   } catch (cause) {
     throw new VouchError('usage-confirm', `there is no dry run of this ceremony (${file}); ${again}`, {
       cause,
@@ -165,6 +164,9 @@ function readPlan(file: string, inputs: CeremonyInputs): Plan {
   const ageMs = systemClock.now() - Date.parse(plan.time);
   if (!(ageMs >= 0 && ageMs <= planMaxAgeMs))
     throw new VouchError('usage-confirm', `the last dry run is not of the last 24 hours; ${again}`);
+  const isOwn = plan.serials.every((serial) => Number.parseInt(serial.slice(0, 2), 16) === prefixOf(inputs));
+  if (!isOwn || new Set(plan.serials).size !== serialsNeeded(inputs))
+    throw new VouchError('usage-confirm', `the serials in ${file} are not those of a dry run; ${again}`);
   if (canonicalJson(plan.inputs) !== canonicalJson(inputs.files))
     throw new VouchError(
       'usage-confirm',

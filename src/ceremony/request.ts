@@ -23,6 +23,8 @@ export interface CeremonyRequest {
   /** SHA-256 of the file, hex: what people compare by eye. */
   sha256: string;
   stateId: string;
+  /** By the authority's clock. */
+  createdAtMs: number;
   trustDomain: TrustDomain;
   publicationUrl: string;
   serialPrefix: number;
@@ -73,6 +75,7 @@ export function parseRequest(text: string): CeremonyRequest {
   return {
     sha256: hash('sha256', text, 'hex'),
     stateId: json.stateId,
+    createdAtMs: Date.parse(json.createdAt),
     trustDomain: read('its trust domain', () => parseTrustDomain(json.trustDomain)),
     publicationUrl: json.publicationUrl,
     serialPrefix: json.serialPrefix,

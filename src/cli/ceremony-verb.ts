@@ -82,14 +82,14 @@ function previewText({ root, warnings, ...preview }: Preview): string {
     ['result', preview.out],
     ...warnings.map((warning): [string, string] => ['WARNING', warning]),
   ]);
-  const rows = preview.items.map(({ what, notBefore, notAfter, serial, tbsSha256 }) => [
+  const rows = preview.items.map(({ what, notBefore, notAfter, serial, number, tbsSha256 }) => [
     what,
     notBefore ?? '',
     notAfter,
-    serial ?? '',
+    serial ?? number ?? '',
     tbsSha256 ?? 'known when the key is made',
   ]);
-  return `${head}\n\n${table(['TO BE SIGNED', 'FROM', 'UNTIL', 'SERIAL', 'SHA-256 OF WHAT IS SIGNED'], rows)}`;
+  return `${head}\n\n${table(['TO BE SIGNED', 'FROM', 'UNTIL', 'SERIAL OR NUMBER', 'SHA-256 OF WHAT IS SIGNED'], rows)}`;
 }
 
 function done(output: Output, outcome: CeremonyOutcome): void {

@@ -60,7 +60,8 @@ export async function confirm(question: string, yes: boolean): Promise<void> {
     throw new VouchError('usage-confirm', `${question} Without a terminal this needs --yes.`);
   const { createInterface } = await import('node:readline/promises');
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const reply = await terminal.question(`${question} Type yes to go on: `);
+  // Ctrl-C and Ctrl-D are a no.
+  const reply = await terminal.question(`${question} Type yes to go on: `).catch(() => '');
   terminal.close();
   if (reply.trim() !== 'yes') throw new VouchError('usage-confirm', 'nothing was done');
 }

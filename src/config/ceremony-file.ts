@@ -2,6 +2,7 @@ import path from 'node:path';
 import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
 import { signingKeyTypeNames } from '../x509/signing-key-type.ts';
+import { printable } from '../wire/ceremony.ts';
 import { duration, hsm, parseDocument, text } from './config.ts';
 import { listed, problemsOf } from './config-problem.ts';
 
@@ -9,6 +10,7 @@ const file = text(4096);
 const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits'));
 const label = text(64);
 const nameText = text(64);
+const operatorName = text(200).check(z.regex(printable, 'must be one printable line'));
 
 /** Makes a new key, under a label that no key of the token has yet. */
 const keyToMake = z.strictObject({
@@ -28,7 +30,7 @@ const keyToTake = z.strictObject({
 
 const ceremonySchema = z.strictObject({
   /** Who is in the room, as the transcript names them. */
-  operators: z.array(text(200)).check(z.minLength(1), z.maxLength(32)),
+  operators: z.array(operatorName).check(z.minLength(1), z.maxLength(32)),
   /** Folder that the ceremony makes for its result. */
   out: file,
   root: z.strictObject({
@@ -57,6 +59,8 @@ const ceremonySchema = z.strictObject({
     z.strictObject({
       /** `/bundle.json` as it is served now: root and statement. */
       bundle: file,
+      /** As it was read out on the authority's machine. */
+      sha256: z.optional(sha256),
     }),
   ),
   issuers: z.prefault(
@@ -72,6 +76,8 @@ const ceremonySchema = z.strictObject({
       lifetime: z.prefault(duration('3650d', '1d'), '365d'),
       /** The root's last CRL, PEM or DER: numbers rise and what is revoked stays so. `none`: there is none. */
       last: z.optional(file),
+      /** Of `last`, as it was read out where the root's CRLs are published. */
+      sha256: z.optional(sha256),
     }),
     {},
   ),
@@ -115,6 +121,10 @@ function contradictions({ request, renew, root, crl, issuers }: CeremonyFile): s
       crl.last === undefined && (renew !== undefined || root.certificate !== undefined),
       'crl.last: name the last CRL of this root, or `none` where it never signed one',
     ],
+    [
+      crl.sha256 !== undefined && (crl.last === undefined || crl.last === 'none'),
+      'crl.sha256 is of crl.last',
+    ],
     [crl.last === 'none' && renew !== undefined, 'crl.last: a root that is renewed has one'],
     [issuers.overlap >= issuers.lifetime, 'issuers.overlap must be shorter than issuers.lifetime'],
   ];
@@ -130,7 +140,7 @@ function resolved(ceremony: CeremonyFile, folder: string): CeremonyFile {
     out: at(ceremony.out),
     root: { ...root, certificate: root.certificate === undefined ? undefined : at(root.certificate) },
     request: request && { ...request, file: at(request.file) },
-    renew: renew && { bundle: at(renew.bundle) },
+    renew: renew && { ...renew, bundle: at(renew.bundle) },
     crl: { ...crl, last },
   };
 }

@@ -2,7 +2,10 @@ import * as z from 'zod/mini';
 
 // What crosses the gap between the machine of the root and that of the authority, in either direction.
 
-const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
+/** One line without what moves a cursor, hides or reorders text: people read it before they say yes. */
+export const printable = /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*$/u;
+const text = (most: number) =>
+  z.string().check(z.minLength(1), z.maxLength(most), z.regex(printable, 'must be one printable line'));
 const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)));
 const base64 = (most: number) =>
   z
@@ -31,7 +34,7 @@ export const ceremonyRequestSchema = z.strictObject({
   permittedUriDomains: z.array(text(255)).check(z.maxLength(1)),
   logOrigin: text(512),
   /** The first one is to sign now, the others in turn. Each a PKCS#10 request in PEM, signed with its own key. */
-  issuers: many(z.strictObject({ csr: text(24_000) }), requestIssuersMost),
+  issuers: many(z.strictObject({ csr: z.string().check(z.maxLength(24_000)) }), requestIssuersMost),
   /** The first one signs the log; others stand by. `proof`: that key's signature over this request without proofs. */
   logKeys: many(
     z.strictObject({
@@ -88,6 +91,17 @@ export const transcriptSchema = z.strictObject({
   signed: many(signedSchema, 32),
   outputs: many(fileSchema, 32),
 });
+/** What a dry run has shown, beside the result's folder; a hash is null where the root's key was yet to be made. */
+export const planSchema = z.strictObject({
+  version: z.literal(1),
+  time,
+  inputs: many(fileSchema, 8),
+  serials: z.array(hex(17)).check(z.maxLength(requestIssuersMost + 1)),
+  tbsSha256: many(z.nullable(sha256), 32),
+});
+/** As it stands in the file. */
+export type CeremonyPlanJson = z.output<typeof planSchema>;
+
 /** What a transcript says. */
 export type Transcript = z.output<typeof transcriptSchema>;
 /** One thing that the root signed. */

@@ -22,6 +22,17 @@ it('is one encoding of what it says, whoever signed another', () => {
   expect(() => opened(encodeTranscript(more))).toThrow(/not one that a ceremony writes/);
 });
 
+it('says nothing that moves the cursor, hides or reorders what people compare', () => {
+  const forged = 'Ada\nthe pin\nsha256:0000\nType yes to go on: \u001b[8m';
+  for (const name of [forged, '\u001b[2J', 'a\u202eb', 'a\u2028b', 'a\u007fb', 'a\u200bb'])
+    expect(
+      () => opened(encodeTranscript({ ...transcript, operators: [name] })),
+      JSON.stringify(name),
+    ).toThrow(/not one that a ceremony writes/);
+  const operators = ['Žofie Ødegård', '宮本 茂', "O'Brien (PIN)"];
+  expect(opened(encodeTranscript({ ...transcript, operators })).operators).toEqual(operators);
+});
+
 it('has room for a leaf of the log, and is refused where it has not', () => {
   const [item] = transcript.signed;
   const large = { ...transcript, signed: Array.from({ length: 32 }, () => item ?? transcript.signed[0]) };

@@ -1,10 +1,13 @@
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodePem, encodePem } from '../../src/x509/pem.ts';
-import { startVouch } from '../support/daemon.ts';
+import { runVouch, startVouch } from '../support/daemon.ts';
+import { ShiftedClock } from '../support/shifted-clock.ts';
 import { type Requested, twoMachines, type TwoMachines } from '../support/two-machines.ts';
 
+const key = { key: { use: { label: 'vouch-root' } } };
 let machines: TwoMachines;
 let requested: Requested & { carried: string };
 let result: string;
@@ -62,6 +65,91 @@ describe('the machine of the root', () => {
       expect(refused.problem.detail).toContain(path);
   });
 
+  it('refuses a name that would move the cursor where people compare', async () => {
+    const { root } = machines;
+    const held = root.file({ request: { file: requested.carried }, operators: ['Ada\u001b[8m'] });
+    const refused = await root.vouch(['ceremony', '--file', held.file, '--json']);
+    expect(refused.problem.detail).toContain('operators.0: must be one printable line');
+  });
+
+  it('refuses to date anything by a clock that stands before the request, and asks about one far after it', async () => {
+    const { root } = machines;
+    const clock = new ShiftedClock(root.path('time'));
+    const held = root.file({ request: { file: requested.carried }, root: key });
+    const dryRun = ['ceremony', '--file', held.file, '--json'];
+    clock.set('-1h');
+    const refused = await root.vouch(dryRun, { env: clock.env });
+    expect(refused.problem.detail).toMatch(/by the clock of this machine it is .* set the clock/);
+    clock.set('+3d');
+    const { warnings } = (await root.vouch(dryRun, { env: clock.env })).json<{ warnings: string[] }>();
+    expect(warnings).toContainEqual(expect.stringContaining('is the clock right?'));
+  });
+
+  it('reads no pipe and no device that stands where a file should', async () => {
+    const { root } = machines;
+    const held = root.file({ request: { file: '/dev/zero' }, root: key });
+    const refused = await root.vouch(['ceremony', '--file', held.file, '--json']);
+    expect(refused.problem.detail).toContain('/dev/zero is no file');
+  });
+
+  it('signs no plan whose serials are not those of a dry run', async () => {
+    const { root } = machines;
+    const held = root.file({ request: { file: requested.carried }, root: key });
+    const plan = `${held.out}.plan.json`;
+    const serialsOf = (change: (serials: string[]) => string[]): void => {
+      const json = JSON.parse(readFileSync(plan, 'utf8')) as { serials: string[] };
+      writeFileSync(plan, JSON.stringify({ ...json, serials: change(json.serials) }));
+    };
+    for (const change of [
+      (serials: string[]) => serials.map(() => serials[0] ?? ''),
+      (serials: string[]) => serials.map((serial) => `00${serial.slice(2)}`),
+      (serials: string[]) => serials.slice(1),
+      (serials: string[]) => serials.map(() => '01'),
+    ]) {
+      (await root.vouch(['ceremony', '--file', held.file, '--json'])).json();
+      serialsOf(change);
+      const refused = await root.vouch(['ceremony', '--file', held.file, '--yes', '--json']);
+      expect(refused.problem.code).toBe('usage-confirm');
+      expect(existsSync(held.out)).toBe(false);
+    }
+  }, 30_000);
+
+  it('presents a refused PIN once, whatever the result is to be called', async () => {
+    const { root } = machines;
+    const pinFile = root.path('pin');
+    writeFileSync(pinFile, 'wrong-1\n', { mode: 0o600 });
+    const attempt = async (): Promise<string> => {
+      const held = root.file({
+        request: { file: requested.carried },
+        root: { ...key, hsm: { ...root.token, pinFile } },
+      });
+      return (await root.vouch(['ceremony', '--file', held.file, '--json'])).problem.detail;
+    };
+    expect(await attempt()).toContain('the token refused the PIN in');
+    expect(await attempt()).toContain('it is not presented again');
+  });
+
+  it('signs nothing whose announcement is not whole on disk', async () => {
+    const { root } = machines;
+    const [certificate, last] = [join(result, 'root.cer'), join(result, 'root.crl')];
+    const held = root.file({
+      request: { file: requested.carried },
+      root: { ...key, certificate },
+      crl: { last },
+    });
+    (await root.vouch(['ceremony', '--file', held.file, '--json'])).json();
+    // Room for the CRL and its line, and for a part of the next line; SoftHSM rewrites a file of 320 bytes.
+    const wrapper = ['prlimit', `--fsize=${Math.max(statSync(last).size, 320) + 16}`];
+    const full = await root.vouch(['ceremony', '--file', held.file, '--yes', '--json'], { wrapper });
+    expect(full.problem).toMatchObject({
+      code: 'config-state',
+      detail: expect.stringMatching(
+        /cannot write .*write-ahead\.jsonl: is the disk full\? Nothing more is signed/,
+      ),
+    });
+    expect(readdirSync(held.out).sort()).toEqual(['root.crl', 'write-ahead.jsonl']);
+  });
+
   it('refuses issuers that would outlive the root', async () => {
     const { root } = machines;
     const held = root.file({
@@ -103,6 +191,14 @@ describe('the authority', () => {
     );
     expect(swapped.problem.code).toBe('integrity-signature');
   }, 60_000);
+
+  it('reads no pipe that stands where a file should', async () => {
+    const copy = changed('root.cer', (bytes) => bytes);
+    execFileSync('mkfifo', [join(copy, 'more.json')]);
+    const { state } = machines.authority;
+    const refused = await runVouch(['init', '--state', state, '--ceremony-in', copy, '--yes', '--json']);
+    expect(refused.problem.detail).toContain('more.json is no file');
+  });
 
   it('still waits after all that, with nothing half done, and begins where an attempt was killed', async () => {
     const { authority } = machines;

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
@@ -87,6 +88,40 @@ it('a renewal taken in while the server runs is served at once, and agents follo
   await authority.server.end();
   expect(await machines.logProblems()).toEqual([]);
 }, 90_000);
+
+it('a renewal of an older bundle or an older CRL than was read out is refused where the root is', async () => {
+  const { authority, root } = machines;
+  const { ready } = await authority.start();
+  const { renew } = await served(ready.publicationUrl);
+  await authority.server.end();
+  const sha256Of = (file: string): string => hash('sha256', readFileSync(file), 'hex');
+  const read = { bundle: sha256Of(renew.renew.bundle), crl: sha256Of(renew.crl.last) };
+  const shown = async (bundle: string, crl: string) => {
+    const { file } = root.file({
+      ...renew,
+      renew: { ...renew.renew, sha256: bundle },
+      crl: { ...renew.crl, sha256: crl },
+    });
+    return root.vouch(['ceremony', '--file', file, '--json']);
+  };
+  const dryRun = (await shown(read.bundle, read.crl)).json<{
+    warnings: string[];
+    items: { number?: string }[];
+  }>();
+  expect(dryRun.warnings).toEqual([]);
+  expect(
+    dryRun.items.map(({ number }) => number),
+    'what people compare',
+  ).toEqual([expect.any(String), '4']);
+  const other = 'ab'.repeat(32);
+  expect((await shown(other, read.crl)).problem.detail).toContain('renew.sha256');
+  expect((await shown(read.bundle, other)).problem.detail).toContain('crl.sha256');
+  const unsaid = root.file(renew);
+  const { warnings } = (await root.vouch(['ceremony', '--file', unsaid.file, '--json'])).json<{
+    warnings: string[];
+  }>();
+  expect(warnings).toEqual([expect.stringContaining('renew.sha256'), expect.stringContaining('crl.sha256')]);
+}, 60_000);
 
 it('doctor, which warned of the end, is content after a renewal', async () => {
   const { authority, root } = machines;
