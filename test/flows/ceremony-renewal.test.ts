@@ -3,12 +3,17 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { readResult } from '../../src/ceremony-files.ts';
+import { takeRenewal } from '../../src/ceremony-import.ts';
+import type { Recorder } from '../../src/ceremony-record.ts';
+import { statePaths } from '../../src/config/config.ts';
+import { commitAll } from '../../src/store/commit.ts';
+import { openSqliteStore } from '../../src/store/sqlite/store.ts';
 import { callAdmin } from '../../src/cli/admin-client.ts';
 import { adminPaths } from '../../src/wire/admin.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
 import { runVouch } from '../support/daemon.ts';
 import { ShiftedClock } from '../support/shifted-clock.ts';
-import { madeOnTwoMachines } from '../support/two-machines.ts';
+import { jsonOf, madeOnTwoMachines } from '../support/two-machines.ts';
 
 interface Imported {
   statementSequence: number;
@@ -86,6 +91,38 @@ it('a renewal taken in while the server runs is served at once, and agents follo
   expect((await served(restarted.ready.publicationUrl)).sequence).toBe(3);
   expect((await authority.vouch('renew', '--dir', workload.dir)).code).toBe(0);
   await authority.server.end();
+  expect(await machines.logProblems()).toEqual([]);
+}, 90_000);
+
+it('a renewal cut short at any step leaves an authority that serves, and is taken in by the next attempt', async () => {
+  const { authority, root } = machines;
+  const { ready } = await authority.start();
+  const { renew } = await served(ready.publicationUrl);
+  await authority.server.end();
+  const result = await root.hold(renew);
+  const files = readResult(result);
+  const { keyId: rootKeyId } = jsonOf(result, 'transcript.json').root as { keyId: string };
+  // Transcript, revocations, CRL, its signature; then, the CRL being there, the statement.
+  for (const failing of [1, 2, 3, 4, 4]) {
+    const store = openSqliteStore(statePaths(authority.state).database);
+    let step = 0;
+    const counted = <T>(work: () => Promise<T>): Promise<T> => {
+      step += 1;
+      return step === failing ? Promise.reject(new Error('cut short')) : work();
+    };
+    const recorder: Recorder = {
+      ...{ store, operator: 'uid:0', nowMs: Date.now() },
+      commit: (mutations) => counted(() => commitAll(store, mutations)),
+      storeSigned: (signed) => counted(() => store.storeSigned(signed)),
+    };
+    await expect(takeRenewal(files, recorder)).rejects.toThrow('cut short');
+    await store.close();
+    const again = await authority.start();
+    const crl = await fetch(`${again.ready.publicationUrl}/crl/${rootKeyId}.crl`);
+    expect(crl.status, `after step ${failing}`).toBe(200);
+    await authority.server.end();
+  }
+  (await machines.importRenewal(result)).json();
   expect(await machines.logProblems()).toEqual([]);
 }, 90_000);
 
