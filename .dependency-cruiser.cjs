@@ -22,7 +22,7 @@ const layers = {
 };
 
 /** Composition roots: main.ts, server.ts, …, and the entry of the operators' verbs. They may import everything. */
-const roots = String.raw`^src/([^/]+|cli/main)\.ts$`;
+const roots = String.raw`^src/([^/]+|cli/main|(init|ceremony/program)/[^/]+)\.ts$`;
 
 /** Where a package may be imported. One that is not named here may not be imported at all. */
 const homes = {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
 import type { ResultFiles } from './ceremony/result.ts';
-import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony-import.ts';
+import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony/program/import.ts';
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';

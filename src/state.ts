@@ -11,7 +11,7 @@ import {
 import path from 'node:path';
 import { statePaths } from './config/config.ts';
 import { VouchError } from './core/errors.ts';
-import { refusePending } from './pending-state.ts';
+import { refusePending } from './init/pending-state.ts';
 import type { Store, StoreReader } from './store/port.ts';
 import { syncPath } from './store/sqlite/backup.ts';
 import { embedFiles } from './store/sqlite/backup-files.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { type PreparedCeremony, prepareCeremony, type Preview } from '../ceremony.ts';
-import { type ImportedRenewal, importRenewal } from '../ceremony-import.ts';
-import type { CeremonyOutcome } from '../ceremony-run.ts';
+import { type PreparedCeremony, prepareCeremony, type Preview } from '../ceremony/program/prepare.ts';
+import { type ImportedRenewal, importRenewal } from '../ceremony/program/import.ts';
+import type { CeremonyOutcome } from '../ceremony/program/hold.ts';
 import { VouchError } from '../core/errors.ts';
 import { adminOf, configOf, confirm, errandLog, globalsOf, yesOption } from './context.ts';
 import { answer, fields, type Output, table } from './output.ts';

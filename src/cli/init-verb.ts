@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander';
-import { initialize } from '../init.ts';
-import { openCompletion } from '../init-complete.ts';
-import { type RequestResult, requestCeremony } from '../init-request.ts';
-import type { InitSettings } from '../init-settings.ts';
-import type { InitResult } from '../init-state.ts';
+import { initialize } from '../init/initialize.ts';
+import { openCompletion } from '../init/complete.ts';
+import { type RequestResult, requestCeremony } from '../init/request.ts';
+import type { InitSettings } from '../init/settings.ts';
+import type { InitResult } from '../init/state.ts';
 import { VouchError } from '../core/errors.ts';
 import {
   type LogKeyType,

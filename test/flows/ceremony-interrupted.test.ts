@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import { openCompletion } from '../../src/init-complete.ts';
+import { openCompletion } from '../../src/init/complete.ts';
 import { openLog } from '../../src/telemetry/log.ts';
 import { twoMachines, type TwoMachines } from '../support/two-machines.ts';
 

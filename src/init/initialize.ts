@@ -1,24 +1,24 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { rootPin } from './authority/bundle.ts';
-import { logAhead, recordCeremony, recordIdentity } from './ceremony-log.ts';
-import { type Config, configText, type HsmConfig, loadHsmFile, statePaths } from './config/config.ts';
-import { systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { checkedSettings, type InitSettings, isSameToken } from './init-settings.ts';
+import { rootPin } from '../authority/bundle.ts';
+import { logAhead, recordCeremony, recordIdentity } from '../ceremony/program/log.ts';
+import { type Config, configText, type HsmConfig, loadHsmFile, statePaths } from '../config/config.ts';
+import { systemClock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { checkedSettings, type InitSettings, isSameToken } from './settings.ts';
 import {
   firstCheckpoint,
   type InitResult,
   shardCount,
   writeSignerAuthority,
   writeStandbyAuthority,
-} from './init-state.ts';
-import { logOriginOf } from './log/origin.ts';
+} from './state.ts';
+import { logOriginOf } from '../log/origin.ts';
 import { makeState } from './new-state.ts';
-import type { RollbackMark } from './signer/authority-file.ts';
-import { type CeremonyKeyTypes, type CeremonyResult, runCeremony } from './signer/ceremony.ts';
-import { createSqliteStore } from './store/sqlite/store.ts';
-import type { Log } from './telemetry/log.ts';
+import type { RollbackMark } from '../signer/authority-file.ts';
+import { type CeremonyKeyTypes, type CeremonyResult, runCeremony } from '../signer/ceremony.ts';
+import { createSqliteStore } from '../store/sqlite/store.ts';
+import type { Log } from '../telemetry/log.ts';
 
 /** What `vouch init` on one machine is told. */
 export interface InitOptions extends InitSettings {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import type { ResultFiles } from './ceremony/result.ts';
-import { VouchError } from './core/errors.ts';
+import type { ResultFiles } from './result.ts';
+import { VouchError } from '../core/errors.ts';
 
 /** Largest file of a result; a root's CRL with thousands of entries is smaller. */
 const fileMaxBytes = 150_000;

@@ -1,19 +1,19 @@
 import { hash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type VerifiedResult, verifyFirstResult } from './ceremony/result.ts';
-import { recordIdentity } from './ceremony-log.ts';
-import { readResult } from './ceremony-files.ts';
-import { recordFirstResult } from './ceremony-record.ts';
-import { configText, loadConfig, parseDocument, statePaths } from './config/config.ts';
-import { systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { firstCheckpoint, type InitResult, writeSignerAuthority } from './init-state.ts';
+import { type VerifiedResult, verifyFirstResult } from '../ceremony/result.ts';
+import { recordIdentity } from '../ceremony/program/log.ts';
+import { readResult } from '../ceremony/files.ts';
+import { recordFirstResult } from '../ceremony/program/record.ts';
+import { configText, loadConfig, parseDocument, statePaths } from '../config/config.ts';
+import { systemClock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { firstCheckpoint, type InitResult, writeSignerAuthority } from './state.ts';
 import { completeState, type UnfinishedState } from './new-state.ts';
 import { type PendingState, readPending } from './pending-state.ts';
-import { commitAll } from './store/commit.ts';
-import { createSqliteStore } from './store/sqlite/store.ts';
-import type { Log } from './telemetry/log.ts';
+import { commitAll } from '../store/commit.ts';
+import { createSqliteStore } from '../store/sqlite/store.ts';
+import type { Log } from '../telemetry/log.ts';
 
 /** What `vouch init --ceremony-in` is told. */
 export interface CompletionOptions {

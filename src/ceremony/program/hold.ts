@@ -1,20 +1,20 @@
 import { hash } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { PlannedItem } from './ceremony/plan.ts';
-import { resultFileNames } from './ceremony/result.ts';
-import { encodeTranscript } from './ceremony/transcript.ts';
-import { type CeremonyInputs, findRootKey, openRootToken } from './ceremony-inputs.ts';
-import { canonicalJson, type Json } from './core/canonical-json.ts';
-import { rfc3339, systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import type { CeremonyClient } from './signer/ceremony-client.ts';
-import type { HsmKey } from './signer/hsm.ts';
-import { signByRoot } from './signer/root-signer.ts';
-import type { SignerLog } from './signer/signer-log.ts';
-import { syncPath } from './store/sqlite/backup.ts';
-import type { Transcript, TranscriptItem } from './wire/ceremony.ts';
-import { keyIdOf } from './x509/public-key.ts';
+import type { PlannedItem } from '../plan.ts';
+import { resultFileNames } from '../result.ts';
+import { encodeTranscript } from '../transcript.ts';
+import { type CeremonyInputs, findRootKey, openRootToken } from './inputs.ts';
+import { canonicalJson, type Json } from '../../core/canonical-json.ts';
+import { rfc3339, systemClock } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import type { CeremonyClient } from '../../signer/ceremony-client.ts';
+import type { HsmKey } from '../../signer/hsm.ts';
+import { signByRoot } from '../../signer/root-signer.ts';
+import type { SignerLog } from '../../signer/signer-log.ts';
+import { syncPath } from '../../store/sqlite/backup.ts';
+import type { Transcript, TranscriptItem } from '../../wire/ceremony.ts';
+import { keyIdOf } from '../../x509/public-key.ts';
 
 /** What a ceremony made. */
 export interface CeremonyOutcome {

@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto';
-import { systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { crlLeaf, recordLeaf } from './sequencer/record.ts';
-import type { CeremonyRecord, CeremonyResult } from './signer/ceremony.ts';
-import { commitAll } from './store/commit.ts';
-import type { Mutation, StateIdentity, Store } from './store/port.ts';
-import { parseCrl, parseTbsCrl } from './x509/crl.ts';
+import { systemClock } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import { crlLeaf, recordLeaf } from '../../sequencer/record.ts';
+import type { CeremonyRecord, CeremonyResult } from '../../signer/ceremony.ts';
+import { commitAll } from '../../store/commit.ts';
+import type { Mutation, StateIdentity, Store } from '../../store/port.ts';
+import { parseCrl, parseTbsCrl } from '../../x509/crl.ts';
 
 /** The log's first leaf: what the state is, which no row may say otherwise later. */
 export async function recordIdentity(store: Store, identity: StateIdentity): Promise<void> {

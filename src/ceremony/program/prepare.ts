@@ -1,23 +1,23 @@
 import { hash, randomBytes } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { signingInput } from './ceremony/artefacts.ts';
-import { type PlannedItem, type PlanInputs, planOf, serialsNeeded } from './ceremony/plan.ts';
+import { signingInput } from '../artefacts.ts';
+import { type PlannedItem, type PlanInputs, planOf, serialsNeeded } from '../plan.ts';
 import {
   type CeremonyInputs,
   findRootKey,
   openRootToken,
   readCeremonyInputs,
   surroundings,
-} from './ceremony-inputs.ts';
-import { type CeremonyOutcome, holdCeremony } from './ceremony-run.ts';
-import { canonicalJson } from './core/canonical-json.ts';
-import { type CeremonyPlanJson, planSchema } from './wire/ceremony.ts';
-import { rfc3339, systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { newSerial, parseSerial, type Serial } from './core/serial.ts';
-import type { HsmKey } from './signer/hsm.ts';
-import type { SignerLog } from './signer/signer-log.ts';
-import { keyIdOf } from './x509/public-key.ts';
+} from './inputs.ts';
+import { type CeremonyOutcome, holdCeremony } from './hold.ts';
+import { canonicalJson } from '../../core/canonical-json.ts';
+import { type CeremonyPlanJson, planSchema } from '../../wire/ceremony.ts';
+import { rfc3339, systemClock } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import { newSerial, parseSerial, type Serial } from '../../core/serial.ts';
+import type { HsmKey } from '../../signer/hsm.ts';
+import type { SignerLog } from '../../signer/signer-log.ts';
+import { keyIdOf } from '../../x509/public-key.ts';
 
 /** One thing that a ceremony will sign. */
 export interface PreviewItem {

@@ -1,17 +1,17 @@
-import { type VerifiedResult, type ResultFiles, verifyRenewal } from './ceremony/result.ts';
-import { readResult } from './ceremony-files.ts';
-import { type Recorder, recordRenewal } from './ceremony-record.ts';
-import { type Config, statePaths } from './config/config.ts';
-import { rfc3339, systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { caOf } from './issuance/issuer.ts';
-import { openStatement } from './log/statement.ts';
-import { refusePending } from './pending-state.ts';
-import { commitAll } from './store/commit.ts';
-import type { StoreReader } from './store/port.ts';
-import { lockState } from './store/sqlite/lock.ts';
-import { openSqliteStore } from './store/sqlite/store.ts';
-import { adminPaths } from './wire/admin.ts';
+import { type VerifiedResult, type ResultFiles, verifyRenewal } from '../result.ts';
+import { readResult } from '../files.ts';
+import { type Recorder, recordRenewal } from './record.ts';
+import { type Config, statePaths } from '../../config/config.ts';
+import { rfc3339, systemClock } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import { caOf } from '../../issuance/issuer.ts';
+import { openStatement } from '../../log/statement.ts';
+import { refusePending } from '../../init/pending-state.ts';
+import { commitAll } from '../../store/commit.ts';
+import type { StoreReader } from '../../store/port.ts';
+import { lockState } from '../../store/sqlite/lock.ts';
+import { openSqliteStore } from '../../store/sqlite/store.ts';
+import { adminPaths } from '../../wire/admin.ts';
 
 /** What a renewal brought. */
 export interface ImportedRenewal {

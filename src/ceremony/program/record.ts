@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto';
-import type { VerifiedResult } from './ceremony/result.ts';
-import { rootCrlMutation } from './ceremony-log.ts';
-import { issuerOf } from './issuance/issuer.ts';
-import { revocationTakenOver } from './revocation/import.ts';
-import { recordLeaf } from './sequencer/record.ts';
-import type { HsmKey } from './signer/hsm.ts';
-import type { AuthorityRecord, Mutation, Store, StoreReader } from './store/port.ts';
-import { parseCertificate } from './x509/certificate.ts';
+import type { VerifiedResult } from '../result.ts';
+import { rootCrlMutation } from './log.ts';
+import { issuerOf } from '../../issuance/issuer.ts';
+import { revocationTakenOver } from '../../revocation/import.ts';
+import { recordLeaf } from '../../sequencer/record.ts';
+import type { HsmKey } from '../../signer/hsm.ts';
+import type { AuthorityRecord, Mutation, Store, StoreReader } from '../../store/port.ts';
+import { parseCertificate } from '../../x509/certificate.ts';
 
 /** Where a result is recorded: a store that nobody else uses, or a running server's sequencer before it. */
 export interface Recorder {

@@ -1,11 +1,11 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, type HsmConfig, loadHsmFile, parseConfig } from './config/config.ts';
-import { VouchError } from './core/errors.ts';
-import type { TrustDomain } from './core/spiffe-id.ts';
-import { freePort } from './http/free-port.ts';
-import type { RollbackMark } from './signer/authority-file.ts';
-import type { CeremonyKeyTypes } from './signer/ceremony.ts';
+import { type Config, type HsmConfig, loadHsmFile, parseConfig } from '../config/config.ts';
+import { VouchError } from '../core/errors.ts';
+import type { TrustDomain } from '../core/spiffe-id.ts';
+import { freePort } from '../http/free-port.ts';
+import type { RollbackMark } from '../signer/authority-file.ts';
+import type { CeremonyKeyTypes } from '../signer/ceremony.ts';
 
 /** What every `vouch init` that makes keys is told. */
 export interface InitSettings {

@@ -1,21 +1,21 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { encodeRequest, logKeyProofText, parseRequest } from './ceremony/request.ts';
-import { configText, statePaths } from './config/config.ts';
-import { rfc3339, systemClock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
-import { type CheckedSettings, checkedSettings, type InitSettings } from './init-settings.ts';
-import { shardCount } from './init-state.ts';
-import { publicationBase } from './kernel.ts';
-import { logOriginOf } from './log/origin.ts';
+import { encodeRequest, logKeyProofText, parseRequest } from '../ceremony/request.ts';
+import { configText, statePaths } from '../config/config.ts';
+import { rfc3339, systemClock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
+import { type CheckedSettings, checkedSettings, type InitSettings } from './settings.ts';
+import { shardCount } from './state.ts';
+import { publicationBase } from '../kernel.ts';
+import { logOriginOf } from '../log/origin.ts';
 import { makeState } from './new-state.ts';
 import { encodePending, isPending, readPending } from './pending-state.ts';
-import { createRequestKeys, type RequestKeys } from './signer/ceremony.ts';
-import type { StateIdentity } from './store/port.ts';
-import type { Log } from './telemetry/log.ts';
-import { type CeremonyRequestJson, requestIssuersMost } from './wire/ceremony.ts';
-import { encodePem } from './x509/pem.ts';
+import { createRequestKeys, type RequestKeys } from '../signer/ceremony.ts';
+import type { StateIdentity } from '../store/port.ts';
+import type { Log } from '../telemetry/log.ts';
+import { type CeremonyRequestJson, requestIssuersMost } from '../wire/ceremony.ts';
+import { encodePem } from '../x509/pem.ts';
 
 /** What `vouch init --issuer-csr-out` is told. */
 export interface RequestOptions extends InitSettings {

@@ -1,12 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { canonicalJson } from './core/canonical-json.ts';
-import { VouchError } from './core/errors.ts';
-import { type CeremonyRequest, parseRequest } from './ceremony/request.ts';
-import { statePaths } from './config/config.ts';
-import type { HsmKey } from './signer/hsm.ts';
-import type { RollbackMark } from './signer/authority-file.ts';
-import type { CeremonyResult, RequestKeys } from './signer/ceremony.ts';
-import type { StateIdentity } from './store/port.ts';
+import { canonicalJson } from '../core/canonical-json.ts';
+import { VouchError } from '../core/errors.ts';
+import { type CeremonyRequest, parseRequest } from '../ceremony/request.ts';
+import { statePaths } from '../config/config.ts';
+import type { HsmKey } from '../signer/hsm.ts';
+import type { RollbackMark } from '../signer/authority-file.ts';
+import type { CeremonyResult, RequestKeys } from '../signer/ceremony.ts';
+import type { StateIdentity } from '../store/port.ts';
 
 /** A state whose keys are made and that waits for what the root signs; `<state>/pending.json`. */
 export interface PendingState {

@@ -9,12 +9,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { statePaths } from './config/config.ts';
-import { VouchError } from './core/errors.ts';
+import { statePaths } from '../config/config.ts';
+import { VouchError } from '../core/errors.ts';
 import { isPending, refusePending } from './pending-state.ts';
-import { syncTree } from './state.ts';
-import { syncPath } from './store/sqlite/backup.ts';
-import { lockState } from './store/sqlite/lock.ts';
+import { syncTree } from '../state.ts';
+import { syncPath } from '../store/sqlite/backup.ts';
+import { lockState } from '../store/sqlite/lock.ts';
 
 /** Folder inside the state's in which a new state is made. */
 const unfinished = 'init.unfinished';

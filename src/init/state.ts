@@ -1,18 +1,18 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { ServerIdentity } from './authority/server-identity.ts';
-import { type Config, loadConfig, statePaths } from './config/config.ts';
-import { systemClock } from './core/clock.ts';
-import type { TrustDomain } from './core/spiffe-id.ts';
-import { defaultProfile } from './issuance/profile.ts';
-import { openKernel, serverIdentityParts } from './kernel.ts';
+import { ServerIdentity } from '../authority/server-identity.ts';
+import { type Config, loadConfig, statePaths } from '../config/config.ts';
+import { systemClock } from '../core/clock.ts';
+import type { TrustDomain } from '../core/spiffe-id.ts';
+import { defaultProfile } from '../issuance/profile.ts';
+import { openKernel, serverIdentityParts } from '../kernel.ts';
 import {
   encodeAuthority,
   type PublicLogKey,
   type RollbackMark,
   type SignerAuthority,
-} from './signer/authority-file.ts';
-import type { CeremonyResult, CertifiedKey } from './signer/ceremony.ts';
-import type { Log } from './telemetry/log.ts';
+} from '../signer/authority-file.ts';
+import type { CeremonyResult, CertifiedKey } from '../signer/ceremony.ts';
+import type { Log } from '../telemetry/log.ts';
 
 /** What `vouch init` made. */
 export interface InitResult {
