@@ -12,6 +12,9 @@ const label = text(64);
 const nameText = text(64);
 const operatorName = text(200).check(z.regex(printable, 'must be one printable line'));
 
+/** A union says no more than that neither form fits. */
+const keyForms = `must be {create: ${signingKeyTypeNames.join(' or ')}, label: text}, {use: {label: text}} or {use: {ckaId: "lower-case hex in quotes"}}`;
+
 /** Makes a new key, under a label that no key of the token has yet. */
 const keyToMake = z.strictObject({
   create: z.enum(signingKeyTypeNames),
@@ -20,12 +23,13 @@ const keyToMake = z.strictObject({
 
 /** Takes a key that is in the token: by CKA_ID, lower-case hex, or by label. */
 const keyToTake = z.strictObject({
-  use: z.union([
-    z.strictObject({
-      ckaId: z.string().check(z.regex(/^(?:[0-9a-f]{2}){1,64}$/, 'must be lower-case hex')),
-    }),
-    z.strictObject({ label }),
-  ]),
+  use: z.union(
+    [
+      z.strictObject({ ckaId: z.string().check(z.regex(/^(?:[0-9a-f]{2}){1,64}$/)) }),
+      z.strictObject({ label }),
+    ],
+    keyForms,
+  ),
 });
 
 const ceremonySchema = z.strictObject({
@@ -36,7 +40,7 @@ const ceremonySchema = z.strictObject({
   root: z.strictObject({
     /** The root's token, as `hsm-sim/new-token` prints it. */
     hsm,
-    key: z._default(z.union([keyToMake, keyToTake]), { create: 'ec-p384', label: 'vouch-root' }),
+    key: z._default(z.union([keyToMake, keyToTake], keyForms), { create: 'ec-p384', label: 'vouch-root' }),
     /** Its certificate where it has one, PEM or DER; the key must be this certificate's. */
     certificate: z.optional(file),
     /** With `certificate`: makes a new one over the same key and name instead of going on with it. */

@@ -18,12 +18,12 @@ function openssl(...args: string[]): void {
 }
 
 /** `openssl ca` with a database of one revoked certificate. */
-function oldCrl(folder: string): string {
-  const database = join(folder, 'ca');
+function oldCrl(folder: string, name = 'old.crl', more = ''): string {
+  const database = join(folder, `ca-${name}`);
   mkdirSync(database);
   writeFileSync(
     join(database, 'index.txt'),
-    'R\t360101000000Z\t260101000000Z,keyCompromise\t0BADC0DE\tunknown\t/CN=lost\n',
+    `R\t360101000000Z\t260101000000Z,keyCompromise\t0BADC0DE\tunknown\t/CN=lost\n${more}`,
   );
   writeFileSync(join(database, 'crlnumber'), '2A\n');
   writeFileSync(
@@ -35,8 +35,8 @@ function oldCrl(folder: string): string {
       '[ext]\nauthorityKeyIdentifier = keyid:always\n',
     ].join('\n'),
   );
-  openssl('ca', '-config', 'ca.cnf', '-gencrl', '-keyfile', 'old.key', '-cert', 'old.pem', '-out', 'old.crl');
-  return join(folder, 'old.crl');
+  openssl('ca', '-config', 'ca.cnf', '-gencrl', '-keyfile', 'old.key', '-cert', 'old.pem', '-out', name);
+  return join(folder, name);
 }
 
 beforeAll(async () => {
@@ -93,6 +93,16 @@ async function refusal(root: Json, more: Json = { crl: { last: old.crl } }): Pro
 }
 
 describe('a root that was there before Vouch', () => {
+  it('whose CRL could not be taken in afterwards is refused before anything is signed', async () => {
+    const lines = Array.from({ length: 5000 }, (_, index) => {
+      const serial = (0x10000000 + index).toString(16).toUpperCase().padStart(32, '5');
+      return `R\t360101000000Z\t260101000000Z,superseded\t${serial}\tunknown\t/CN=lost ${index}\n`;
+    });
+    const last = oldCrl(machines.root.folder, 'big.crl', lines.join(''));
+    const root = { key: { use: { ckaId } }, certificate: old.certificate };
+    expect(await refusal(root, { crl: { last } })).toContain('lists 5001 certificates');
+  });
+
   it('is adopted by CKA_ID with its certificate; what it revoked stays revoked, and the log verifies', async () => {
     const { authority, root } = machines;
     const key = { use: { ckaId } };

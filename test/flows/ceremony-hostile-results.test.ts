@@ -59,9 +59,14 @@ describe('the machine of the root', () => {
 
   it('lists every mistake in the file of a ceremony at once', async () => {
     const { root } = machines;
-    const held = root.file({ request: { file: requested.carried, hash: 'x' }, operators: [], isuers: {} });
+    const held = root.file({
+      request: { file: requested.carried, hash: 'x' },
+      operators: [],
+      isuers: {},
+      root: { key: { use: { ckaId: 12 } } },
+    });
     const refused = await root.vouch(['ceremony', '--file', held.file, '--json']);
-    for (const path of ['operators', 'isuers', 'request.hash'])
+    for (const path of ['operators', 'isuers', 'request.hash', 'root.key: must be {create: '])
       expect(refused.problem.detail).toContain(path);
   });
 

@@ -39,6 +39,9 @@ const clockSlackMs = 5 * 60_000;
 /** A request that is older by the clock of this machine is worth a look at it. */
 const requestAgeMs = 24 * 3600_000;
 
+/** A result with a larger CRL is not read where it comes to (`files.ts`, and what the admin socket takes at once). */
+const crlMaxBytes = 140_000;
+
 const inputMaxBytes = 16 * 1024 * 1024;
 
 /** Reads and verifies the ceremony's file and all that it names. Throws `config-invalid`. */
@@ -224,6 +227,11 @@ function crlOf(der: Buffer, root: ParsedCertificate | undefined): ParsedCrl {
     crl.issuerName.equals(root.subjectName) &&
     verifySignature(crl.algorithm, importPublicKey(root.spki).key, crl.tbs, crl.signature);
   if (!isOurs) throw new VouchError('config-invalid', 'crl.last is not a CRL of this root');
+  if (crl.tbs.length > crlMaxBytes)
+    throw new VouchError(
+      'config-invalid',
+      `crl.last lists ${crl.count} certificates: one with as many (${crlMaxBytes} bytes at most) could not be taken in afterwards; make a new root`,
+    );
   if (crl.idp || crl.deltaBase !== undefined)
     throw new VouchError('config-invalid', 'crl.last is a part or a delta: name the full CRL');
   return crl;
