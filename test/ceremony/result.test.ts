@@ -259,11 +259,10 @@ describe('the result of a renewal', () => {
 
   it('is refused with a CRL dated before the last one, or that ends before it', () => {
     const { state, renewal, crlNumber, root, seconds } = renewed();
-    const dated = (thisUpdateSeconds: number, days: number): Artefact =>
-      ({
-        ...crlArtefact(root, crlNumber + 1n, seconds),
-        ...{ thisUpdateSeconds, nextUpdateSeconds: seconds + days * 86_400 },
-      }) as Artefact;
+    const dated = (thisUpdateSeconds: number, days: number): Artefact => ({
+      ...{ kind: 'root-crl', rootName: root.name, crlNumber: crlNumber + 1n, revoked: [] },
+      ...{ thisUpdateSeconds, nextUpdateSeconds: seconds + days * 86_400 },
+    });
     for (const crl of [dated(seconds - 60, 31), dated(seconds, 29)])
       expect(() => verifyRenewal(renewal({ sequence: 8 }, crl), state)).toThrow(
         /dated before the last one, or ends before it/,
