@@ -23,6 +23,8 @@ export class CeremonyCheck {
   readonly #created = new Map<string, JsonBody>();
   /** SHA-256 of what the root was to sign. */
   readonly #announced = new Set<unknown>();
+  /** The same of each statement that came of it. */
+  readonly #stated = new Set<string>();
   #isInitialized = false;
 
   constructor(store: StoreReader, authorities: Authorities, problems: Problems) {
@@ -42,13 +44,17 @@ export class CeremonyCheck {
     else if (!this.#isFirst(body)) this.#problems.add(`leaf ${index} says again what an earlier one said`);
   }
 
-  /** A ceremony says each thing once: what it makes has serials and times that nothing else has. */
+  /**
+   * A ceremony says each thing once: what it makes has serials and times that nothing else has. Only a statement that was
+   * announced and did not come, as at a crash, is announced again.
+   */
   #isFirst(body: JsonBody): boolean {
     const { event, tbsSha256 } = body;
     const keyId = textOf(body.keyId);
     const isAgain =
       (event === 'initialized' && this.#isInitialized) ||
-      (isAnnouncement(event) && this.#announced.has(tbsSha256)) ||
+      (isAnnouncement(event) &&
+        (body.kind === 'statement' ? this.#stated : this.#announced).has(textOf(tbsSha256))) ||
       (event === 'created' && this.#created.has(keyId));
     if (event === 'initialized') this.#initialized(body);
     if (isAnnouncement(event)) this.#announced.add(tbsSha256);
@@ -88,7 +94,9 @@ export class CeremonyCheck {
     const sha256 = hash('sha256', row.jws, 'hex');
     this.#problems.compare(what, { ...row, sha256 }, { sequence: body.sequence, sha256: body.sha256 });
     const signingInput = row.jws.slice(0, row.jws.lastIndexOf('.'));
-    this.#requireAnnounced(what, hash('sha256', signingInput, 'hex'));
+    const tbsSha256 = hash('sha256', signingInput, 'hex');
+    this.#requireAnnounced(what, tbsSha256);
+    this.#stated.add(tbsSha256);
   }
 
   /** What was written where the root is: the same root signed it. */

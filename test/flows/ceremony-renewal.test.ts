@@ -113,7 +113,11 @@ it('a renewal cut short at any step leaves an authority that serves, and is take
     };
     const recorder: Recorder = {
       ...{ store, operator: 'uid:0', nowMs: Date.now() },
-      commit: (mutations) => counted(() => commitAll(store, mutations)),
+      commit: async (mutations) => {
+        // Of a pair, the first one may be in a batch that the second one is not in.
+        if (step + 1 === failing) await commitAll(store, mutations.slice(0, -1));
+        return counted(() => commitAll(store, mutations));
+      },
       storeSigned: (signed) => counted(() => store.storeSigned(signed)),
     };
     await expect(takeRenewal(files, recorder)).rejects.toThrow('cut short');
