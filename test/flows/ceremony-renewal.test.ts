@@ -134,7 +134,7 @@ it('a renewal cut short at any step leaves an authority that serves, and is take
 it('a renewal of an older bundle or an older CRL than was read out is refused where the root is', async () => {
   const { authority, root } = machines;
   const { ready } = await authority.start();
-  const { renew } = await served(ready.publicationUrl);
+  const { renew, sequence } = await served(ready.publicationUrl);
   await authority.server.end();
   const sha256Of = (file: string): string => hash('sha256', readFileSync(file), 'hex');
   const read = { bundle: sha256Of(renew.renew.bundle), crl: sha256Of(renew.crl.last) };
@@ -154,7 +154,7 @@ it('a renewal of an older bundle or an older CRL than was read out is refused wh
   expect(
     dryRun.items.map(({ number }) => number),
     'what people compare',
-  ).toEqual([expect.any(String), '4']);
+  ).toEqual([expect.any(String), String(sequence + 1)]);
   const other = 'ab'.repeat(32);
   expect((await shown(other, read.crl)).problem.detail).toContain('renew.sha256');
   expect((await shown(read.bundle, other)).problem.detail).toContain('crl.sha256');
