@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
 import type { ResultFiles } from './ceremony/result.ts';
+import { takeChain } from './ceremony/program/chain.ts';
 import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony/program/import.ts';
+import type { Recorder } from './ceremony/program/record.ts';
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
@@ -250,6 +252,11 @@ function operatorVerbs(
     importRenewal: inTurn((files: ResultFiles, operator: string) =>
       renew(base, parts.publication, files, operator),
     ),
+    takeChain: inTurn(async (pem: string, operator: string) => {
+      const taken = await takeChain(pem, recorderOf(kernel, operator), true);
+      publishAuthorities(parts.publication, kernel, base.clock);
+      return taken;
+    }),
     backup: (file) => backupState(store, config.state, file),
     status: () =>
       statusView({
@@ -274,22 +281,26 @@ function inTurn<Arguments extends unknown[], Result>(
   };
 }
 
-/** Takes in what the root has renewed: recorded by the one road into the log, then served and shown to agents. */
+/** Takes in what the root has renewed: recorded, then served and shown to agents. */
 async function renew(
   { kernel, clock }: Base,
   publication: Publication,
   files: ResultFiles,
   operator: string,
 ): Promise<ImportedRenewal> {
-  const { store, sequencer, clockGuard } = kernel;
-  const result = await takeRenewal(files, {
-    ...{ store, operator, nowMs: clockGuard.revocationTimeMs() },
-    commit: (mutations) => Promise.all(mutations.map((mutation) => sequencer.record(mutation))),
-    storeSigned: (signed) => store.storeSigned(signed),
-  });
+  const result = await takeRenewal(files, recorderOf(kernel, operator));
   kernel.renewed();
   publishAuthorities(publication, kernel, clock);
   return importedRenewal(result, true);
+}
+
+/** What root and CAs above bring is recorded by the one road into the log. */
+function recorderOf({ store, sequencer, clockGuard }: Kernel, operator: string): Recorder {
+  return {
+    ...{ store, operator, nowMs: clockGuard.revocationTimeMs() },
+    commit: (mutations) => Promise.all(mutations.map((mutation) => sequencer.record(mutation))),
+    storeSigned: (signed) => store.storeSigned(signed),
+  };
 }
 
 function enrollment(

@@ -1,9 +1,11 @@
 import { hash } from 'node:crypto';
 import type { AuthorityRecord, StateIdentity, StoreReader } from '../store/port.ts';
-import type { StoredStatement } from '../store/rows-port.ts';
+import type { StoredCrossCertificate, StoredStatement } from '../store/rows-port.ts';
 import type { Leaf } from '../log/leaf.ts';
 import { openTranscript } from '../ceremony/transcript.ts';
 import { parseCertificate } from '../x509/certificate.ts';
+import { decodePem } from '../x509/pem.ts';
+import { keyIdOf } from '../x509/public-key.ts';
 import type { Authorities } from './authorities.ts';
 import { bodyOf, type JsonBody, textOf } from './json-body.ts';
 import { LeafRows } from './row-walk.ts';
@@ -20,6 +22,7 @@ export class CeremonyCheck {
   readonly #authorities: Authorities;
   readonly #problems: Problems;
   readonly #statements: LeafRows<StoredStatement>;
+  readonly #crossCertificates: LeafRows<StoredCrossCertificate>;
   readonly #created = new Map<string, JsonBody>();
   /** SHA-256 of what the root was to sign. */
   readonly #announced = new Set<unknown>();
@@ -34,22 +37,27 @@ export class CeremonyCheck {
     this.#statements = new LeafRows(store.rows().statements, pageRows, (row) =>
       problems.add(`the statement ${row.sequence} of leaf ${row.leafIndex} is not in the log`),
     );
+    this.#crossCertificates = new LeafRows(store.rows().crossCertificates, pageRows, (row) =>
+      problems.add(`the cross-certificate of leaf ${row.leafIndex} is not in the log`),
+    );
   }
 
   leaf(leaf: Leaf, index: number): void {
     if (leaf.type !== 'authority') return;
     const body = bodyOf(leaf);
     if (body.event === 'statement') this.#statement(body, index);
+    else if (body.event === 'cross-certified') this.#crossCertified(body, index);
     else if (body.event === 'transcript') this.#transcript(body, index);
     else if (!this.#isFirst(body)) this.#problems.add(`leaf ${index} says again what an earlier one said`);
   }
 
   /**
    * A ceremony says each thing once: what it makes has serials and times that nothing else has. Only a statement that was
-   * announced and did not come, as at a crash, is announced again.
+   * announced and did not come, as at a crash, is announced again, and a CSR has neither serial nor time.
    */
   #isFirst(body: JsonBody): boolean {
     const { event, tbsSha256 } = body;
+    if (event === 'to-be-signed' && body.kind === 'root-csr') return true;
     const keyId = textOf(body.keyId);
     const isAgain =
       (event === 'initialized' && this.#isInitialized) ||
@@ -65,6 +73,7 @@ export class CeremonyCheck {
   finish(): void {
     if (!this.#isInitialized) this.#problems.add('the log does not say whose state this is');
     this.#statements.finish();
+    this.#crossCertificates.finish();
     const unseen = new Map(this.#created);
     for (const record of this.#authorities.records) {
       const body = this.#created.get(record.keyId);
@@ -97,6 +106,27 @@ export class CeremonyCheck {
     const tbsSha256 = hash('sha256', signingInput, 'hex');
     this.#requireAnnounced(what, tbsSha256);
     this.#stated.add(tbsSha256);
+  }
+
+  /** What a CA above certified is the root's key. */
+  #crossCertified(body: JsonBody, index: number): void {
+    const row = this.#crossCertificates.at(index);
+    const what = `the cross-certificate of leaf ${index}`;
+    if (!row) {
+      this.#problems.add(`${what} is one that the store does not have`);
+      return;
+    }
+    const { keyId, certificateSha256, chainSha256 } = body;
+    this.#problems.compare(what, { chainSha256: hash('sha256', row.chainPem, 'hex') }, { chainSha256 });
+    this.#problems.attempt(what, () => {
+      const [der = Buffer.alloc(0)] = decodePem(row.chainPem, 'CERTIFICATE');
+      const found = {
+        keyId: keyIdOf(parseCertificate(der).spki),
+        certificateSha256: hash('sha256', der, 'hex'),
+      };
+      this.#problems.compare(what, found, { keyId, certificateSha256 });
+      if (!this.#authorities.isRoot(found.keyId)) this.#problems.add(`${what} is not of the root's key`);
+    });
   }
 
   /** What was written where the root is: the same root signed it. */

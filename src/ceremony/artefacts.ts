@@ -5,6 +5,7 @@ import { type Statement, statementSigningInput } from '../log/statement.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import { buildCertificateTbs, type CaTemplate } from '../x509/certificate-tbs.ts';
 import { buildCrlTbs } from '../x509/crl-tbs.ts';
+import { caCsrInfo } from '../x509/csr.ts';
 import { rdnName } from '../x509/name.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { transcriptTyp } from './transcript.ts';
@@ -38,6 +39,8 @@ export type Artefact =
       publicationUrl: string;
       nameConstraints: CaTemplate['nameConstraints'];
     }
+  /** A request to a CA above: of the root's own key and name. */
+  | { kind: 'root-csr'; trustDomain: TrustDomain; rootName: Buffer }
   | { kind: 'statement'; statement: Statement }
   /** `payload`: the bytes of transcript.json. */
   | { kind: 'transcript'; payload: Buffer };
@@ -64,7 +67,7 @@ export function issuerNameOf(trustDomain: TrustDomain, keyId: string): Buffer {
   return caName(trustDomain, `Vouch issuer ${keyId.slice(0, 16)}`);
 }
 
-/** Bytes that the root signs for an artefact: a TBS, or a JWS signing input. The same artefact gives the same bytes. */
+/** Bytes that the root signs for an artefact: a TBS, a CertificationRequestInfo, or a JWS signing input. The same artefact gives the same bytes. */
 export function signingInput(artefact: Artefact, root: RootKey): Buffer {
   const rootKeyId = keyIdOf(root.publicKeySpki);
   const { algorithm } = root;
@@ -105,6 +108,12 @@ export function signingInput(artefact: Artefact, root: RootKey): Buffer {
         thisUpdateSeconds: artefact.thisUpdateSeconds,
         nextUpdateSeconds: artefact.nextUpdateSeconds,
         revoked: artefact.revoked,
+      });
+    case 'root-csr':
+      // No path length: issuers are below it.
+      return caCsrInfo({
+        ...{ spki: root.publicKeySpki, subjectName: artefact.rootName },
+        ...{ uri: trustDomainId(artefact.trustDomain), pathLength: undefined, subjectKeyId: rootKeyId },
       });
     case 'statement':
       return Buffer.from(

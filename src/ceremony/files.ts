@@ -16,7 +16,7 @@ export function readResult(folder: string): ResultFiles {
     throw new VouchError('config-invalid', `${folder} is not the folder that a ceremony made`, { cause });
   }
   // What a stick or a person adds beside them is nobody's.
-  const known = names.filter((name) => /^[a-z0-9-]+\.(?:cer|crl|jws|json)$/.test(name));
+  const known = names.filter((name) => /^[a-z0-9-]+\.(?:cer|crl|csr|jws|json)$/.test(name));
   if (known.length > filesMost)
     throw new VouchError('config-invalid', `${folder} has more files than a ceremony makes`);
   return new Map(

@@ -57,10 +57,16 @@ function makesCertificate({ root, renew }: CeremonyFile): boolean {
 
 /** Everything that will be signed, in order. Throws `config-invalid` where something would outlive the root. */
 export function planOf(inputs: PlanInputs): PlannedItem[] {
-  const items = [...rootItem(inputs), crlItem(inputs), ...issuerItems(inputs), statementItem(inputs)];
+  const items = [
+    ...rootItem(inputs),
+    crlItem(inputs),
+    ...issuerItems(inputs),
+    ...csrItem(inputs),
+    statementItem(inputs),
+  ];
   const endMs = rootEndMs(inputs);
   for (const { what, notAfter } of items)
-    if (Date.parse(notAfter) > endMs)
+    if (notAfter !== undefined && Date.parse(notAfter) > endMs)
       throw new VouchError(
         'config-invalid',
         `the ${what} would end at ${notAfter}, after the root (${rfc3339(endMs)}): shorten its lifetime`,
@@ -127,6 +133,20 @@ function issuerItems(inputs: PlanInputs): PlannedItem[] {
       }),
     };
   });
+}
+
+function csrItem(inputs: PlanInputs): PlannedItem[] {
+  if (!inputs.ceremony.rootCsr) return [];
+  return [
+    {
+      ...{ kind: 'root-csr', file: 'root.csr', what: 'CSR of the root, for a CA above' },
+      artefact: (root) => ({
+        kind: 'root-csr',
+        trustDomain: trustDomainOf(inputs),
+        rootName: rootNameOf(inputs, root),
+      }),
+    },
+  ];
 }
 
 function statementItem(inputs: PlanInputs): PlannedItem {

@@ -9,6 +9,8 @@ import { type SignatureAlgorithm, verifySignature } from '../x509/algorithm.ts';
 import { type ParsedCertificate, parseCertificate } from '../x509/certificate.ts';
 import { type ParsedCrl, parseCrl, parseTbsCrl } from '../x509/crl.ts';
 import { encodeRevoked } from '../x509/crl-tbs.ts';
+import { type ParsedCsr, parseCsr } from '../x509/csr.ts';
+import { decodePem } from '../x509/pem.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 import { type Artefact, signingInput } from './artefacts.ts';
 import type { CeremonyRequest } from './request.ts';
@@ -26,6 +28,7 @@ export const resultFileNames = {
   root: 'root.cer',
   crl: 'root.crl',
   statement: 'statement.jws',
+  csr: 'root.csr',
 } as const;
 
 /** What came of a ceremony, after every check. */
@@ -39,6 +42,8 @@ export interface VerifiedResult {
   /** The first one is to sign now. */
   issuers: { keyId: string; certificateDer: Buffer }[];
   statement: { jws: string; sequence: number };
+  /** SHA-256, hex, of what the root signed as a CSR, where it did. */
+  csrSha256: string | undefined;
 }
 
 interface Root {
@@ -89,6 +94,7 @@ export function verifyFirstResult(
     ...opened,
     issuers,
     crl: check.crl(fileOf(files, resultFileNames.crl), nowMs),
+    csrSha256: check.csr(files, request.trustDomain),
     statement: check.statement(
       fileOf(files, resultFileNames.statement),
       { trustDomain: request.trustDomain, logKeys, publicationUrl: request.publicationUrl },
@@ -126,6 +132,7 @@ export function verifyRenewal(files: ResultFiles, state: RenewedState): Verified
     ...opened,
     issuers: [],
     crl: check.crl(fileOf(files, resultFileNames.crl), nowMs),
+    csrSha256: check.csr(files, last.trustDomain),
     statement: check.statement(
       fileOf(files, resultFileNames.statement),
       { trustDomain: last.trustDomain, logKeys: last.logKeys, publicationUrl, issuers: last.issuers },
@@ -259,6 +266,17 @@ class ItemCheck {
     return { jws, sequence: statement.sequence };
   }
 
+  /** Where the transcript lists one. */
+  csr(files: ResultFiles, trustDomain: TrustDomain): string | undefined {
+    if (!this.#left.some(({ kind }) => kind === 'root-csr')) return undefined;
+    const { certificate, key } = this.#root;
+    const { signed, signature, algorithm } = csrOf(fileOf(files, resultFileNames.csr));
+    const artefact: Artefact = { kind: 'root-csr', trustDomain, rootName: certificate.subjectName };
+    this.#signed('root-csr', signed, artefact);
+    if (!verifySignature(algorithm, key, signed, signature)) refuse('its CSR has a wrong signature');
+    return hash('sha256', signed, 'hex');
+  }
+
   /** Nothing was signed that the result does not hold. */
   done(): void {
     const [more] = this.#left;
@@ -275,6 +293,15 @@ class ItemCheck {
     const at = this.#left.findIndex((item) => item.kind === kind && item.tbsSha256 === tbsSha256);
     if (at < 0) refuse(`its transcript does not list this ${kind}`);
     this.#left.splice(at, 1);
+  }
+}
+
+function csrOf(pem: Buffer): ParsedCsr {
+  try {
+    const [der = Buffer.alloc(0)] = decodePem(pem.toString('latin1'), 'CERTIFICATE REQUEST');
+    return parseCsr(der);
+  } catch (cause) {
+    return refuse(`its CSR cannot be read: ${asVouchError(cause).detail}`);
   }
 }
 

@@ -19,6 +19,7 @@ interface Status {
   standby?: SignerView;
   log: { treeSize: number };
   issuers: { keyId: string; state: string; issuing: boolean; notAfter: string }[];
+  crossCertificate: { issuer: string; notAfter: string } | null;
   crls: { issuerKeyId: string; scope: string; crlNumber: number; nextUpdate: string; url: string }[];
 }
 
@@ -59,6 +60,14 @@ function statusText(status: Status): string {
       'issuer',
       `${issuer.keyId} ${stateText(issuer)}, until ${issuer.notAfter}`,
     ]),
+    ...(status.crossCertificate
+      ? [
+          [
+            'certified by',
+            `${status.crossCertificate.issuer}, until ${status.crossCertificate.notAfter}`,
+          ] as [string, string],
+        ]
+      : []),
     ...(full.length === 0 ? [['full CRL', 'none yet'] as [string, string]] : []),
     ...full.map((crl): [string, string] => [
       'full CRL',

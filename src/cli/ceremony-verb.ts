@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { type PreparedCeremony, prepareCeremony, type Preview } from '../ceremony/program/prepare.ts';
+import { importChain } from '../ceremony/program/chain.ts';
 import { type ImportedRenewal, importRenewal } from '../ceremony/program/import.ts';
 import type { CeremonyOutcome } from '../ceremony/program/hold.ts';
 import { VouchError } from '../core/errors.ts';
@@ -9,6 +10,7 @@ import { answer, fields, type Output, table } from './output.ts';
 interface CeremonyFlags {
   file?: string;
   import?: string;
+  chainIn?: string;
   dryRun?: boolean;
   yes?: boolean;
 }
@@ -22,6 +24,7 @@ On the authority's machine:
   vouch init --issuer-csr-out FILE …           makes keys and the request that the ceremony takes
   vouch init --ceremony-in FOLDER …            takes the result of the first ceremony
   vouch ceremony --import FOLDER               takes a renewed root CRL and statement, server running or not
+  vouch ceremony --chain-in CHAIN.pem          takes what a CA above made of root.csr, server running or not
 
 docs/ceremony.md is the runbook, with the file's format.`;
 
@@ -34,15 +37,18 @@ export function addCeremonyVerb(program: Command): void {
     )
     .option('--file <yaml>', 'hold the ceremony that this file declares; a dry run unless told otherwise')
     .option('--import <folder>', 'take the result of a renewal into the configured state')
+    .option('--chain-in <pem>', 'take the certificate that a CA above made of root.csr, with its chain')
     .option('--dry-run', 'show what would be signed and sign nothing; the default without a terminal')
     .addOption(yesOption())
     .addHelpText('after', epilogue)
     .action(async (flags: CeremonyFlags, command: Command) => {
-      if ((flags.file === undefined) === (flags.import === undefined))
-        throw new VouchError('usage-invalid', 'give one of --file and --import');
+      const given = [flags.file, flags.import, flags.chainIn].filter((flag) => flag !== undefined);
+      if (given.length !== 1)
+        throw new VouchError('usage-invalid', 'give one of --file, --import and --chain-in');
       if (flags.dryRun === true && flags.yes === true)
         throw new VouchError('usage-invalid', '--dry-run and --yes contradict each other');
       if (flags.file !== undefined) return hold(flags.file, flags, globalsOf(command));
+      if (flags.chainIn !== undefined) return takeAbove(flags.chainIn, flags, command);
       return take(flags.import ?? '', flags, command);
     });
 }
@@ -85,7 +91,7 @@ function previewText({ root, warnings, ...preview }: Preview): string {
   const rows = preview.items.map(({ what, notBefore, notAfter, serial, number, tbsSha256 }) => [
     what,
     notBefore ?? '',
-    notAfter,
+    notAfter ?? '',
     serial ?? number ?? '',
     tbsSha256 ?? 'known when the key is made',
   ]);
@@ -110,6 +116,24 @@ async function take(folder: string, flags: CeremonyFlags, command: Command): Pro
   await confirm(`This replaces the root's CRL and statement by those in ${folder}.`, flags.yes === true);
   const result = await importRenewal(folder, configOf(command), adminOf(command));
   answer(output, result, importText);
+}
+
+async function takeAbove(file: string, flags: CeremonyFlags, command: Command): Promise<void> {
+  const output = globalsOf(command);
+  await confirm(
+    `This publishes ${file} as the chain above our root. Who trusts that CA only accepts our workloads by it, and all else that this CA permits.`,
+    flags.yes === true,
+  );
+  const taken = await importChain(file, configOf(command), adminOf(command));
+  answer(output, taken, () =>
+    fields([
+      ['certified by', taken.issuer],
+      ['until', taken.notAfter],
+      ...taken.warnings.map((warning): [string, string] => ['WARNING', warning]),
+      ['published as', taken.path],
+      ['served', taken.served ? 'now' : 'when the server starts'],
+    ]),
+  );
 }
 
 function importText(result: ImportedRenewal): string {

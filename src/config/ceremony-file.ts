@@ -67,6 +67,8 @@ const ceremonySchema = z.strictObject({
       sha256: z.optional(sha256),
     }),
   ),
+  /** Also signs a CSR of the root's key, for a CA above that certifies it: `root.csr`. */
+  rootCsr: z._default(z.boolean(), false),
   issuers: z.prefault(
     z.strictObject({
       lifetime: z.prefault(duration('3650d', '1h'), '90d'),

@@ -4,7 +4,7 @@ import type { OperatorVerbs } from '../operator/verbs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import * as wire from '../wire/admin.ts';
-import { importSchema } from '../wire/ceremony.ts';
+import { chainSchema, importSchema } from '../wire/ceremony.ts';
 import { parseBody } from './parse.ts';
 import { peerCredentials } from './peer-credentials.ts';
 import { noteAsking, notFound, problems, requestContext } from './request-context.ts';
@@ -65,6 +65,7 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     [paths.ceremonyImport]: doing(importSchema, ({ files }, operator) =>
       verbs.importRenewal(files, operator),
     ),
+    [paths.ceremonyChain]: doing(chainSchema, ({ chain }, operator) => verbs.takeChain(chain, operator)),
     [paths.clockAccept]: doing(wire.emptySchema, (_body, operator) => verbs.acceptClock(operator)),
     [paths.signerRetry]: doing(wire.emptySchema, (_body, operator) => verbs.retrySigner(operator)),
   };

@@ -50,6 +50,13 @@ export function publishAuthorities(
       contentType: 'application/pkix-cert',
     });
   const root = store.authorities().find((authority) => authority.kind === 'root');
+  const chain = root && store.crossChain();
+  if (chain !== undefined)
+    publication.put(`/ca/${root?.keyId}.chain.pem`, {
+      ...fixed,
+      bytes: Buffer.from(chain),
+      contentType: 'application/x-pem-file',
+    });
   const rootCrl = root && store.lastCrls(root.keyId)[0];
   if (!root || !rootCrl?.signature) return;
   const { thisUpdateSeconds, nextUpdateSeconds } = rootCrl;

@@ -8,12 +8,14 @@ import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { haltProblem } from './readiness.ts';
+import { nameText } from '../x509/name.ts';
+import { decodePem } from '../x509/pem.ts';
 import { crlView } from './views.ts';
 
 interface Parts {
   trustDomain: TrustDomain;
   rootPin: string;
-  store: Pick<StoreReader, 'treeSize' | 'authorities'>;
+  store: Pick<StoreReader, 'treeSize' | 'authorities' | 'crossChain'>;
   signer: Signer;
   sequencer: Sequencer;
   clockGuard: ClockGuard;
@@ -46,8 +48,18 @@ export function statusView(parts: Parts) {
     ...(shown[1] ? { standby: signerView(shown[1]) } : {}),
     log: { treeSize: parts.store.treeSize(), checkpointSize: parts.sequencer.checkpoint()?.treeSize ?? 0 },
     issuers: issuersOf(parts.store, parts.issuing()),
+    crossCertificate: crossCertificateOf(parts.store),
     crls: parts.publisher.current().map(crlView),
   };
+}
+
+/** What a CA above made of our root; null where none did. */
+function crossCertificateOf(store: Pick<StoreReader, 'crossChain'>) {
+  const chain = store.crossChain();
+  if (chain === undefined) return null;
+  const [der = Buffer.alloc(0)] = decodePem(chain, 'CERTIFICATE');
+  const { issuerName, notAfterMs } = parseCertificate(der);
+  return { issuer: nameText(issuerName), notAfter: rfc3339(notAfterMs) };
 }
 
 function signerView(status: SignerStatus) {

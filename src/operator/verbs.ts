@@ -43,6 +43,8 @@ interface Parts {
   status: () => object;
   /** Takes in what the root has renewed, and serves it from now on. */
   importRenewal: (files: ReadonlyMap<string, Buffer>, operator: string) => Promise<object>;
+  /** Takes in what a CA above made of the root, and serves it from now on. */
+  takeChain: (pem: string, operator: string) => Promise<object>;
   /** Copies the whole state into one new file. */
   backup: (file: string) => Promise<void>;
 }
@@ -187,6 +189,11 @@ export class OperatorVerbs {
   importRenewal(files: readonly { name: string; content: string }[], operator: string): Promise<object> {
     const content = new Map(files.map((file) => [file.name, Buffer.from(file.content, 'base64')]));
     return this.#parts.importRenewal(content, operator);
+  }
+
+  /** `vouch ceremony --chain-in`. */
+  takeChain(pem: string, operator: string): Promise<object> {
+    return this.#parts.takeChain(pem, operator);
   }
 
   async acceptClock(operator: string): Promise<object> {

@@ -1,7 +1,11 @@
 import 'reflect-metadata';
 import { createPublicKey, type KeyObject, type webcrypto, X509Certificate } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { X509Certificate as SecondReader, X509Crl as SecondCrlReader } from '@peculiar/x509';
+import {
+  Pkcs10CertificateRequest as SecondCsrReader,
+  X509Certificate as SecondReader,
+  X509Crl as SecondCrlReader,
+} from '@peculiar/x509';
 import { systemClock } from '../core/clock.ts';
 import { assert, VouchError } from '../core/errors.ts';
 import { trustDomainId } from '../core/spiffe-id.ts';
@@ -11,7 +15,7 @@ import { verifySignature } from '../x509/algorithm.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { type Artefact, issuerNameOf, signingInput } from '../ceremony/artefacts.ts';
 import { isLogKeyProofText } from '../ceremony/request.ts';
-import { caCsrInfo } from '../x509/csr.ts';
+import { caCsrInfo, parseCsr } from '../x509/csr.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { HsmCrypto, HsmCryptoKey, webAlgorithms } from './ceremony-crypto.ts';
 import {
@@ -98,7 +102,7 @@ class CeremonyChild {
     const key = this.#lastKey();
     const { algorithm, publicKeySpki: spki } = key.key;
     const subjectName = issuerNameOf(trustDomain, keyIdOf(spki));
-    const info = caCsrInfo({ spki, subjectName, uri: trustDomainId(trustDomain) });
+    const info = caCsrInfo({ spki, subjectName, uri: trustDomainId(trustDomain), pathLength: 0 });
     const signature = key.signPrepared(signingMethods[algorithm].input(info));
     check(verifySignature(algorithm, publicKeyOf(spki), info, signature), 'CSR');
     return assembleSigned(info, algorithm, signature);
@@ -143,6 +147,12 @@ class CeremonyChild {
       const isGood = await crl.verify({ publicKey: await this.#imported(publicKeySpki) }, this.#crypto);
       const signature = Buffer.from(crl.signature);
       check(isGood && verifySignature(algorithm, publicKey, tbs, signature), 'CRL');
+      return;
+    }
+    if (kind === 'root-csr') {
+      const { signature } = parseCsr(der);
+      const isOurs = Buffer.from(new SecondCsrReader(der).publicKey.rawData).equals(publicKeySpki);
+      check(isOurs && verifySignature(algorithm, publicKey, tbs, signature), 'CSR');
       return;
     }
     const certificate = new SecondReader(der);

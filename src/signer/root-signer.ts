@@ -7,6 +7,7 @@ import { transcriptTyp } from '../ceremony/transcript.ts';
 import { verifySignature } from '../x509/algorithm.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { parseCrl } from '../x509/crl.ts';
+import { parseCsr } from '../x509/csr.ts';
 import type { CeremonyClient } from './ceremony-client.ts';
 import type { HsmKey } from './hsm.ts';
 
@@ -54,10 +55,17 @@ function verifySigned(artefact: Artefact, tbs: Buffer, signed: Buffer, rootKey: 
     openStatement(jws, publicKey);
     return;
   }
-  const read = artefact.kind === 'root-crl' ? parseCrl(signed) : parseCertificate(signed);
+  const read = readOf(artefact.kind, signed);
   const isGood = read.tbs.equals(tbs) && verifySignature(rootKey.algorithm, publicKey, tbs, read.signature);
   if (__VOUCH_WITHOUT__ !== 'I3' && !isGood)
     throw new VouchError('integrity-signature', `the root's signature (${artefact.kind}) does not verify`);
+}
+
+function readOf(kind: Artefact['kind'], der: Buffer): { tbs: Buffer; signature: Buffer } {
+  if (kind === 'root-crl') return parseCrl(der);
+  if (kind !== 'root-csr') return parseCertificate(der);
+  const { signed: tbs, signature } = parseCsr(der);
+  return { tbs, signature };
 }
 
 function publicKeyOf(key: HsmKey): KeyObject {

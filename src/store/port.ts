@@ -162,6 +162,8 @@ export type Mutation =
   | { kind: 'authority'; leaf: LeafDraft; authority: AuthorityRecord }
   /** What the root vouches for from now on; a sequence that does not rise is refused. */
   | { kind: 'statement'; leaf: LeafDraft; sequence: number; statement: string }
+  /** The root's key certified by a CA above; the newest one counts. */
+  | { kind: 'cross-certificate'; leaf: LeafDraft; chainPem: string }
   | { kind: 'operator'; leaf: LeafDraft };
 
 /**
@@ -205,6 +207,8 @@ export interface StoreReader {
   authorities(): AuthorityRecord[];
   /** The root's newest statement, a compact JWS. */
   statement(): string | undefined;
+  /** The newest cross-certificate of the root and the CAs above it, PEM in that order. */
+  crossChain(): string | undefined;
   entry(entryId: string): RegistrationEntry | undefined;
   /** Entries whose selectors are all among `selectors`, oldest first. */
   entriesMatching(selectors: readonly string[]): RegistrationEntry[];

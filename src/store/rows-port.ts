@@ -12,6 +12,7 @@ export interface StateRows {
   revocationsBySerial(issuerKeyId: string, afterSerial: string, limit: number): StoredRevocation[];
   crls(afterLeafIndex: number, limit: number): StoredCrl[];
   statements(afterLeafIndex: number, limit: number): StoredStatement[];
+  crossCertificates(afterLeafIndex: number, limit: number): StoredCrossCertificate[];
   /** In the order in which they were made. */
   tokens(afterNumber: number, limit: number): StoredToken[];
   entries(afterNumber: number, limit: number): StoredEntry[];
@@ -95,6 +96,12 @@ export interface StoredStatement {
   leafIndex: number;
   sequence: number;
   jws: string;
+}
+
+/** A row of `cross_certificates`. */
+export interface StoredCrossCertificate {
+  leafIndex: number;
+  chainPem: string;
 }
 
 /** A row of `join_tokens`. */

@@ -16,6 +16,7 @@ export const adminPaths = {
   crlPublish: '/v1/crls/publish',
   backup: '/v1/backup',
   ceremonyImport: '/v1/ceremony/import',
+  ceremonyChain: '/v1/ceremony/chain',
   clockAccept: '/v1/clock/accept',
   signerRetry: '/v1/signer/retry',
   audit: '/v1/audit',

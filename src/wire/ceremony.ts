@@ -51,17 +51,17 @@ export type CeremonyRequestJson = z.output<typeof ceremonyRequestSchema>;
 const signedSchema = z.strictObject({
   /** When its hash was on disk, before it was signed. */
   at: time,
-  kind: z.enum(['root-certificate', 'root-crl', 'issuer-certificate', 'statement']),
+  kind: z.enum(['root-certificate', 'root-crl', 'issuer-certificate', 'root-csr', 'statement']),
   /** File of the result that holds it. */
   file: text(100),
-  /** Of what was signed: the TBS, of a statement the JWS signing input. */
+  /** Of what was signed: the TBS, of a CSR the CertificationRequestInfo, of a statement the JWS signing input. */
   tbsSha256: sha256,
   /** Of a certificate: the key in it. */
   keyId: z.optional(keyId),
   serial: z.optional(text(40)),
-  /** Of a certificate its validity, of a CRL its updates, of a statement its end. */
+  /** Of a certificate its validity, of a CRL its updates, of a statement its end; a CSR has none. */
   notBefore: z.optional(time),
-  notAfter: time,
+  notAfter: z.optional(time),
   /** CRL number in decimal, or the statement's sequence. */
   number: z.optional(text(50)),
 });
@@ -106,6 +106,12 @@ export type CeremonyPlanJson = z.output<typeof planSchema>;
 export type Transcript = z.output<typeof transcriptSchema>;
 /** One thing that the root signed. */
 export type TranscriptItem = z.output<typeof signedSchema>;
+
+/** Six certificates in PEM, long ones. */
+export const chainMaxChars = 64_000;
+
+/** `vouch ceremony --chain-in`, over the admin socket: PEM, the cross-certificate first. */
+export const chainSchema = z.strictObject({ chain: z.string().check(z.maxLength(chainMaxChars)) });
 
 const entry = z.strictObject({ name: text(100), content: base64(200_000) });
 

@@ -1,7 +1,7 @@
 import type * as z from 'zod/mini';
 import type { ErrorCode } from '../core/errors.ts';
 import * as admin from './admin.ts';
-import { importSchema } from './ceremony.ts';
+import { chainSchema, importSchema } from './ceremony.ts';
 import * as enrollment from './enrollment.ts';
 import { type Refusal, refusals, refusalsOf } from './enrollment-refusals.ts';
 import { schemaOf } from './json-schema.ts';
@@ -100,6 +100,12 @@ const adminRoutes: readonly Route[] = [
     method: 'post',
     summary: "Take in a renewal of the root's CRL and statement: the files of a ceremony's result",
     body: importSchema,
+  },
+  {
+    path: adminPaths.ceremonyChain,
+    method: 'post',
+    summary: 'Take in the certificate that a CA above made of the root',
+    body: chainSchema,
   },
   {
     path: adminPaths.clockAccept,

@@ -95,15 +95,31 @@ export function buildCsr(key: KeyObject, names: CsrNames = {}): Buffer {
 }
 
 /**
- * DER CertificationRequestInfo of a CA whose key is in a token, to be signed there: its names, and CA rights of path
- * length 0 as a CA above may want to see them asked for.
+ * DER CertificationRequestInfo of a CA whose key is in a token, to be signed there: its names, and CA rights as a CA
+ * above may want to see them asked for. `subjectKeyId`: hex, where what it signed is found by that one only.
  */
-export function caCsrInfo(request: { spki: Buffer; subjectName: Buffer; uri: string }): Buffer {
+export function caCsrInfo(request: {
+  spki: Buffer;
+  subjectName: Buffer;
+  uri: string;
+  pathLength: number | undefined;
+  subjectKeyId?: string;
+}): Buffer {
   const names = sequence(
     oid(oids.subjectAltName),
     octetString(sequence(implicit(6, asciiBytes(request.uri)))),
   );
-  const extensions = sequence(...caExtensions({ pathLength: 0 }), names);
+  const { pathLength, subjectKeyId } = request;
+  const keyId =
+    subjectKeyId === undefined
+      ? []
+      : [
+          sequence(
+            oid(oids.subjectKeyIdentifier),
+            octetString(octetString(Buffer.from(subjectKeyId, 'hex'))),
+          ),
+        ];
+  const extensions = sequence(...caExtensions({ pathLength }), names, ...keyId);
   const requested = sequence(oid(oids.extensionRequest), set(extensions));
   return sequence(integer(0n), request.subjectName, request.spki, explicit(0, requested));
 }

@@ -82,6 +82,24 @@ export function validateAuthority(der: Buffer, options: Omit<PathOptions, 'chain
   return authority;
 }
 
+/**
+ * Validates one CA certificate of a path as `validatePath` does: `issuer` signed it (itself where it is self-signed),
+ * `below` are the CA certificates under it, the lowest first. Throws `denied-certificate`.
+ */
+export function validateCa(
+  certificate: ParsedCertificate,
+  parts: { issuer: ParsedCertificate; below: readonly ParsedCertificate[]; nowMs: number },
+): void {
+  const { issuer, below } = parts;
+  checkValidity(certificate, parts);
+  if (certificate.criticalUnknown.length > 0)
+    refuse(`it has critical extensions that are not understood: ${certificate.criticalUnknown.join(', ')}`);
+  checkAuthority(certificate, below);
+  checkConstraints(certificate, below);
+  if (issuer !== certificate) checkLink(certificate, issuer);
+  checkSignature(certificate, issuer);
+}
+
 /** The chain with its root at the end, which is found in the bundle byte for byte or by the last one's issuer. */
 function withRoot(chain: ParsedCertificate[], roots: readonly Buffer[]): ParsedCertificate[] {
   for (const [index, certificate] of chain.entries()) {

@@ -6,6 +6,7 @@ import type { Serial } from '../../src/core/serial.ts';
 import { parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import type { Statement } from '../../src/log/statement.ts';
 import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
+import { rdnName } from '../../src/x509/name.ts';
 import {
   type Astray,
   crlArtefact,
@@ -162,6 +163,11 @@ describe('the result of a first ceremony', () => {
         })),
         /has ended/,
       ],
+      'a CSR of another name': [
+        changing('root-csr', () => ({ rootName: rdnName({ commonName: 'another' }) })),
+        /its root-csr says something else/,
+      ],
+      'a CSR with a spoilt signature': [{ spoilt: 'root-csr' }, /CSR has a wrong signature/],
     };
     for (const [what, [astray, why]] of Object.entries(wrong)) expect(refusal(astray), what).toMatch(why);
   });

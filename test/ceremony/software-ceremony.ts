@@ -53,7 +53,7 @@ export function softwareRequest(
 /** PEM of an issuer's CSR. */
 export function csrOf({ privateKey, spki }: { privateKey: KeyObject; spki: Buffer }): string {
   const subjectName = issuerNameOf(trustDomain, keyIdOf(spki));
-  const info = caCsrInfo({ spki, subjectName, uri: trustDomainId(trustDomain) });
+  const info = caCsrInfo({ spki, subjectName, uri: trustDomainId(trustDomain), pathLength: 0 });
   return encodePem(
     'CERTIFICATE REQUEST',
     assembleSigned(info, 'ecdsa-sha256', sign('sha256', info, privateKey)),
@@ -121,6 +121,7 @@ export function softwareResult(
       `issuer-${keyId}.cer`,
       { kind: 'issuer-certificate', ...common, serial: serial(), spki, publicationUrl: url, nameConstraints },
     ]),
+    ['root.csr', { kind: 'root-csr', trustDomain, rootName: root.name }],
     ['statement.jws', { kind: 'statement', statement }],
   ];
   return signedResult(root, planned, { nowMs, requestSha256: request.sha256, astray });
@@ -162,7 +163,7 @@ function signedResult(
     const { tbs, signed: bytes } = root.sign(astray.artefact?.(artefact) ?? artefact);
     const last = bytes.length - 1;
     if (artefact.kind === astray.spoilt) bytes[last] = (bytes[last] ?? 0) ^ 1;
-    files.set(file, bytes);
+    files.set(file, file.endsWith('.csr') ? Buffer.from(encodePem('CERTIFICATE REQUEST', bytes)) : bytes);
     const tbsSha256 = hash('sha256', tbs, 'hex');
     return { at, kind: artefact.kind as TranscriptItem['kind'], file, tbsSha256, notAfter: at };
   });

@@ -316,11 +316,11 @@ describe('the operator', () => {
   function verbs(): OperatorVerbs {
     const metrics = new Metrics();
     const backup = () => Promise.resolve();
-    const importRenewal = () => Promise.resolve({});
+    const nothing = () => Promise.resolve({});
     return new OperatorVerbs({
       ...{ ...authority, tokens: tokensOf(authority), revocation, metrics },
       publisher: new CrlPublishers([publisher]),
-      ...{ status: () => ({}), backup, importRenewal },
+      ...{ status: () => ({}), backup, importRenewal: nothing, takeChain: nothing },
     });
   }
 

@@ -133,6 +133,20 @@ export function registrationConformance(current: Current): void {
     await committed(current.store, state(7));
     expect((await current.harness.reopen()).statement()).toBe('jws 7');
   });
+
+  it('keeps the newest cross-certificate', async () => {
+    expect(current.store.crossChain()).toBeUndefined();
+    for (const chainPem of ['first', 'second'])
+      await committed(current.store, { kind: 'cross-certificate', leaf: leaf(), chainPem });
+    const store = await current.harness.reopen();
+    expect(store.crossChain()).toBe('second');
+    expect(
+      store
+        .rows()
+        .crossCertificates(-1, 9)
+        .map(({ chainPem }) => chainPem),
+    ).toEqual(['first', 'second']);
+  });
 }
 
 function selector(type: string, value: string): Selector {

@@ -14,6 +14,7 @@ import { signByRoot } from '../../signer/root-signer.ts';
 import type { SignerLog } from '../../signer/signer-log.ts';
 import { syncPath } from '../../store/sqlite/backup.ts';
 import type { Transcript, TranscriptItem } from '../../wire/ceremony.ts';
+import { encodePem } from '../../x509/pem.ts';
 import { keyIdOf } from '../../x509/public-key.ts';
 
 /** What a ceremony made. */
@@ -87,7 +88,9 @@ async function signAll(
       result.announce(record);
       signed.push(record);
     });
-    result.write(item.file, bytes);
+    // CAs take requests in PEM.
+    const isCsr = item.kind === 'root-csr';
+    result.write(item.file, isCsr ? Buffer.from(encodePem('CERTIFICATE REQUEST', bytes)) : bytes);
   }
   return signed;
 }

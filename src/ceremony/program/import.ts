@@ -1,16 +1,14 @@
 import { type VerifiedResult, type ResultFiles, verifyRenewal } from '../result.ts';
 import { readResult } from '../files.ts';
 import { type Recorder, recordRenewal } from './record.ts';
-import { type Config, statePaths } from '../../config/config.ts';
-import { rfc3339, systemClock } from '../../core/clock.ts';
+import { intoStopped } from './stopped.ts';
+import type { Config } from '../../config/config.ts';
+import { rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import { caOf } from '../../issuance/issuer.ts';
 import { openStatement } from '../../log/statement.ts';
 import { refusePending } from '../../init/pending-state.ts';
-import { commitAll } from '../../store/commit.ts';
 import type { StoreReader } from '../../store/port.ts';
-import { lockState } from '../../store/sqlite/lock.ts';
-import { openSqliteStore } from '../../store/sqlite/store.ts';
 import { adminPaths } from '../../wire/admin.ts';
 
 /** What a renewal brought. */
@@ -43,32 +41,9 @@ export async function importRenewal(
     return await admin<ImportedRenewal>('POST', adminPaths.ceremonyImport, body);
   } catch (error) {
     if (!(error instanceof VouchError) || error.code !== 'unavailable-server') throw error;
-    return intoStopped(files, config);
-  }
-}
-
-async function intoStopped(files: ResultFiles, config: Config): Promise<ImportedRenewal> {
-  const { lock, database } = statePaths(config.state);
-  const held = lockState(lock);
-  try {
-    const store = openSqliteStore(database);
-    try {
-      const operator = `uid:${process.getuid?.() ?? 'unknown'}`;
-      const commit: Recorder['commit'] = (mutations) => commitAll(store, mutations);
-      const storeSigned: Recorder['storeSigned'] = (signed) => store.storeSigned(signed);
-      const result = await takeRenewal(files, {
-        store,
-        commit,
-        storeSigned,
-        operator,
-        nowMs: systemClock.now(),
-      });
-      return importedRenewal(result, false);
-    } finally {
-      await store.close();
-    }
-  } finally {
-    held.release();
+    return intoStopped(config, async (recorder) =>
+      importedRenewal(await takeRenewal(files, recorder), false),
+    );
   }
 }
 

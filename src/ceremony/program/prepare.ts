@@ -24,7 +24,8 @@ export interface PreviewItem {
   what: string;
   file: string;
   notBefore: string | undefined;
-  notAfter: string;
+  /** Undefined of a CSR. */
+  notAfter: string | undefined;
   serial: string | undefined;
   /** Of a CRL, or the sequence of a statement. */
   number: string | undefined;

@@ -39,6 +39,7 @@ export async function recordFirstResult(
     { event, ckaId: root.ckaId },
   );
   await recordRootCrl(recorder, result);
+  await recordRootCsr(recorder, result);
   for (const [index, { keyId, certificateDer }] of issuers.entries()) {
     const key = keys[index];
     if (!key) throw new Error('a key for each issuer of the result');
@@ -59,6 +60,7 @@ export async function recordFirstResult(
 export async function recordRenewal(recorder: Recorder, result: VerifiedResult): Promise<void> {
   await recordTranscript(recorder, result);
   await recordRootCrl(recorder, result);
+  await recordRootCsr(recorder, result);
   await recordStatement(recorder, result);
 }
 
@@ -120,6 +122,13 @@ async function recordRootCrl(recorder: Recorder, result: VerifiedResult): Promis
     signatures: [{ kind: 'crl', leafIndex, signature }],
     checkpointNote: undefined,
   });
+}
+
+/** What a CA above makes of it comes in by `takeChain`, if ever. */
+async function recordRootCsr(recorder: Recorder, { csrSha256, root }: VerifiedResult): Promise<void> {
+  if (csrSha256 === undefined) return;
+  const body = { event: 'to-be-signed', kind: 'root-csr', keyId: root.keyId, tbsSha256: csrSha256 };
+  await recorder.commit([{ kind: 'operator', leaf: recordLeaf('authority', recorder.nowMs, body) }]);
 }
 
 async function recordStatement({ commit, nowMs }: Recorder, { statement }: VerifiedResult): Promise<void> {

@@ -87,6 +87,9 @@ export class BatchWriter {
         return this.#registrations.putAuthority(mutation);
       case 'statement':
         return this.#state(mutation, leafIndex);
+      case 'cross-certificate':
+        this.#statements.crossCertify.run(leafIndex, mutation.chainPem);
+        return undefined;
       case 'operator':
         return undefined;
       default:
@@ -139,6 +142,9 @@ function prepareBatch(db: Connection) {
     lastSequence: db.prepare<[], number | null>('SELECT max(sequence) FROM statements').pluck(),
     state: db.prepare<[number, number, string]>(
       'INSERT INTO statements (sequence, leaf_index, jws) VALUES (?, ?, ?)',
+    ),
+    crossCertify: db.prepare<[number, string]>(
+      'INSERT INTO cross_certificates (leaf_index, chain_pem) VALUES (?, ?)',
     ),
     checkpoint: db.prepare<[string]>('UPDATE marks SET checkpoint_note = ?'),
   };

@@ -190,6 +190,9 @@ function prepareRevocation(db: Connection) {
        WHERE issuer_key_id = ? AND scheduled_this_update_seconds IS NOT NULL`,
     ),
     statement: db.prepare<[], string>('SELECT jws FROM statements ORDER BY sequence DESC LIMIT 1').pluck(),
+    crossChain: db
+      .prepare<[], string>('SELECT chain_pem FROM cross_certificates ORDER BY leaf_index DESC LIMIT 1')
+      .pluck(),
     crls: db.prepare<[], CrlRow>(`SELECT ${crlColumns} FROM crls ORDER BY leaf_index`),
     lastCrlNumber: db
       .prepare<[string], string>(

@@ -156,6 +156,10 @@ export class SqliteReader implements StoreReader {
     return first(this.reads.statement);
   }
 
+  crossChain(): string | undefined {
+    return first(this.reads.crossChain);
+  }
+
   lastCrls(issuerKeyId: string): CrlRecord[] {
     return all(this.reads.lastCrls, issuerKeyId).map(crlOf);
   }

@@ -8,6 +8,7 @@ import type {
   StoredKey,
   StoredLeaf,
   StoredRevocation,
+  StoredCrossCertificate,
   StoredStatement,
   StoredToken,
   StoredTokenUse,
@@ -28,6 +29,7 @@ export function stateRows(statements: RowStatements, numbers: NumberStatements):
     revocationsBySerial: paged(statements.revocationsBySerial),
     crls: paged(statements.crls),
     statements: paged(statements.statements),
+    crossCertificates: paged(statements.crossCertificates),
     tokens: paged(statements.tokens),
     entries: paged(statements.entries),
     blockedKeys: paged(statements.blockedKeys),
@@ -87,6 +89,9 @@ function prepareLogged(db: Connection) {
     ),
     statements: db.prepare<[number, number], StoredStatement>(
       'SELECT leaf_index AS leafIndex, sequence, jws FROM statements WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?',
+    ),
+    crossCertificates: db.prepare<[number, number], StoredCrossCertificate>(
+      'SELECT leaf_index AS leafIndex, chain_pem AS chainPem FROM cross_certificates WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?',
     ),
   };
 }

@@ -108,7 +108,9 @@ describe('the second schema', () => {
     const [initial] = readMigrations(migrations);
     const table = /CREATE TABLE authorities \([^;]*;/.exec(initial?.sql ?? '')?.[0] ?? '';
     const db = connect(file);
-    db.exec(`DROP TABLE authorities; ${table} DELETE FROM schema_migrations WHERE version > 1;`);
+    db.exec(
+      `DROP TABLE cross_certificates; DROP TABLE authorities; ${table} DELETE FROM schema_migrations WHERE version > 1;`,
+    );
     const insert = 'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)';
     for (const [name, kind] of [
       ['ab', 'root'],
@@ -116,7 +118,10 @@ describe('the second schema', () => {
     ] as const)
       db.prepare(insert).run(name.repeat(20), kind, 'active', Buffer.from(kind));
     db.close();
-    expect(await migrate(file)).toMatchObject({ fromVersion: 1, applied: ['0002_authority_algorithm.sql'] });
+    expect(await migrate(file)).toMatchObject({
+      fromVersion: 1,
+      applied: expect.arrayContaining(['0002_authority_algorithm.sql']),
+    });
     const store = openSqliteStore(file);
     const state = 'active';
     expect(store.authorities()).toEqual([

@@ -49,6 +49,7 @@ const facts: Record<string, string[]> = {
   blocked_keys: [],
   crls: ['signature'],
   statements: [],
+  cross_certificates: [],
 };
 
 /** What triggers say, or the column itself. */
@@ -63,6 +64,7 @@ describe('rows that are facts', () => {
     const { serial } = certificate.certificate;
     const crl = crlMutation({ datesFixed: [{ serial, crlDateSeconds: startMs / 1000 }] });
     const statement = { kind: 'statement' as const, leaf: leaf(), sequence: 1, statement: 'jws' };
+    const chain = { kind: 'cross-certificate' as const, leaf: leaf(), chainPem: 'pem' };
     const revoked = {
       kind: 'token-revoked' as const,
       leaf: leaf(),
@@ -70,10 +72,10 @@ describe('rows that are facts', () => {
       atMs: startMs,
     };
     const outcomes = await store.commitBatch(
-      [token, certificate, revocation, crl, statement, revoked],
+      [token, certificate, revocation, crl, statement, revoked, chain],
       nothingSigned,
     );
-    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 6 }, () => 'committed'));
+    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 7 }, () => 'committed'));
     await store.storeSigned({
       signatures: [
         { kind: 'certificate', leafIndex: 1, signature: randomBytes(70) },
@@ -86,7 +88,7 @@ describe('rows that are facts', () => {
 
   it.each(Object.keys(facts))('cannot be changed in any column, deleted or replaced: %s', (table) => {
     const before = db.prepare(`SELECT * FROM ${table}`).all();
-    expect(before.length).toBe(table === 'leaves' ? 6 : 1);
+    expect(before.length).toBe(table === 'leaves' ? 7 : 1);
     for (const column of columnsOf(table)) {
       // Also to the value that it has: naming the column is enough, unless it is one that may still move.
       const values = (facts[table] ?? []).includes(column) ? ['NULL'] : [column];
@@ -115,12 +117,12 @@ describe('rows that are facts', () => {
 
   it('takes a leaf only after the last one', () => {
     const insert = db.prepare('INSERT INTO leaves (leaf_index, hash, bytes) VALUES (?, ?, ?)');
-    for (const leafIndex of [7, 5, 0])
+    for (const leafIndex of [8, 6, 0])
       expect(() => insert.run(leafIndex, randomBytes(32), randomBytes(3))).toThrow(/follow the last/);
     expect(() => insert.run(null, randomBytes(32), randomBytes(3)), 'SQLite would pick a number').toThrow(
       refusal,
     );
-    insert.run(6, randomBytes(32), randomBytes(3));
+    insert.run(7, randomBytes(32), randomBytes(3));
   });
 });
 
