@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { verifyState } from '../../src/audit/verify-state.ts';
@@ -212,3 +212,23 @@ it('a renewal may ask again, and the log says so', async () => {
   (await machines.importRenewal(renewal)).json();
   expect(await machines.logProblems()).toEqual([]);
 }, 30_000);
+
+it('a root that init made on one machine asks by a renewal, and is certified', async () => {
+  const one = await twoMachines();
+  cpSync(join(one.root.folder, 'root.json'), join(one.authority.folder, 'root.json'));
+  (await one.authority.init()).json();
+  const { ready } = await one.authority.start();
+  const { bundle, crl } = await one.served(ready.publicationUrl);
+  const key = { key: { use: { label: 'vouch-root' } } };
+  const renewal = await one.root.hold({ renew: { bundle }, crl: { last: crl }, root: key, rootCsr: true });
+  (await one.importRenewal(renewal)).json();
+  const asked = readFileSync(join(renewal, 'root.csr'), 'utf8');
+  const file = one.authority.path('chain.pem');
+  writeFileSync(file, corporate.chain(asked));
+  const taken = await one.authority.vouch('ceremony', '--chain-in', file, '--yes');
+  expect(taken.json<Taken>()).toMatchObject({ served: true, warnings: [] });
+  const foreign = await chainIn(corporate.chain(asked));
+  expect(foreign.problem.detail, 'of that root only').toContain('another key than our root');
+  await one.authority.server.end();
+  expect(await one.logProblems()).toEqual([]);
+}, 60_000);

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -13,7 +13,10 @@ it.each([
     const machines = await twoMachines();
     const { authority, root } = machines;
     const { carried } = await machines.request('--issuer-key', 'ec-p384');
-    const result = await root.hold({ request: { file: carried }, root: { key: { create: type } } });
+    const ceremony = { request: { file: carried }, root: { key: { create: type } } };
+    const result = await root.hold({ ...ceremony, rootCsr: true });
+    const asked = ['req', '-verify', '-noout', '-in', join(result, 'root.csr')];
+    expect(spawnSync('openssl', asked, { encoding: 'utf8' }).stderr).toContain('verify OK');
     const [header = ''] = readFileSync(join(result, 'transcript.jws'), 'utf8').split('.');
     expect(JSON.parse(Buffer.from(header, 'base64url').toString())).toMatchObject({ alg });
     (await machines.takeIn(result, '--yes')).json();
