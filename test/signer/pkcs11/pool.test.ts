@@ -81,6 +81,9 @@ describe('a token that nobody asks for anything', () => {
     await signs();
     expect(token.fired()).toEqual(before);
     expect(faults).toEqual([]);
+    // A pool ends by a fault only: this one would go on asking in the tests that follow, and log in when they lose the login.
+    token.control([{ token: 'removed' }]);
+    await expect.poll(() => faults.length, { timeout: 5000 }).toBe(1);
   });
 
   it('is noticed when it hangs', async () => {
