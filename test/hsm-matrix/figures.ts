@@ -12,8 +12,8 @@ export interface Figure {
   problems: string[];
 }
 
-/** Noise of a shared machine only ever adds: the best of a few rounds is the figure. */
-const rounds = 3;
+/** Noise of a shared machine only ever adds: the best of three rounds is the figure, of five where a machine in CI has neighbours. */
+const rounds = process.env.CI === undefined ? 3 : 5;
 const clients = 4;
 const patienceMs = 12_000;
 const roundMs = 2_500;
