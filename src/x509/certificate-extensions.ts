@@ -180,7 +180,7 @@ function keyIdText(bytes: Buffer, reader: DerReader): string {
   return bytes.toString('hex');
 }
 
-function readDistributionPoints(value: DerReader): string[] {
+export function readDistributionPoints(value: DerReader): string[] {
   const points = value.enterFilled(tags.sequence, 'cRLDistributionPoints');
   const urls: string[] = [];
   while (!points.done) {

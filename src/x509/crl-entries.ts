@@ -11,6 +11,8 @@ export interface ParsedRevoked {
   serial: Serial;
   dateSeconds: number;
   reason: Reason;
+  /** Since when the key may have been in other hands (RFC 5280 §5.3.2). */
+  invalidityDateSeconds?: number;
 }
 
 /** What became of one serial from one list to a later one: it came, it left, or its date or reason is another. */
@@ -129,8 +131,8 @@ export class CrlEntries {
 }
 
 /** Steps from entry to entry and leaves what it read in its fields, so that a million of them make no garbage. */
-class EntryCursor {
-  readonly bytes: Buffer;
+export class EntryCursor {
+  bytes: Buffer;
   start = 0;
   end = 0;
   serialStart = 0;
@@ -139,11 +141,21 @@ class EntryCursor {
   reason: Reason = 'unspecified';
   explicitUnspecified = false;
   criticalUnknown: string | undefined;
+  invalidityDateSeconds: number | undefined;
   readonly #list: DerReader;
 
-  constructor(bytes: Buffer, start: number, end: number) {
+  constructor(bytes: Buffer, start = 0, end: number = bytes.length) {
     this.bytes = bytes;
     this.#list = new DerReader(bytes, start, end);
+  }
+
+  /** Stands where another cursor does, to be compared with what comes behind. */
+  follow(other: EntryCursor): void {
+    this.bytes = other.bytes;
+    this.start = other.start;
+    this.end = other.end;
+    this.serialStart = other.serialStart;
+    this.serialEnd = other.serialEnd;
   }
 
   /** Steps to the next entry and reads its serial; false behind the last. */
@@ -171,12 +183,24 @@ class EntryCursor {
   /** The entry that it stepped to, as an object. */
   read(): ParsedRevoked {
     this.#readRest();
-    return { serial: this.serial, dateSeconds: this.dateSeconds, reason: this.reason };
+    const { serial, dateSeconds, reason, invalidityDateSeconds } = this;
+    return {
+      serial,
+      dateSeconds,
+      reason,
+      ...(invalidityDateSeconds !== undefined && { invalidityDateSeconds }),
+    };
   }
 
   /** Negative where this one's serial is the lower. */
   compareSerial(other: EntryCursor): number {
     return compareIntegers(this.bytes, this.serialStart, this.serialEnd, other);
+  }
+
+  /** Negative where this one's serial is lower than the content of this INTEGER. */
+  compareTo(serial: Buffer): number {
+    const shorter = this.serialEnd - this.serialStart - serial.length;
+    return shorter || this.bytes.compare(serial, 0, serial.length, this.serialStart, this.serialEnd);
   }
 
   /** In JavaScript, since a call out of it costs more than comparing fifty bytes. */
@@ -191,6 +215,7 @@ class EntryCursor {
     this.reason = 'unspecified';
     this.explicitUnspecified = false;
     this.criticalUnknown = undefined;
+    this.invalidityDateSeconds = undefined;
     if (extensionsStart < this.end) this.#readExtensions(extensionsStart, this.end);
   }
 
@@ -225,6 +250,9 @@ class EntryCursor {
       if (oid === oids.reasonCode) {
         this.#setReason(value.small('reasonCode', tags.enumerated), value.contentStart);
         value.finish('reasonCode');
+      } else if (oid === oids.invalidityDate) {
+        this.invalidityDateSeconds = value.generalizedTime('invalidityDate');
+        value.finish('invalidityDate');
       } else if (critical) this.criticalUnknown = oid;
     }
     reader.finish('revoked certificate');

@@ -1,4 +1,4 @@
-import { readAuthorityKeyId } from './certificate-extensions.ts';
+import { readAuthorityKeyId, readDistributionPoints } from './certificate-extensions.ts';
 import { tags } from './der.ts';
 import type { DerReader } from './der-reader.ts';
 import type { Extension } from './extensions.ts';
@@ -23,6 +23,8 @@ export interface CrlExtensions {
   idp: IssuingDistributionPoint | undefined;
   /** BaseCRLNumber of a delta CRL. */
   deltaBase: bigint | undefined;
+  /** URLs of the delta CRL (freshestCRL, RFC 5280 §5.2.6). */
+  freshestUrls: string[];
   /** Critical OIDs, of the CRL or of an entry, that this reader does not process: the CRL must not be relied on. */
   criticalUnknown: string[];
 }
@@ -38,6 +40,7 @@ export function readCrlExtensions(extensions: readonly Extension[]): CrlExtensio
     crlNumber: undefined,
     idp: undefined,
     deltaBase: undefined,
+    freshestUrls: [],
     criticalUnknown: [],
   };
   for (const { oid, critical, value } of extensions) {
@@ -45,6 +48,7 @@ export function readCrlExtensions(extensions: readonly Extension[]): CrlExtensio
     else if (oid === oids.crlNumber) found.crlNumber = readNumber(value, 'cRLNumber');
     else if (oid === oids.deltaCrlIndicator) found.deltaBase = readNumber(value, 'deltaCRLIndicator');
     else if (oid === oids.issuingDistributionPoint) found.idp = readIdp(value, critical);
+    else if (oid === oids.freshestCrl && !critical) found.freshestUrls = readDistributionPoints(value);
     else {
       if (critical) found.criticalUnknown.push(oid);
       continue;

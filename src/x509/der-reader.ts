@@ -1,7 +1,7 @@
 import { VouchError } from '../core/errors.ts';
 import { isMinimalInteger, oidContent, tags } from './der.ts';
 import { oids } from './oids.ts';
-import { readTime } from './der-time.ts';
+import { readGeneralizedTime, readTime } from './der-time.ts';
 
 /** How far an unknown element may nest and how many elements a whole input may have. */
 export interface DerLimits {
@@ -163,6 +163,16 @@ export class DerReader {
     const tag = this.skip(what);
     return (
       readTime(this.bytes, tag, this.contentStart, this.at) ?? malformed(`${what} is not a valid time`, start)
+    );
+  }
+
+  /** GeneralizedTime of any year, whole seconds and UTC, as Unix seconds. */
+  generalizedTime(what: string): number {
+    const start = this.at;
+    this.expect(tags.generalizedTime, what);
+    return (
+      readGeneralizedTime(this.bytes, this.contentStart, this.at) ??
+      malformed(`${what} is not a valid time`, start)
     );
   }
 

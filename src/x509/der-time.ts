@@ -8,7 +8,17 @@ const secondsPerDay = 86_400;
  * GeneralizedTime from 2050, a date that exists. No object is made, since a CRL has a million of these.
  */
 export function readTime(bytes: Uint8Array, tag: number, start: number, end: number): number | undefined {
-  const year = readYear(bytes, tag, start, end);
+  return secondsOf(readYear(bytes, tag, start, end), bytes, end);
+}
+
+/** As `readTime`, of a GeneralizedTime of any year, as invalidityDate is (RFC 5280 §5.3.2). */
+export function readGeneralizedTime(bytes: Uint8Array, start: number, end: number): number | undefined {
+  if (end - start !== 15) return undefined;
+  const [century, rest] = [twoDigits(bytes, start), twoDigits(bytes, start + 2)];
+  return secondsOf(century < 0 || rest < 0 ? undefined : century * 100 + rest, bytes, end);
+}
+
+function secondsOf(year: number | undefined, bytes: Uint8Array, end: number): number | undefined {
   if (year === undefined || bytes[end - 1] !== 0x5a) return undefined;
   const month = twoDigits(bytes, end - 11);
   const day = twoDigits(bytes, end - 9);
