@@ -28,17 +28,49 @@ const serialMaxBytes = 20;
 /** reasonCode up to its value, as the one extension of an entry: what nearly every entry with a reason has. */
 const reasonForm = Buffer.from('300c300a0603551d1504030a01', 'hex');
 
+/** What entries come to that are read one after the other. */
+export class EntryTally {
+  count = 0;
+  /** True where serials rise strictly. */
+  ascending = true;
+  /** The latest revocationDate. */
+  newestDateSeconds: number | undefined;
+  /** Entries that say `unspecified` in so many words. */
+  explicitUnspecified = 0;
+  /** Entries with the reason removeFromCRL. */
+  removals = 0;
+  readonly criticalUnknown: string[] = [];
+  /** Where the serial of the last one stands. */
+  #last: { bytes: Buffer; serialStart: number; serialEnd: number } | undefined;
+
+  /** Takes the entries from `start` to `end`, all of them whole. Throws `request-malformed` for one that is not strict DER. */
+  add(bytes: Buffer, start: number, end: number): void {
+    const entry = new EntryCursor(bytes, start, end);
+    let { bytes: before, serialStart, serialEnd } = this.#last ?? entry;
+    while (entry.next()) {
+      if (this.newestDateSeconds === undefined || entry.dateSeconds > this.newestDateSeconds)
+        this.newestDateSeconds = entry.dateSeconds;
+      if (entry.explicitUnspecified) this.explicitUnspecified++;
+      if (entry.reason === 'removeFromCRL') this.removals++;
+      if (entry.criticalUnknown !== undefined && !this.criticalUnknown.includes(entry.criticalUnknown))
+        this.criticalUnknown.push(entry.criticalUnknown);
+      if (this.ascending && this.count > 0)
+        this.ascending = compareIntegers(before, serialStart, serialEnd, entry) < 0;
+      this.count++;
+      before = bytes;
+      serialStart = entry.serialStart;
+      serialEnd = entry.serialEnd;
+    }
+    this.#last = { bytes: before, serialStart, serialEnd };
+  }
+}
+
 /**
  * The entries of a CRL where they stand, read in one pass on construction with no object for each; they become objects
  * when asked for. Throws `request-malformed` for one that is not strict DER.
  */
 export class CrlEntries {
-  count = 0;
-  ascending = true;
-  newestDateSeconds: number | undefined;
-  explicitUnspecified = 0;
-  removals = 0;
-  readonly criticalUnknown: string[] = [];
+  readonly tally = new EntryTally();
   readonly #bytes: Buffer;
   readonly #start: number;
   readonly #end: number;
@@ -49,7 +81,7 @@ export class CrlEntries {
     this.#bytes = list?.bytes ?? Buffer.alloc(0);
     this.#start = list?.at ?? 0;
     this.#end = list?.end ?? 0;
-    this.#readAll();
+    this.tally.add(this.#bytes, this.#start, this.#end);
   }
 
   /** Their DER as it stands, one behind the other. */
@@ -97,28 +129,9 @@ export class CrlEntries {
     return new EntryCursor(this.#bytes, this.#start, this.#end);
   }
 
-  #readAll(): void {
-    const entry = this.#cursor();
-    let previousStart = 0;
-    let previousEnd = 0;
-    while (entry.next()) {
-      this.count++;
-      if (this.newestDateSeconds === undefined || entry.dateSeconds > this.newestDateSeconds)
-        this.newestDateSeconds = entry.dateSeconds;
-      if (entry.explicitUnspecified) this.explicitUnspecified++;
-      if (entry.reason === 'removeFromCRL') this.removals++;
-      if (entry.criticalUnknown !== undefined && !this.criticalUnknown.includes(entry.criticalUnknown))
-        this.criticalUnknown.push(entry.criticalUnknown);
-      if (this.ascending && previousEnd > 0)
-        this.ascending = compareIntegers(this.#bytes, previousStart, previousEnd, entry) < 0;
-      previousStart = entry.serialStart;
-      previousEnd = entry.serialEnd;
-    }
-  }
-
   /** Open addressing, at most half full; a slot holds the offset of a serial's content, which is never 0. */
   #buildIndex(): Int32Array {
-    const index = new Int32Array(2 ** Math.max(4, Math.ceil(Math.log2(this.count * 2 + 1))));
+    const index = new Int32Array(2 ** Math.max(4, Math.ceil(Math.log2(this.tally.count * 2 + 1))));
     const mask = index.length - 1;
     const entry = this.#cursor();
     while (entry.step()) {

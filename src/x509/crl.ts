@@ -1,20 +1,23 @@
 import type { Serial } from '../core/serial.ts';
 import { parseAlgorithmIdentifier, type SignatureAlgorithm } from './algorithm.ts';
-import { CrlEntries, type ParsedRevoked } from './crl-entries.ts';
+import { CrlEntries, type EntryTally, type ParsedRevoked } from './crl-entries.ts';
 import { type CrlExtensions, readCrlExtensions } from './crl-extensions.ts';
 import { tags } from './der.ts';
 import { DerReader, malformed } from './der-reader.ts';
 import { readExtensions } from './extensions.ts';
 import { readName } from './name.ts';
 
-/** A to-be-signed CRL as its bytes say. Buffers are views of the input; entries stay bytes until asked for. */
-export interface ParsedTbsCrl extends CrlExtensions {
-  tbs: Buffer;
+/** What a TBSCertList says before its entries. */
+export interface CrlOpening {
   algorithm: SignatureAlgorithm;
-  /** DER Name. */
+  /** DER Name, a view of the input. */
   issuerName: Buffer;
   thisUpdateSeconds: number;
   nextUpdateSeconds: number;
+}
+
+/** A to-be-signed CRL without its entries, which are only counted. */
+export interface ParsedCrlHead extends CrlOpening, CrlExtensions {
   count: number;
   /** True where serials rise strictly, as ours do. */
   ascending: boolean;
@@ -24,6 +27,11 @@ export interface ParsedTbsCrl extends CrlExtensions {
   explicitUnspecified: number;
   /** Entries with the reason removeFromCRL, which belong on delta CRLs only. */
   removals: number;
+}
+
+/** A to-be-signed CRL as its bytes say. Buffers are views of the input; entries stay bytes until asked for. */
+export interface ParsedTbsCrl extends ParsedCrlHead {
+  tbs: Buffer;
   /** The list itself, to be compared with that of another CRL. */
   entries: CrlEntries;
   /** Entries in their order, read from the bytes again at each call. */
@@ -39,8 +47,8 @@ export interface ParsedCrl extends ParsedTbsCrl {
   signature: Buffer;
 }
 
-/** Six million entries. */
-const crlMaxBytes = 256 * 1024 * 1024;
+/** Six million entries: what is read of a CRL, in one piece or in many. */
+export const crlMaxBytes = 256 * 1024 * 1024;
 
 /**
  * Reads a DER TBSCertList (RFC 5280 §5.1.2), version 2 with nextUpdate. One pass over the entries, no object for each.
@@ -71,35 +79,37 @@ function readTbsCrl(outer: DerReader): ParsedTbsCrl {
   if (outer.bytes.length > crlMaxBytes) malformed(`CRL larger than ${crlMaxBytes} bytes`, 0);
   const start = outer.at;
   const list = outer.enter(tags.sequence, 'TBSCertList');
+  const opening = readCrlOpening(list);
+  const entries = new CrlEntries(
+    list.tag === tags.sequence ? list.enterFilled(tags.sequence, 'revokedCertificates') : undefined,
+  );
+  return {
+    tbs: outer.bytes.subarray(start, outer.at),
+    ...crlHead(opening, entries.tally, list),
+    entries,
+    revoked: () => entries.all(),
+    has: (serial) => entries.has(serial),
+  };
+}
+
+/** Reads a TBSCertList up to nextUpdate. Throws `request-malformed`. */
+export function readCrlOpening(list: DerReader): CrlOpening {
   if (list.small('version') !== 1) malformed('version is not 2', list.contentStart);
   const algorithm = parseAlgorithmIdentifier(list.element(tags.sequence, 'signature algorithm'));
   const issuerName = readIssuerName(list);
   const thisUpdateSeconds = list.time('thisUpdate');
   const nextUpdateSeconds = list.time('nextUpdate');
-  const entries = new CrlEntries(
-    list.tag === tags.sequence ? list.enterFilled(tags.sequence, 'revokedCertificates') : undefined,
-  );
+  return { algorithm, issuerName, thisUpdateSeconds, nextUpdateSeconds };
+}
+
+/** Reads what stands behind the entries, to the end, and puts all together. Throws `request-malformed`. */
+export function crlHead(opening: CrlOpening, tally: EntryTally, list: DerReader): ParsedCrlHead {
   const wrapper = list.enter(0xa0, 'crlExtensions');
   list.finish('TBSCertList');
   const extensions = readCrlExtensions(readExtensions(wrapper));
   wrapper.finish('crlExtensions');
-  return {
-    tbs: outer.bytes.subarray(start, outer.at),
-    algorithm,
-    issuerName,
-    thisUpdateSeconds,
-    nextUpdateSeconds,
-    ...extensions,
-    criticalUnknown: [...extensions.criticalUnknown, ...entries.criticalUnknown],
-    count: entries.count,
-    ascending: entries.ascending,
-    newestDateSeconds: entries.newestDateSeconds,
-    explicitUnspecified: entries.explicitUnspecified,
-    removals: entries.removals,
-    entries,
-    revoked: () => entries.all(),
-    has: (serial) => entries.has(serial),
-  };
+  const criticalUnknown = [...extensions.criticalUnknown, ...tally.criticalUnknown];
+  return { ...opening, ...extensions, ...tally, criticalUnknown };
 }
 
 function readIssuerName(list: DerReader): Buffer {
