@@ -1,6 +1,11 @@
 import type { KeyObject } from 'node:crypto';
 import { VouchError } from '../core/errors.ts';
-import { algorithmsOf, type SignatureAlgorithm, verifySignature } from '../x509/algorithm.ts';
+import {
+  algorithmsOf,
+  type SignatureAlgorithm,
+  verifySignature,
+  verifySignatureOfChunks,
+} from '../x509/algorithm.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { importPublicKey, type KeyType } from '../x509/public-key.ts';
 
@@ -55,4 +60,13 @@ export function issuerOf({
 /** True where the signature value verifies over the bytes with the issuer's key (I3). */
 export function signedBy(issuer: Issuer, signed: Buffer, signature: Buffer): boolean {
   return verifySignature(issuer.algorithm, issuer.publicKey, signed, signature);
+}
+
+/** The same over the bytes of chunks, one behind the other; takes as long as it takes, and holds nobody up. */
+export function chunksSignedBy(
+  issuer: Issuer,
+  chunks: Iterable<Buffer>,
+  signature: Buffer,
+): Promise<boolean> {
+  return verifySignatureOfChunks(issuer.algorithm, issuer.publicKey, chunks, signature);
 }

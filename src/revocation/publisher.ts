@@ -4,7 +4,7 @@ import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import { type Issuer, signedBy } from '../issuance/issuer.ts';
+import { chunksSignedBy, type Issuer, signedBy } from '../issuance/issuer.ts';
 import { crlLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
@@ -350,6 +350,7 @@ export class CrlPublisher {
   async #sign(draft: JudgedDraft, nowMs: number): Promise<{ draft: JudgedDraft; der: Buffer }> {
     const { issuer, sequencer } = this.#parts;
     const { datesFixed, url: _url, crl: _crl, ...crl } = draft;
+    await sequencer.upload(issuer.keyId, [draft.tbs]);
     const leaf = crlLeaf(nowMs, issuer.keyId, {
       scope: draft.scope,
       crlNumber: draft.crlNumber,
@@ -357,8 +358,7 @@ export class CrlPublisher {
     });
     const result = await sequencer.sign({
       purpose: 'crl',
-      tbs: draft.tbs,
-      verify: (signature) => signedBy(issuer, draft.tbs, signature),
+      verify: (signature) => chunksSignedBy(issuer, [draft.tbs], signature),
       mutation: { kind: 'crl', leaf, crl, datesFixed },
     });
     if (result.status === 'exists') throw new VouchError('internal', 'a CRL cannot exist already');

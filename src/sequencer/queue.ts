@@ -28,16 +28,9 @@ function laneOf(mutation: Mutation): Lane {
 /** Of each batch for first enrollments where others would fill it: they wait longer, and not for ever. */
 const startingShare = 1 / 4;
 
-/** What waits: its mutation's leaf and, for a CRL, its TBS go to the signer. */
+/** What waits: its mutation's leaf goes to the signer. */
 interface Waits {
-  submission: { mutation: Mutation; tbs?: Buffer };
-}
-
-/** What one batch may hold. */
-export interface BatchLimits {
-  mutations: number;
-  /** Of leaves and TBS; a single larger mutation is a batch of its own. */
-  bytes: number;
+  submission: { mutation: Mutation };
 }
 
 /** What the signer has room for: anything, a CRL alone, or nothing. */
@@ -74,24 +67,22 @@ export class Queue<Item extends Waits> {
   }
 
   /**
-   * The next ones within the limits. CRLs have a batch of their own, which is answered when they are signed, not when as
+   * The next ones, at most `most`. CRLs have a batch of their own, which is answered when they are signed, not when as
    * many certificates are.
    */
-  take(limits: BatchLimits, room: Room): Item[] {
-    const batch = new Batch<Item>(limits);
+  take(most: number, room: Room): Item[] {
     const { endings: ending, crls, running, starting } = this.#lanes;
-    batch.fill(ending, limits.mutations);
-    if (room === 'none') return batch.items;
-    if (crls.length > 0) {
-      batch.fill(crls, limits.mutations);
-      return batch.items;
+    const batch = ending.splice(0, most);
+    const fill = (lane: Item[], upTo = most) =>
+      void batch.push(...lane.splice(0, Math.max(0, upTo - batch.length)));
+    if (room === 'none') return batch;
+    if (crls.length > 0) fill(crls);
+    else if (room === 'all') {
+      fill(running, most - Math.min(starting.length, Math.ceil(most * startingShare)));
+      fill(starting);
+      fill(running);
     }
-    if (room === 'crls') return batch.items;
-    const kept = Math.min(starting.length, Math.ceil(limits.mutations * startingShare));
-    batch.fill(running, limits.mutations - kept);
-    batch.fill(starting, limits.mutations);
-    batch.fill(running, limits.mutations);
-    return batch.items;
+    return batch;
   }
 
   /** Everything but what ends something. */
@@ -110,32 +101,4 @@ export class Queue<Item extends Waits> {
     this.#came = resolve;
     return promise;
   }
-}
-
-/** One batch being filled. */
-class Batch<Item extends Waits> {
-  readonly items: Item[] = [];
-  readonly #limits: BatchLimits;
-  #bytes = 0;
-
-  constructor(limits: BatchLimits) {
-    this.#limits = limits;
-  }
-
-  /** Takes from the lane's front until the batch has `most` mutations or is full. */
-  fill(lane: Item[], most: number): void {
-    let count = 0;
-    for (const item of lane) {
-      const bytes = this.#bytes + bytesOf(item);
-      if (this.items.length >= most || (this.items.length > 0 && bytes > this.#limits.bytes)) break;
-      this.items.push(item);
-      this.#bytes = bytes;
-      count += 1;
-    }
-    lane.splice(0, count);
-  }
-}
-
-function bytesOf({ submission: { mutation, tbs } }: Waits): number {
-  return mutation.leaf.bytes.length + (tbs?.length ?? 0);
 }

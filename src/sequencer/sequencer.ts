@@ -8,7 +8,7 @@ import { type LogKey, openCheckpoint } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
 import { Outage } from './outage.ts';
 import { Pace } from './pace.ts';
-import { type BatchLimits, isEnding, Queue, type Room } from './queue.ts';
+import { isEnding, Queue, type Room } from './queue.ts';
 import {
   type AlreadyThere,
   type InclusionProof,
@@ -21,8 +21,8 @@ import { type Outcome, untilLate, type Waiting, within } from './waiting.ts';
 
 /** Limits of the group commit. */
 export interface SequencerLimits {
-  /** What one transaction, and the one message to the signer that follows it, may hold. */
-  batch: BatchLimits;
+  /** Mutations of one transaction, and of the one message to the signer that follows it. */
+  batchMax: number;
   /** Batches at the signer while the next one is committed. */
   batchesAtSigner: number;
   /** Mutations that may wait; past it `unavailable-overloaded`. */
@@ -34,8 +34,8 @@ export interface SequencerLimits {
 }
 
 const defaultSequencerLimits: SequencerLimits = {
-  // Half of what a message to the signer may hold (signer/frames.ts): a full CRL and its shards come at one moment.
-  batch: { mutations: 64, bytes: 32 * 1024 * 1024 },
+  // With the largest leaves 4 MiB of what a message to the signer may hold (signer/frames.ts).
+  batchMax: 64,
   batchesAtSigner: 2,
   queueMax: 4096,
   storeSignedAfterMs: 100,
@@ -129,6 +129,15 @@ export class Sequencer {
     return result.leafIndex;
   }
 
+  /**
+   * Has the signer read the DER TBSCertList of a CRL, in chunks cut anywhere, before `sign` commits its leaf. What it
+   * rejects with is what `Signer.upload` does.
+   */
+  async upload(issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void> {
+    this.#refuseHalted();
+    return this.#signer.upload(issuerKeyId, chunks);
+  }
+
   /** Commits a mutation, has its artefact signed, and resolves with signature and inclusion proof. */
   async sign(submission: Submission): Promise<Sequenced | AlreadyThere> {
     this.#outage.refuse(this.#signer, issuerKeyIdOf(submission));
@@ -158,12 +167,12 @@ export class Sequencer {
     const treeSize = this.#tree.size;
     const path = inclusionPath(leafIndex, treeSize, rangeHasher(this.#tree));
     if (submission.purpose === 'record') throw new VouchError('internal', 'a record has no signature');
-    const { purpose, tbs } = submission;
-    const request = { purpose, leaf, ...(tbs ? { tbs } : {}), index: leafIndex, path, treeSize };
+    const { purpose } = submission;
+    const request = { purpose, leaf, index: leafIndex, path, treeSize };
     const leftMs = sinceMs + this.#limits.waitMs - performance.now();
     const signature = await within(leftMs, this.#signer.signLogged(request));
     try {
-      this.#verifySignature(submission, signature);
+      await this.#verifySignature(submission, signature);
     } catch (error) {
       this.halt(asVouchError(error));
       throw error;
@@ -229,9 +238,7 @@ export class Sequencer {
     await aTurn();
     while (this.#queue.size > 0) {
       await this.#untilItsTurn();
-      const { batch: limits } = this.#limits;
-      const mutations = this.#pace.mutations(limits.mutations);
-      const batch = this.#queue.take({ ...limits, mutations }, this.#room());
+      const batch = this.#queue.take(this.#pace.mutations(this.#limits.batchMax), this.#room());
       const committed = batch.length > 0 ? await this.#commit(batch) : [];
       if (committed.length > 0) this.#handToSigner(committed);
     }
@@ -293,8 +300,7 @@ export class Sequencer {
     const startedMs = performance.now();
     try {
       const items = committed.map(({ submission }): AppendItem => {
-        const item = { purpose: submission.purpose, leaf: submission.mutation.leaf.bytes };
-        return submission.tbs ? { ...item, tbs: submission.tbs } : item;
+        return { purpose: submission.purpose, leaf: submission.mutation.leaf.bytes };
       });
       const result = await this.#signer.append({
         firstIndex: committed[0]?.leafIndex ?? 0,
@@ -304,8 +310,9 @@ export class Sequencer {
       const checkpoint = this.#verifiedCheckpoint(result.checkpoint.note);
       this.#noteSigned([], checkpoint.note);
       const hash = rangeHasher(this.#tree);
-      for (const [position, one] of committed.entries())
-        await this.#settle(one, result.signatures[position], checkpoint, hash);
+      await Promise.all(
+        committed.map((one, position) => this.#settle(one, result.signatures[position], checkpoint, hash)),
+      );
     } catch (error) {
       const failure = asVouchError(error);
       if (isIntegrityFailure(failure)) this.halt(failure);
@@ -328,7 +335,7 @@ export class Sequencer {
       return;
     }
     try {
-      this.#verifySignature(one.submission, signature);
+      await this.#verifySignature(one.submission, signature);
     } catch {
       // A token that once computed a wrong signature is asked once more; a second one halts signing.
       this.#onWrongSignature(one.leafIndex);
@@ -346,8 +353,8 @@ export class Sequencer {
   }
 
   /** I3: throws `integrity-signature` unless the signature verifies with the issuer's public key. */
-  #verifySignature(submission: Submission, signature: Buffer): void {
-    if (__VOUCH_WITHOUT__ !== 'I3' && !submission.verify?.(signature))
+  async #verifySignature(submission: Submission, signature: Buffer): Promise<void> {
+    if (__VOUCH_WITHOUT__ !== 'I3' && !(await submission.verify?.(signature)))
       throw new VouchError(
         'integrity-signature',
         'the token returned a signature that does not verify; nothing was released',

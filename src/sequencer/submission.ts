@@ -7,10 +7,8 @@ import type { CertificateRecord, LeafDraft, Mutation } from '../store/port.ts';
 export interface Submission {
   purpose: Exclude<Purpose, 'foreign'>;
   mutation: Mutation;
-  /** DER TBSCertList of a CRL. */
-  tbs?: Buffer;
   /** True where the signature value verifies over what was to be signed; required for all but `record` (I3). */
-  verify?: (signature: Buffer) => boolean;
+  verify?: (signature: Buffer) => boolean | Promise<boolean>;
 }
 
 /** A leaf with its signature and its place in the tree of `checkpoint`. */

@@ -1,10 +1,11 @@
 import { VouchError } from '../core/errors.ts';
 import type { CrlBody } from '../log/leaf.ts';
-import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
+import type { ParsedCrlHead } from '../x509/crl.ts';
 import type { SigningLimits } from './authority-file.ts';
 import type { CrlNumbers } from './crl-numbers.ts';
 import type { PolicyIssuer } from './policy-issuer.ts';
 
+const deltaScope = 'delta';
 /** How many numbers may be passed over where the clock was set back: a batch takes a few, a lost state some thousands. */
 const numbersAhead = 2n ** 20n;
 
@@ -25,11 +26,9 @@ export interface CrlBounds extends NumberBounds {
 
 /**
  * The signer's own look at a CRL before an issuer's key signs it (I11): its number only rises, it speaks for its scope
- * alone, its times are not ahead. It cannot know whether the CRL is complete. Throws `policy-lint` or the reader's
- * `request-malformed`.
+ * alone, its times are not ahead. It cannot know whether the CRL is complete. Throws `policy-lint`.
  */
-export function checkCrl(tbs: Buffer, bounds: CrlBounds): void {
-  const crl = parseTbsCrl(tbs);
+export function checkCrl(crl: ParsedCrlHead, bounds: CrlBounds): void {
   if (crl.algorithm !== bounds.issuer.algorithm) refuse("its algorithm is not its issuer's");
   if (!crl.issuerName.equals(bounds.issuer.nameDer)) refuse('it names another issuer');
   if (crl.authorityKeyId !== bounds.issuer.keyId) refuse('its authorityKeyId is not its issuer');
@@ -49,7 +48,7 @@ export function crlNumberCeiling(issuerKeyId: string, { limits, crlNumbers, nowM
   return byLast > byTime ? byLast : byTime;
 }
 
-function checkNumber(crl: ParsedTbsCrl, bounds: CrlBounds): void {
+function checkNumber(crl: ParsedCrlHead, bounds: CrlBounds): void {
   const { crl: said, issuer, crlNumbers, occasion } = bounds;
   if (crl.crlNumber === undefined || crl.crlNumber !== said.crlNumber)
     refuse('its number is not the one in its leaf');
@@ -67,26 +66,38 @@ function checkNumber(crl: ParsedTbsCrl, bounds: CrlBounds): void {
     refuse(`number ${said.crlNumber} is below ${highest}, the issuer's last`);
 }
 
-function checkTimes(crl: ParsedTbsCrl, { limits, nowMs }: CrlBounds): void {
+function checkTimes(crl: ParsedCrlHead, { limits, nowMs }: CrlBounds): void {
   if (crl.thisUpdateSeconds * 1000 > nowMs) refuse('its thisUpdate is in the future');
   if (crl.nextUpdateSeconds <= crl.thisUpdateSeconds) refuse('its nextUpdate is not after its thisUpdate');
   if (crl.nextUpdateSeconds - crl.thisUpdateSeconds > limits.maxCrlSeconds)
     refuse('its nextUpdate is too far away');
 }
 
-function checkScope(crl: ParsedTbsCrl, { crl: said, issuer }: CrlBounds): void {
+function checkScope(crl: ParsedCrlHead, { crl: said, issuer }: CrlBounds): void {
+  if (said.scope === deltaScope) return checkDelta(crl, said);
   if (crl.deltaBase !== undefined) refuse('it is a delta CRL');
+  // Who read it would take a revoked certificate for a good one.
+  if (crl.removals > 0) refuse('only a delta CRL takes entries back');
   if (said.scope === 'full') {
     if (crl.idp) refuse('a full CRL has no issuingDistributionPoint');
     return;
   }
-  if (!/^(?:0|[1-9]\d{0,8})$/.test(said.scope)) refuse(`its scope ${said.scope} is neither full nor a shard`);
+  if (!/^(?:0|[1-9]\d{0,8})$/.test(said.scope))
+    refuse(`its scope ${said.scope} is neither full, delta nor a shard`);
   const idp = crl.idp;
   if (!idp?.critical || !idp.onlyContainsUserCerts || idp.other)
     refuse('the CRL of a shard needs a critical issuingDistributionPoint for user certificates');
   const [url, ...more] = idp.urls;
   if (more.length > 0 || !url?.endsWith(`/crl/${issuer.keyId}/${said.scope}.crl`))
     refuse("its issuingDistributionPoint is not its shard's URL");
+}
+
+/** A delta of the full CRL (RFC 5280 §5.2.4): who cannot read deltas must not take it for a full one. */
+function checkDelta(crl: ParsedCrlHead, { crlNumber }: CrlBody): void {
+  if (crl.deltaBase === undefined || !crl.deltaIsCritical)
+    refuse('a delta CRL needs a critical deltaCRLIndicator');
+  if (crl.deltaBase > crlNumber) refuse(`its base ${crl.deltaBase} is above its own number`);
+  if (crl.idp) refuse('a delta of the full CRL has no issuingDistributionPoint');
 }
 
 function refuse(why: string): never {

@@ -70,14 +70,12 @@ class Group implements SignerGroup {
     return { signatures, checkpoint };
   }
 
-  async signLogged(request: SignLogged): Promise<Buffer> {
-    const owner = this.#ownerOf(request);
-    if (!owner) throw noToken();
-    try {
-      return await owner.signer.signLogged(request);
-    } catch (error) {
-      throw this.#note(error);
-    }
+  signLogged(request: SignLogged): Promise<Buffer> {
+    return this.#askOf(this.#ownerOf(request), ({ signer }) => signer.signLogged(request));
+  }
+
+  upload(issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void> {
+    return this.#askOf(this.#memberOf(issuerKeyId), ({ signer }) => signer.upload(issuerKeyId, chunks));
   }
 
   status(issuerKeyId?: string): SignerStatus {
@@ -129,8 +127,23 @@ class Group implements SignerGroup {
   /** Whose issuer's leaf it is; undefined for what is only recorded. */
   #ownerOf({ purpose, leaf }: AppendItem): GroupMember | undefined {
     if (purpose === 'record') return undefined;
-    const { issuerKeyId } = decodeLeaf(leaf);
+    return this.#memberOf(decodeLeaf(leaf).issuerKeyId);
+  }
+
+  #memberOf(issuerKeyId: string): GroupMember | undefined {
     return this.#members.find((member) => member.issuerKeyId === issuerKeyId);
+  }
+
+  async #askOf<Value>(
+    member: GroupMember | undefined,
+    ask: (member: GroupMember) => Promise<Value>,
+  ): Promise<Value> {
+    if (!member) throw noToken();
+    try {
+      return await ask(member);
+    } catch (error) {
+      throw this.#note(error);
+    }
   }
 
   #appendTo(

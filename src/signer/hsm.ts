@@ -46,13 +46,16 @@ export interface SignOrder {
   urgent?: boolean;
 }
 
+/** Bytes to sign, or the digest of them that the key's algorithm takes (`digestOf`; Ed25519 has none). */
+export type Signable = Buffer | { readonly digest: Buffer };
+
 /** The token as the signer uses it. */
 export interface Hsm {
   /**
    * Signature over `data` as it stands in a BIT STRING (ECDSA: DER). The key is one that was proven at the start. A
    * rejection is one after which the process should be replaced.
    */
-  sign(ckaId: string, data: Buffer, order?: SignOrder): Promise<Buffer>;
+  sign(ckaId: string, data: Signable, order?: SignOrder): Promise<Buffer>;
   /** Guards kept as data objects in the token; one that cannot be kept now may be kept later. */
   guards: GuardStore;
   health(): HsmHealth;

@@ -5,7 +5,7 @@ import { exitCodes } from './exit-codes.ts';
 import { decodeHealth } from './health.ts';
 import type { HsmHealth } from './hsm.ts';
 import type { Launched } from './launch.ts';
-import type { AppendBatch, AppendItem, AppendResult, KnownTree, ResumeState, SignLogged } from './port.ts';
+import type { AppendBatch, AppendResult, KnownTree, ResumeState, SignLogged } from './port.ts';
 import {
   decodeAppendResult,
   decodeCheckpoint,
@@ -14,8 +14,8 @@ import {
   type Greeting,
   protocolVersion,
   type Request,
-  type RequestedItem,
 } from './protocol.ts';
+import { Uploader } from './uploader.ts';
 
 /** How a life of the signer begins and is watched. */
 export interface LinkOptions {
@@ -40,6 +40,7 @@ const leavesFrameBytes = 1024 * 1024;
 export class SignerLink {
   readonly #connection: Connection;
   readonly #options: LinkOptions;
+  readonly #uploader = new Uploader((request) => send(this.#connection, request));
   readonly pid: number | undefined;
   /** Newest checkpoint that this life signed. */
   checkpoint: Checkpoint;
@@ -90,7 +91,7 @@ export class SignerLink {
   /** Appends leaves at `treeSize`; sent before this returns. */
   async append(batch: AppendBatch): Promise<AppendResult> {
     assert(batch.firstIndex === this.treeSize, 'appended where the tree ends');
-    const items = batch.items.map(requestedItem);
+    const items = [...batch.items];
     const answer = this.#send({ op: 'append', firstIndex: batch.firstIndex, items });
     this.treeSize += items.length;
     const result = decodeAppendResult(await answer);
@@ -100,9 +101,12 @@ export class SignerLink {
 
   /** Has a leaf of the tree signed that has no signature yet. */
   signLogged(request: SignLogged): Promise<Buffer> {
-    const { index, treeSize, path } = request;
-    const wanted = { ...requestedItem(request), index, treeSize, path: [...path] };
-    return this.#send({ op: 'signLogged', request: wanted });
+    return this.#send({ op: 'signLogged', request: { ...request, path: [...request.path] } });
+  }
+
+  /** Sends a CRL; `onPart` is called whenever a part of it was read. */
+  upload(chunks: Iterable<Buffer>, onPart: () => void): Promise<void> {
+    return this.#uploader.upload(chunks, onPart);
   }
 
   /** Has it write its marks; a spawned signer then ends. */
@@ -198,10 +202,6 @@ function* frameSized(leaves: readonly Buffer[]): Generator<Buffer[]> {
 function send(connection: Connection, request: Request): Promise<Buffer> {
   const { kind, payload } = encodeRequest(request);
   return connection.request(kind, payload);
-}
-
-function requestedItem(item: AppendItem): RequestedItem {
-  return { purpose: item.purpose, leaf: item.leaf, tbs: item.tbs };
 }
 
 /** Why a signer that ended before it answered did so, by its exit code. */

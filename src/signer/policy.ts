@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto';
 import { VouchError } from '../core/errors.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import { type CrlBody, decodeCrlBody, decodeLeaf, type Leaf } from '../log/leaf.ts';
@@ -6,8 +5,10 @@ import type { SigningLimits } from './authority-file.ts';
 import { checkCertificate } from './certificate-policy.ts';
 import type { CrlNumbers } from './crl-numbers.ts';
 import { checkCrl } from './crl-policy.ts';
+import type { Signable } from './hsm.ts';
 import type { PolicyIssuer } from './policy-issuer.ts';
 import type { RequestedItem } from './protocol.ts';
+import type { Uploads } from './uploads.ts';
 
 /** What the decision rests on besides the request. */
 export interface PolicyContext {
@@ -16,13 +17,15 @@ export interface PolicyContext {
   limits: SigningLimits;
   nowMs: number;
   crlNumbers: CrlNumbers;
+  /** CRLs that were sent. */
+  uploads: Pick<Uploads, 'get'>;
   /** `first`: the leaf was just appended. `again`: it is in the tree, and a crash took its signature. */
   occasion: 'first' | 'again';
 }
 
-/** What came of an item: bytes to sign with an issuer's key, nothing to sign, or why it is refused. */
+/** What came of an item: what to sign with an issuer's key, nothing to sign, or why it is refused. */
 export type Decision =
-  | { outcome: 'sign'; issuer: PolicyIssuer; tbs: Buffer; crl: CrlBody | undefined }
+  | { outcome: 'sign'; issuer: PolicyIssuer; toSign: Signable; crl: CrlBody | undefined }
   | { outcome: 'record' }
   | { outcome: 'refuse'; error: VouchError };
 
@@ -54,9 +57,7 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
     case 'server-certificate': {
       if (leaf.type !== 'certificate') return mismatch(item.purpose, leaf);
       const issuer = issuerOf(leaf, context);
-      const tbs = item.tbs ?? leaf.body;
-      if (__VOUCH_WITHOUT__ !== 'I1' && !tbs.equals(leaf.body))
-        throw new VouchError('policy-lint', 'the certificate to sign is not the one in its leaf');
+      const tbs = leaf.body;
       unlessWithoutI11(() =>
         checkCertificate(tbs, {
           ...context,
@@ -65,19 +66,20 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
           isServer: item.purpose !== 'certificate',
         }),
       );
-      return { outcome: 'sign', issuer, tbs, crl: undefined };
+      return { outcome: 'sign', issuer, toSign: tbs, crl: undefined };
     }
     case 'crl': {
       if (leaf.type !== 'crl') return mismatch('crl', leaf);
-      if (!item.tbs)
-        throw new VouchError('request-malformed', 'a CRL is signed from its TBSCertList; none was sent');
       const issuer = issuerOf(leaf, context);
       const crl = decodeCrlBody(leaf.body);
-      const tbs = item.tbs;
-      if (__VOUCH_WITHOUT__ !== 'I1' && !hash('sha256', tbs, 'buffer').equals(crl.tbsSha256))
-        throw new VouchError('policy-lint', 'the CRL to sign is not the one in its leaf');
-      unlessWithoutI11(() => checkCrl(tbs, { ...context, issuer, crl }));
-      return { outcome: 'sign', issuer, tbs, crl };
+      const sent = context.uploads.get(crl.tbsSha256);
+      // A signer that was started meanwhile: the same CRL is sent to it again.
+      if (!sent)
+        throw new VouchError('unavailable-signer', 'the CRL of this leaf was not sent to this signer', {
+          retryAfterSeconds: 1,
+        });
+      unlessWithoutI11(() => checkCrl(sent.head, { ...context, issuer, crl }));
+      return { outcome: 'sign', issuer, toSign: sent.signable(issuer.algorithm), crl };
     }
     case 'foreign':
       if ((leaf.type === 'certificate' || leaf.type === 'crl') && !context.issuers.has(leaf.issuerKeyId))

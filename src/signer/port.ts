@@ -9,16 +9,15 @@ export type Purpose =
   | 'certificate'
   /** The server's own TLS certificate, the only one that may carry `spiffe://<td>/vouch/server`. */
   | 'server-certificate'
-  /** A CRL leaf with its TBSCertList beside it. */
+  /** A CRL leaf: it names a TBSCertList that was uploaded before by its SHA-256. */
   | 'crl'
   /** A certificate's or CRL's leaf of an issuer whose key is in another token: it is in the tree, nothing is signed. */
   | 'foreign';
 
-/** One leaf to append. `tbs` is the DER TBSCertList of a `crl`; a certificate's TBS stands in its leaf. */
+/** One leaf to append. What is signed follows from it: a certificate's TBS stands in it. */
 export interface AppendItem {
   purpose: Purpose;
   leaf: Buffer;
-  tbs?: Buffer;
 }
 
 /** Leaves `firstIndex` … in order; `firstIndex` must be the tree size the signer has. */
@@ -43,7 +42,6 @@ export interface AppendResult {
 export interface SignLogged {
   purpose: Exclude<Purpose, 'record' | 'foreign'>;
   leaf: Buffer;
-  tbs?: Buffer;
   index: number;
   /** RFC 6962 audit path in the tree of `treeSize`, which must be the signer's. */
   path: readonly Buffer[];
@@ -113,6 +111,12 @@ export interface SignerStatus {
  * answer in time, and with `integrity-…` when it refuses to go on.
  */
 export interface Signer {
+  /**
+   * Sends the DER TBSCertList of a CRL of this issuer, before its leaf is appended; resolves when the signer has read all
+   * of it. `chunks`, cut anywhere, are iterated again where a signer ends meanwhile. A signer that ends later knows it no
+   * more: then the leaf's item is refused with `unavailable-signer`. Rejects with `request-malformed`, too.
+   */
+  upload(issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void>;
   append(batch: AppendBatch): Promise<AppendResult>;
   signLogged(request: SignLogged): Promise<Buffer>;
   /** Of what signs for this issuer; without one, of what signs at all. */

@@ -3,13 +3,17 @@ import type { Checkpoint } from '../log/checkpoint.ts';
 import { leafMaxBytes } from '../log/leaf.ts';
 import { noteMaxBytes } from '../log/note.ts';
 import { statementMaxBytes } from '../log/statement.ts';
-import { frameMaxBytes } from './frames.ts';
 import type { NewLog } from './new-log.ts';
 import { Packer, Unpacker } from './packing.ts';
 import type { AppendResult, Purpose } from './port.ts';
 
 /** Spoken by both ends; `hello` compares it, since server and signer may be installed apart. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
+
+/** What one part of a CRL has at most: what is read in one turn, a millisecond or two. */
+export const uploadPartBytes = 256 * 1024;
+/** CRLs on their way at once; of more than that the one that has not grown for longest is forgotten. */
+export const uploadsAtOnce = 8;
 
 /**
  * Everything a server may ask. There is no request that signs bytes or a digest: what is signed follows from a leaf
@@ -30,6 +34,8 @@ export type Request =
   | { op: 'resumed' }
   | { op: 'append'; firstIndex: number; items: RequestedItem[] }
   | { op: 'signLogged'; request: RequestedSignature }
+  /** A part of the TBSCertList that a leaf of a CRL will name. */
+  | ({ op: 'upload' } & RequestedUpload)
   | { op: 'ping' }
   /** Writes floor and guard; a spawned signer then ends. */
   | { op: 'stop' };
@@ -38,7 +44,6 @@ export type Request =
 export interface RequestedItem {
   purpose: Purpose | undefined;
   leaf: Buffer;
-  tbs: Buffer | undefined;
 }
 
 /** A signature asked for a leaf of the tree: proven by its path, or remembered by the signer where `path` is empty. */
@@ -46,6 +51,13 @@ export interface RequestedSignature extends RequestedItem {
   index: number;
   treeSize: number;
   path: Buffer[];
+}
+
+/** Parts of one upload have its number, and come in order; the first of them begins it. */
+export interface RequestedUpload {
+  upload: number;
+  part: Buffer;
+  last: boolean;
 }
 
 /** What the signer says of itself. */
@@ -69,6 +81,7 @@ const ops = {
   ping: 7,
   stop: 8,
   openLog: 9,
+  upload: 10,
 } as const;
 const opOfCode = new Map(Object.entries(ops).map(([name, code]) => [code as number, name as Request['op']]));
 const purposes = { record: 1, certificate: 2, 'server-certificate': 3, crl: 4, foreign: 5 } as const;
@@ -107,7 +120,7 @@ export function encodeRequest(request: Request): { kind: number; payload: Buffer
       .u64(request.request.index)
       .u64(request.request.treeSize)
       .list(request.request.path, (node) => out.bytes(node));
-  }
+  } else if (request.op === 'upload') out.u32(request.upload).flag(request.last).bytes(request.part);
   return { kind: ops[request.op], payload: out.payload() };
 }
 
@@ -240,6 +253,8 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
           path: from.list(hashesMax, () => from.bytes(hashBytes)),
         },
       };
+    case 'upload':
+      return { op, upload: from.u32(), last: from.flag(), part: from.bytes(uploadPartBytes) };
     case 'resumed':
     case 'ping':
     case 'stop':
@@ -249,15 +264,11 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
 
 function packItem(out: Packer, item: RequestedItem): void {
   out.u8(item.purpose === undefined ? 0 : purposes[item.purpose]).bytes(item.leaf);
-  out.flag(item.tbs !== undefined);
-  if (item.tbs !== undefined) out.bytes(item.tbs);
 }
 
 function unpackItem(from: Unpacker): RequestedItem {
   const purpose = purposeOfCode.get(from.u8());
-  const leaf = from.bytes(leafMaxBytes);
-  const tbs = from.flag() ? from.bytes(frameMaxBytes) : undefined;
-  return { purpose, leaf, tbs };
+  return { purpose, leaf: from.bytes(leafMaxBytes) };
 }
 
 function packCheckpoint(out: Packer, checkpoint: Checkpoint): void {

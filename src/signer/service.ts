@@ -22,6 +22,7 @@ import {
 } from './protocol.ts';
 import type { SignerRuntime } from './runtime.ts';
 import { SignerTree } from './tree.ts';
+import { Uploads } from './uploads.ts';
 
 /** A tree on its way: leaves are fed, then the marks are written and the checkpoint signed, then it signs. */
 interface TakenUp {
@@ -42,6 +43,7 @@ export class SignerService {
   readonly #runtime: SignerRuntime;
   readonly #clock: Clock;
   readonly #issuers: ReadonlyMap<string, PolicyIssuer>;
+  readonly #uploads: Uploads;
   readonly #started: { wallMs: number; monotonicMs: number };
   #greeted = false;
   /** The root's word led to the present log in this life: a mark of it need not be there yet. */
@@ -55,6 +57,7 @@ export class SignerService {
     this.#started = { wallMs: clock.now(), monotonicMs: clock.monotonicMs() };
     const { issuers } = runtime.authority;
     this.#issuers = new Map(issuers.map((issuer) => [issuer.keyId, policyIssuer(issuer)]));
+    this.#uploads = new Uploads(issuers.map(({ algorithm }) => algorithm));
   }
 
   /**
@@ -87,6 +90,9 @@ export class SignerService {
         return this.#append(request.firstIndex, request.items);
       case 'signLogged':
         return this.#signLogged(request.request);
+      case 'upload':
+        this.#uploads.take(request);
+        return Promise.resolve(nothing);
       case 'ping':
         return Promise.resolve(encodeHealth(this.#runtime.hsm.health()));
       case 'stop':
@@ -261,7 +267,8 @@ export class SignerService {
   #decide(item: RequestedItem, occasion: 'first' | 'again'): Decision {
     const { authority, floor } = this.#runtime;
     const { trustDomain, limits } = authority;
-    const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers: floor.crlNumbers };
+    const { crlNumbers } = floor;
+    const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers, uploads: this.#uploads };
     const nowMs = item.purpose === 'crl' ? this.#latestMs() : this.#clock.now();
     const decision = decide(item, { ...context, nowMs, occasion });
     if (decision.outcome === 'sign' && decision.crl) {
@@ -277,7 +284,7 @@ export class SignerService {
     const { hsm, floor } = this.#runtime;
     // A revocation waits for its CRL: it comes before certificates, and so does the checkpoint that goes with it.
     const order = { urgent: decision.crl !== undefined };
-    const signature = await hsm.sign(decision.issuer.ckaId, decision.tbs, order);
+    const signature = await hsm.sign(decision.issuer.ckaId, decision.toSign, order);
     if (!decision.crl) return signature;
     // CRLs are few: their numbers are on disk before their signatures leave, not a second later.
     return floor.write().then(

@@ -80,7 +80,7 @@ export function openSigner(options: SignerOptions): SupervisedSigner {
 }
 
 interface Call {
-  run: (link: SignerLink) => Promise<unknown>;
+  run: (link: SignerLink, goesOn: () => void) => Promise<unknown>;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
   timer: NodeJS.Timeout;
@@ -131,6 +131,11 @@ class Supervisor implements SupervisedSigner {
     return this.#call((link) => appendTo(link, batch));
   }
 
+  /** Its deadline is for each part: a CRL may have many. */
+  upload(_issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void> {
+    return this.#call((link, goesOn) => link.upload(chunks, goesOn));
+  }
+
   signLogged(request: SignLogged): Promise<Buffer> {
     return this.#call((link) => link.signLogged(request));
   }
@@ -161,7 +166,7 @@ class Supervisor implements SupervisedSigner {
     return this.#closing;
   }
 
-  #call<Value>(run: (link: SignerLink) => Promise<Value>): Promise<Value> {
+  #call<Value>(run: (link: SignerLink, goesOn: () => void) => Promise<Value>): Promise<Value> {
     if (this.#closing) return Promise.reject(stopping());
     if (this.#gaveUp) return Promise.reject(givenUp(this.#gaveUp));
     return new Promise((resolve, reject) => {
@@ -178,7 +183,11 @@ class Supervisor implements SupervisedSigner {
   #attempt(call: Call, link: SignerLink): void {
     call.attempts += 1;
     // Runs to its first wait in this turn, so that calls are sent in their order; what it throws is a rejection.
-    const attempt = async () => call.run(link);
+    const goesOn = () => {
+      if (!this.#calls.has(call)) throw this.#late();
+      call.timer.refresh();
+    };
+    const attempt = async () => call.run(link, goesOn);
     attempt().then(
       (value) => {
         this.#succeeded();

@@ -1,4 +1,6 @@
-import { constants, type KeyObject, verify } from 'node:crypto';
+import { constants, createVerify, type KeyObject, verify } from 'node:crypto';
+import { setImmediate as aTurn } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { VouchError } from '../core/errors.ts';
 import { explicit, integer, nullValue, oid, sequence } from './der.ts';
 import { oids } from './oids.ts';
@@ -61,9 +63,31 @@ export function verifySignature(
   data: Buffer,
   signature: Buffer,
 ): boolean {
-  if (key.type !== 'public' || key.asymmetricKeyType !== keyTypeOf[algorithm]) return false;
+  if (!isOfType(key, algorithm)) return false;
   try {
-    return verify(digestOf[algorithm], data, algorithm === 'rsa-pss-sha256' ? pssKey(key) : key, signature);
+    return verify(digestOf[algorithm], data, verifyingKey(key, algorithm), signature);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The same over the bytes of chunks, one behind the other, with turns of the event loop between; Ed25519, which takes
+ * them twice, in another thread.
+ */
+export async function verifySignatureOfChunks(
+  algorithm: SignatureAlgorithm,
+  key: KeyObject,
+  chunks: Iterable<Buffer>,
+  signature: Buffer,
+): Promise<boolean> {
+  if (!isOfType(key, algorithm)) return false;
+  const digest = digestOf[algorithm];
+  if (digest === null) return verifyInThread(await joined([...chunks]), key, signature).catch(() => false);
+  const verifier = createVerify(digest);
+  for await (const slice of slicesOf(chunks)) verifier.update(slice);
+  try {
+    return verifier.verify(verifyingKey(key, algorithm), signature);
   } catch {
     return false;
   }
@@ -103,6 +127,40 @@ const keyTypeOf = {
   ed25519: 'ed25519',
 } as const satisfies Record<SignatureAlgorithm, string>;
 
-function pssKey(key: KeyObject): { key: KeyObject; padding: number; saltLength: number } {
+const verifyInThread = promisify((data: Buffer, key: KeyObject, signature: Buffer, done: Verified) =>
+  verify(null, data, key, signature, done),
+);
+type Verified = (error: Error | null, isGood: boolean) => void;
+
+async function joined(chunks: readonly Buffer[]): Promise<Buffer> {
+  const out = Buffer.allocUnsafe(chunks.reduce((length, chunk) => length + chunk.length, 0));
+  let at = 0;
+  for await (const slice of slicesOf(chunks)) at += slice.copy(out, at);
+  return out;
+}
+
+/** A slice is hashed or copied in a fraction of a millisecond. */
+const sliceBytes = 256 * 1024;
+/** For so long it goes on in one turn. */
+const turnMs = 4;
+
+/** Chunks cut to slices, a turn of the event loop after each few milliseconds of what is done with them. */
+async function* slicesOf(chunks: Iterable<Buffer>): AsyncGenerator<Buffer> {
+  let sinceMs = performance.now();
+  for (const chunk of chunks)
+    for (let at = 0; at < chunk.length; at += sliceBytes) {
+      yield chunk.subarray(at, at + sliceBytes);
+      if (performance.now() - sinceMs < turnMs) continue;
+      await aTurn();
+      sinceMs = performance.now();
+    }
+}
+
+function isOfType(key: KeyObject, algorithm: SignatureAlgorithm): boolean {
+  return key.type === 'public' && key.asymmetricKeyType === keyTypeOf[algorithm];
+}
+
+function verifyingKey(key: KeyObject, algorithm: SignatureAlgorithm) {
+  if (algorithm !== 'rsa-pss-sha256') return key;
   return { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
 }

@@ -25,6 +25,7 @@ export interface CrlExtensions {
   deltaBase: bigint | undefined;
   /** URLs of the delta CRL (freshestCRL, RFC 5280 §5.2.6). */
   freshestUrls: string[];
+  deltaIsCritical: boolean;
   /** Critical OIDs, of the CRL or of an entry, that this reader does not process: the CRL must not be relied on. */
   criticalUnknown: string[];
 }
@@ -41,13 +42,16 @@ export function readCrlExtensions(extensions: readonly Extension[]): CrlExtensio
     idp: undefined,
     deltaBase: undefined,
     freshestUrls: [],
+    deltaIsCritical: false,
     criticalUnknown: [],
   };
   for (const { oid, critical, value } of extensions) {
     if (oid === oids.authorityKeyIdentifier) found.authorityKeyId = readAuthorityKeyId(value);
     else if (oid === oids.crlNumber) found.crlNumber = readNumber(value, 'cRLNumber');
-    else if (oid === oids.deltaCrlIndicator) found.deltaBase = readNumber(value, 'deltaCRLIndicator');
-    else if (oid === oids.issuingDistributionPoint) found.idp = readIdp(value, critical);
+    else if (oid === oids.deltaCrlIndicator) {
+      found.deltaBase = readNumber(value, 'deltaCRLIndicator');
+      found.deltaIsCritical = critical;
+    } else if (oid === oids.issuingDistributionPoint) found.idp = readIdp(value, critical);
     else if (oid === oids.freshestCrl && !critical) found.freshestUrls = readDistributionPoints(value);
     else {
       if (critical) found.criticalUnknown.push(oid);

@@ -108,8 +108,13 @@ export function crlHead(opening: CrlOpening, tally: EntryTally, list: DerReader)
   list.finish('TBSCertList');
   const extensions = readCrlExtensions(readExtensions(wrapper));
   wrapper.finish('crlExtensions');
-  const criticalUnknown = [...extensions.criticalUnknown, ...tally.criticalUnknown];
-  return { ...opening, ...extensions, ...tally, criticalUnknown };
+  const { count, ascending, newestDateSeconds, explicitUnspecified, removals } = tally;
+  return {
+    ...opening,
+    ...extensions,
+    criticalUnknown: [...extensions.criticalUnknown, ...tally.criticalUnknown],
+    ...{ count, ascending, newestDateSeconds, explicitUnspecified, removals },
+  };
 }
 
 function readIssuerName(list: DerReader): Buffer {

@@ -1,6 +1,6 @@
-import { type KeyObject, sign } from 'node:crypto';
+import { hash, type KeyObject, sign } from 'node:crypto';
 import { VouchError } from '../../src/core/errors.ts';
-import { decodeLeaf } from '../../src/log/leaf.ts';
+import { decodeCrlBody, decodeLeaf } from '../../src/log/leaf.ts';
 import { Frontier, hashLeaf } from '../../src/log/merkle.ts';
 import { assembleNote, checkpointBody, type LogKey } from '../../src/log/note.ts';
 import type {
@@ -27,6 +27,8 @@ export class SoftwareSigner implements SupervisedSigner {
   readonly asked: AppendBatch[] = [];
   /** Leaves and TBSs that were signed, for witnesses. */
   readonly signedLeaves: Buffer[] = [];
+  /** CRLs that it was sent, by SHA-256 in hex; a respawned signer has none. */
+  readonly uploads = new Map<string, Buffer>();
   /** Called before anything is signed. */
   beforeAppend: ((batch: AppendBatch) => void | Promise<void>) | undefined;
   /** Called when the tree has grown, before the answer: as long as the token takes. */
@@ -54,11 +56,16 @@ export class SoftwareSigner implements SupervisedSigner {
     return this.started.promise;
   }
 
+  async upload(_issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void> {
+    if (this.state !== 'usable') throw away();
+    const tbs = Buffer.concat([...chunks]);
+    this.uploads.set(hash('sha256', tbs), tbs);
+  }
+
   async append(batch: AppendBatch): Promise<AppendResult> {
     this.asked.push(batch);
     await this.beforeAppend?.(batch);
-    if (this.state !== 'usable')
-      throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+    if (this.state !== 'usable') throw away();
     if (batch.firstIndex !== this.#frontier.size) throw new VouchError('integrity-log', 'tree sizes differ');
     for (const item of batch.items) this.#frontier.append(hashLeaf(item.leaf));
     const signatures = batch.items.map((item) => this.#sign(item));
@@ -70,9 +77,9 @@ export class SoftwareSigner implements SupervisedSigner {
   }
 
   async signLogged(request: SignLogged): Promise<Buffer> {
-    if (this.state !== 'usable')
-      throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+    if (this.state !== 'usable') throw away();
     const signature = this.#sign(request);
+    if (signature instanceof Error) throw signature;
     if (!signature) throw new VouchError('request-malformed', 'a record has no signature');
     return signature;
   }
@@ -91,9 +98,12 @@ export class SoftwareSigner implements SupervisedSigner {
 
   async close(): Promise<void> {}
 
-  #sign(item: AppendItem): Buffer | undefined {
+  #sign(item: AppendItem): Buffer | Error | undefined {
     if (item.purpose === 'record' || item.purpose === 'foreign') return undefined;
-    const signed = item.purpose === 'crl' ? (item.tbs ?? Buffer.alloc(0)) : decodeLeaf(item.leaf).body;
+    const { body } = decodeLeaf(item.leaf);
+    const signed =
+      item.purpose === 'crl' ? this.uploads.get(decodeCrlBody(body).tbsSha256.toString('hex')) : body;
+    if (!signed) return away();
     this.signedLeaves.push(item.leaf);
     const signature = sign('sha256', signed, this.#issuerKey);
     return this.corrupt ? this.corrupt(signature) : signature;
@@ -109,4 +119,8 @@ export class SoftwareSigner implements SupervisedSigner {
       { key: this.#logKey, signature: sign(null, Buffer.from(body), this.#logPrivateKey) },
     ]);
   }
+}
+
+function away(): VouchError {
+  return new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
 }

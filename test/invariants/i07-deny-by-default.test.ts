@@ -12,6 +12,7 @@ import { newSerial } from '../../src/core/serial.ts';
 import { standingOf } from '../../src/enrollment/client-certificate.ts';
 import { peerCredentials } from '../../src/http/peer-credentials.ts';
 import { signedBy } from '../../src/issuance/issuer.ts';
+import { encodeLeaf } from '../../src/log/leaf.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { assembleSigned, buildCertificateTbs } from '../../src/x509/certificate-tbs.ts';
@@ -427,7 +428,11 @@ async function signedByIssuer(
     subjectKeyId: keyIdOf(spki),
     crlUrls: [],
   });
-  const asked = { purpose: 'crl', leaf: Buffer.alloc(0), tbs, index: 0, path: [], treeSize: 0 } as const;
+  const leaf = encodeLeaf({
+    ...{ type: 'certificate', timeMs: nowSeconds * 1000, issuerKeyId: by.issuer.keyId },
+    ...{ body: tbs, context: Buffer.alloc(32) },
+  });
+  const asked = { purpose: 'certificate', leaf, index: 0, path: [], treeSize: 0 } as const;
   return assembleSigned(tbs, by.issuer.algorithm, await by.signer.signLogged(asked));
 }
 

@@ -1,9 +1,10 @@
+import { hash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { CrlNumbers } from '../../src/signer/crl-numbers.ts';
 import { decide, type PolicyContext } from '../../src/signer/policy.ts';
 import type { RequestedItem } from '../../src/signer/protocol.ts';
 import { boolean, integer, octetString, oid, sequence } from '../../src/x509/der.ts';
-import type { CrlTemplate } from '../../src/x509/crl-tbs.ts';
+import { type CrlTemplate, encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import {
   crlItem,
@@ -12,8 +13,11 @@ import {
   nowSeconds,
   policyContext,
   publicationUrl,
+  send,
   testAuthority,
 } from './fixture.ts';
+import { parseSerial } from '../../src/core/serial.ts';
+import { Uploads } from '../../src/signer/uploads.ts';
 import { withCrlExtension } from './raw-tbs.ts';
 
 const test = testAuthority();
@@ -37,7 +41,8 @@ describe('a CRL', () => {
     for (const item of [crlItem(test), crlItem(test, { scope: '0' }), crlItem(test, { scope: '15' })]) {
       const decision = decide(item, policyContext(test));
       expect(decision).toMatchObject({ outcome: 'sign', issuer: { ckaId: '01' } });
-      expect(decision.outcome === 'sign' && decision.tbs.equals(item.tbs)).toBe(true);
+      const digest = hash('sha256', item.tbs, 'buffer');
+      expect(decision.outcome === 'sign' && decision.toSign).toEqual({ digest });
     }
   });
 
@@ -72,23 +77,53 @@ describe('a CRL', () => {
     expect(refusal(other)).toMatch(/not its shard's URL/);
     const foreign = crlTbs(test, { idpUrl: `${publicationUrl}/crl/${'ab'.repeat(20)}/3.crl` });
     expect(refusal(crlItem(test, { scope: '3', tbs: foreign }))).toMatch(/not its shard's URL/);
-    for (const scope of ['delta', '03', 'all'])
-      expect(refusal(crlItem(test, { scope }))).toMatch(/neither full nor a shard/);
+    for (const scope of ['deltas', '03', 'all'])
+      expect(refusal(crlItem(test, { scope }))).toMatch(/neither full, delta nor a shard/);
+  });
+
+  const indicator = (base: bigint, isCritical = true) =>
+    sequence(oid('2.5.29.27'), ...(isCritical ? [boolean(true)] : []), octetString(integer(base)));
+  const delta = (extension: Buffer, overrides: Partial<CrlTemplate> = {}) =>
+    crlItem(test, { scope: 'delta', tbs: withCrlExtension(crlTbs(test, overrides), extension) });
+
+  it('of scope delta is signed with a critical indicator of a base not above it, beside a full one of its number', () => {
+    const crlNumbers = numbersAfter({ scope: 'full', crlNumber: last });
+    for (const base of [0n, last - 1n, last])
+      expect(decide(delta(indicator(base)), policyContext(test, { crlNumbers })).outcome).toBe('sign');
+    expect(refusal(delta(indicator(last + 1n)))).toMatch(/above its own number/);
+    expect(refusal(delta(indicator(1n, false)))).toMatch(/needs a critical/);
+    expect(refusal(crlItem(test, { scope: 'delta' }))).toMatch(/needs a critical/);
+    expect(refusal(delta(indicator(1n), { idpUrl: shardUrl('3') }))).toMatch(/has no issuing/);
+    const again = numbersAfter({ scope: 'delta', crlNumber: last });
+    expect(refusal(delta(indicator(1n)), { crlNumbers: again })).toMatch(/not above/);
+    const above = numbersAfter({ scope: 'full', crlNumber: last + 1n });
+    expect(refusal(delta(indicator(1n)), { crlNumbers: above })).toMatch(/below .* the issuer's last/);
+  });
+
+  it('takes entries back as a delta only', () => {
+    const back = encodeRevoked({
+      serial: parseSerial('01ab'),
+      dateSeconds: nowSeconds - 60,
+      reason: 'removeFromCRL',
+    });
+    expect(decide(delta(indicator(1n), { revoked: [back] }), policyContext(test)).outcome).toBe('sign');
+    expect(refusal(crlItem(test, { tbs: crlTbs(test, { revoked: [back] }) }))).toMatch(/only a delta/);
   });
 
   it('is refused as a delta, or with a critical extension of another kind', () => {
-    const delta = sequence(oid('2.5.29.27'), boolean(true), octetString(integer(1n)));
-    expect(refusal(crlItem(test, { tbs: withCrlExtension(crlTbs(test), delta) }))).toMatch(/delta/);
+    expect(refusal(crlItem(test, { tbs: withCrlExtension(crlTbs(test), indicator(1n)) }))).toMatch(/delta/);
     const unknown = sequence(oid('1.2.3.4'), boolean(true), octetString(Buffer.from([5, 0])));
     expect(refusal(crlItem(test, { tbs: withCrlExtension(crlTbs(test), unknown) }))).toMatch(/critical/);
   });
 
-  it('is refused where its TBS is not the one in the leaf (I1), or is missing', () => {
+  it('is refused where another was sent than the one in its leaf (I1), or none', () => {
     const item = crlItem(test);
-    expect(refusal({ ...item, tbs: crlTbs(test, { nextUpdateSeconds: nowSeconds + 5 }) })).toMatch(
-      /in the leaf|in its leaf/,
-    );
-    expect(refusal({ ...item, tbs: undefined })).toMatch(/none was sent/);
+    const uploads = new Uploads(['ecdsa-sha256']);
+    expect(refusal(item, { uploads })).toMatch(/was not sent/);
+    expect(send(uploads, crlTbs(test, { nextUpdateSeconds: nowSeconds + 5 }))).toBe(true);
+    expect(refusal(item, { uploads })).toMatch(/was not sent/);
+    expect(send(uploads, item.tbs)).toBe(true);
+    expect(decide(item, policyContext(test, { uploads })).outcome).toBe('sign');
   });
 
   it('is refused where the TBS is not a CRL', () => {

@@ -1,12 +1,14 @@
 import { generateKeyPairSync, hash, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { VouchError } from '../../src/core/errors.ts';
 import { newSerial } from '../../src/core/serial.ts';
 import { parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { crlBody, encodeLeaf, type Leaf } from '../../src/log/leaf.ts';
 import type { SignerAuthority, SigningLimits } from '../../src/signer/authority-file.ts';
 import { CrlNumbers } from '../../src/signer/crl-numbers.ts';
-import type { Hsm } from '../../src/signer/hsm.ts';
+import type { Hsm, Signable } from '../../src/signer/hsm.ts';
 import type { PolicyContext } from '../../src/signer/policy.ts';
 import { policyIssuer } from '../../src/signer/policy-issuer.ts';
+import { Uploads } from '../../src/signer/uploads.ts';
 import { digestOf, type SignatureAlgorithm } from '../../src/x509/algorithm.ts';
 import {
   assembleSigned,
@@ -16,6 +18,7 @@ import {
 import { buildCrlTbs, type CrlTemplate } from '../../src/x509/crl-tbs.ts';
 import { emptyName, rdnName } from '../../src/x509/name.ts';
 import { keyIdOf } from '../../src/x509/public-key.ts';
+import { signDigest } from '../support/ecdsa.ts';
 
 export const trustDomain = parseTrustDomain('test.example');
 const logOrigin = 'test.example/vouch-log';
@@ -35,7 +38,7 @@ export const limits: SigningLimits = {
 export class SoftwareHsm implements Hsm {
   readonly keys = new Map<string, { key: KeyObject; algorithm: SignatureAlgorithm }>();
   /** What was signed, in order. */
-  readonly signed: { ckaId: string; data: Buffer }[] = [];
+  readonly signed: { ckaId: string; data: Signable }[] = [];
   guardValues: Buffer[] = [];
   readonly guards = {
     read: () => Promise.resolve([...this.guardValues]),
@@ -50,11 +53,15 @@ export class SoftwareHsm implements Hsm {
     return { sessions: 1, sessionsWanted: 1, failures: { session: 0, login: 0 } };
   }
 
-  sign(ckaId: string, data: Buffer): Promise<Buffer> {
+  sign(ckaId: string, data: Signable): Promise<Buffer> {
     const held = this.keys.get(ckaId);
     if (!held) throw new Error(`no key ${ckaId}`);
     this.signed.push({ ckaId, data });
-    return Promise.resolve(sign(digestOf[held.algorithm], data, held.key));
+    return Promise.resolve(
+      Buffer.isBuffer(data)
+        ? sign(digestOf[held.algorithm], data, held.key)
+        : signDigest(held.key, data.digest),
+    );
   }
 }
 
@@ -65,6 +72,8 @@ export interface TestAuthority {
   logKey: KeyObject;
   issuerName: Buffer;
   issuerKeyId: string;
+  /** What its policy is asked with: each CRL item is sent there as it is made. */
+  uploads: Uploads;
   /** Keys of the root that certified the issuer. */
   root: { publicKey: KeyObject; privateKey: KeyObject };
 }
@@ -113,6 +122,7 @@ export function testAuthority(overrides: Partial<SignerAuthority> = {}): TestAut
     logKey: log.publicKey,
     issuerName,
     issuerKeyId,
+    uploads: new Uploads(authority.issuers.map(({ algorithm }) => algorithm)),
     root,
   };
 }
@@ -121,7 +131,8 @@ export function testAuthority(overrides: Partial<SignerAuthority> = {}): TestAut
 export function policyContext(test: TestAuthority, overrides: Partial<PolicyContext> = {}): PolicyContext {
   const issuers = new Map(test.authority.issuers.map((issuer) => [issuer.keyId, policyIssuer(issuer)]));
   const crlNumbers = new CrlNumbers();
-  return { trustDomain, issuers, limits, nowMs, crlNumbers, occasion: 'first', ...overrides };
+  const { uploads } = test;
+  return { trustDomain, issuers, limits, nowMs, crlNumbers, uploads, occasion: 'first', ...overrides };
 }
 
 const leafSpki = spkiOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey);
@@ -169,29 +180,44 @@ export function leafOf(test: TestAuthority, overrides: Partial<Leaf> & Pick<Leaf
 
 /** Append item of a certificate with this TBS. */
 export function certificateItem(test: TestAuthority, tbs = certificateTbs(test)) {
-  return {
-    purpose: 'certificate' as const,
-    leaf: leafOf(test, { type: 'certificate', body: tbs }),
-    tbs: undefined,
-  };
+  return { purpose: 'certificate' as const, leaf: leafOf(test, { type: 'certificate', body: tbs }) };
 }
 
-/** Append item of a CRL with this TBS; its leaf says number and scope. */
+/** Append item of a CRL with this TBS, which was sent byte by byte; its leaf says number and scope. */
 export function crlItem(
   test: TestAuthority,
   options: { tbs?: Buffer; crlNumber?: bigint; scope?: string } = {},
 ) {
   const { crlNumber = BigInt(nowMs), scope = 'full' } = options;
-  const idpUrl = scope === 'full' ? undefined : `${publicationUrl}/crl/${test.issuerKeyId}/${scope}.crl`;
+  const idpUrl =
+    scope === 'full' || scope === 'delta'
+      ? undefined
+      : `${publicationUrl}/crl/${test.issuerKeyId}/${scope}.crl`;
   const tbs = options.tbs ?? crlTbs(test, { crlNumber, idpUrl });
   const body = crlBody({ scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
+  send(test.uploads, tbs);
   return { purpose: 'crl' as const, leaf: leafOf(test, { type: 'crl', body }), tbs };
 }
 
 /** Append item that is only recorded. */
 export function recordItem(test: TestAuthority, text = randomBytes(8).toString('hex')) {
   const leaf = leafOf(test, { type: 'operator', body: Buffer.from(JSON.stringify(text)), issuerKeyId: '' });
-  return { purpose: 'record' as const, leaf, tbs: undefined };
+  return { purpose: 'record' as const, leaf };
+}
+
+let uploadsSent = 0;
+
+/** Sends a TBSCertList in parts of a byte; false where it is refused as none. */
+export function send(uploads: Uploads, tbs: Buffer): boolean {
+  const upload = uploadsSent++;
+  try {
+    for (let at = 0; at <= tbs.length; at++)
+      uploads.take({ upload, part: tbs.subarray(at, at + 1), last: at === tbs.length });
+    return true;
+  } catch (error) {
+    if (error instanceof VouchError && error.code === 'request-malformed') return false;
+    throw error;
+  }
 }
 
 export function spkiOf(key: KeyObject): Buffer {

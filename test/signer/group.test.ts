@@ -17,11 +17,7 @@ const recordItem: AppendItem = {
 
 function crlItem(issuerKeyId: string): AppendItem {
   const body = crlBody({ scope: 'full', crlNumber: 1n, tbsSha256: Buffer.alloc(32) });
-  return {
-    purpose: 'crl',
-    leaf: encodeLeaf({ type: 'crl', timeMs: 1, issuerKeyId, body, context }),
-    tbs: Buffer.alloc(1000),
-  };
+  return { purpose: 'crl', leaf: encodeLeaf({ type: 'crl', timeMs: 1, issuerKeyId, body, context }) };
 }
 
 /** A signer that answers when told to. */
@@ -34,6 +30,8 @@ class Fake {
   readonly ready = () => this.started.promise;
   readonly close = () => Promise.resolve();
   readonly retry = () => Promise.resolve(this.status());
+  readonly sent: Buffer[] = [];
+  readonly upload = async (_issuerKeyId: string, chunks: Iterable<Buffer>) => void this.sent.push(...chunks);
   readonly signLogged = () => Promise.resolve(Buffer.from('again'));
 
   readonly append = (batch: AppendBatch): Promise<AppendResult> => {
@@ -85,8 +83,6 @@ describe('a batch', () => {
     const result = append(recordItem, crlItem(first), crlItem(standby));
     expect(one.asked[0]?.batch.items.map(({ purpose }) => purpose)).toEqual(['record', 'crl', 'foreign']);
     expect(two.asked[0]?.batch.items.map(({ purpose }) => purpose)).toEqual(['record', 'foreign', 'crl']);
-    // What another signs is only hashed: its CRL, which may have megabytes, is not sent along.
-    expect(one.asked[0]?.batch.items[2]).toEqual({ purpose: 'foreign', leaf: crlItem(standby).leaf });
     one.answer('one');
     two.answer('two');
     const { signatures } = await result;
@@ -143,6 +139,13 @@ describe('a batch', () => {
 });
 
 describe('a group', () => {
+  it('sends a CRL to whose issuer it is, and to no other', async () => {
+    const { one, two, made } = group();
+    await made.upload(standby, [Buffer.from('crl')]);
+    expect([one.sent, two.sent.map(String)]).toEqual([[], ['crl']]);
+    await expect(made.upload('3c'.repeat(20), [])).rejects.toMatchObject({ code: 'unavailable-signer' });
+  });
+
   it('is ready with the first of them that is, and has all of them when all are', async () => {
     const { one, two, made } = group();
     const all = made.allReady();

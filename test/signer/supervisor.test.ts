@@ -22,7 +22,13 @@ let live: LiveSigner;
 let log: LiveLog;
 let signer: SupervisedSigner;
 
-async function append(items: readonly AppendItem[], through = signer): Promise<AppendResult> {
+/** Appends items, CRLs among them sent first. */
+async function append(
+  items: readonly (AppendItem & { tbs?: Buffer })[],
+  through = signer,
+): Promise<AppendResult> {
+  for (const { purpose, tbs } of items)
+    if (purpose === 'crl' && tbs) await through.upload(live.ceremony.issuer.keyId, [tbs]);
   const firstIndex = log.commit(items);
   const auditPath = (index: number, treeSize: number) => log.auditPath(index, treeSize);
   const result = await through.append({ firstIndex, items, auditPath });
@@ -156,6 +162,7 @@ describe('kill -9', () => {
     const crl = liveCrl(live);
     await append([crl]);
     signalTo(signer.status().pid, 'SIGKILL');
+    await expect.poll(() => signer.status().state).toBe('degraded');
     const { signatures } = await append([liveCrl(live, (BigInt(systemClock.now()) * 9n) / 10n)]);
     expect(signatures[0]).toMatchObject({ code: 'policy-lint' });
   });

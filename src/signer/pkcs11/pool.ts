@@ -1,5 +1,5 @@
 import { assert, type ErrorCode, VouchError } from '../../core/errors.ts';
-import type { Hsm, HsmConfig, HsmHealth, HsmKey, SignOrder } from '../hsm.ts';
+import type { Hsm, HsmConfig, HsmHealth, HsmKey, Signable, SignOrder } from '../hsm.ts';
 import type { SignerLog } from '../signer-log.ts';
 import { exact, type GuardRequest, type WorkerReply } from './messages.ts';
 import { SharedLogin } from './shared-login.ts';
@@ -105,7 +105,7 @@ class Pool implements Hsm {
     setInterval(() => this.#probe(), this.#options.probeMs ?? defaultProbeMs).unref();
   }
 
-  sign(ckaId: string, data: Buffer, { urgent = false }: SignOrder = {}): Promise<Buffer> {
+  sign(ckaId: string, data: Signable, { urgent = false }: SignOrder = {}): Promise<Buffer> {
     const key = this.#keyIndexes.get(ckaId);
     assert(key !== undefined, 'a key that was proven at the start');
     const algorithm = this.#options.keys[key]?.algorithm;

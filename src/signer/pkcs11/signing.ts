@@ -1,26 +1,27 @@
 import { hash } from 'node:crypto';
-import { VouchError } from '../../core/errors.ts';
+import { assert, VouchError } from '../../core/errors.ts';
 import type { SignatureAlgorithm } from '../../x509/algorithm.ts';
 import { integer, nullValue, octetString, oid, sequence } from '../../x509/der.ts';
+import type { Signable } from '../hsm.ts';
 
 /** What stands around C_Sign: hashed outside, since many tokens have no mechanism that hashes too. */
 export interface SigningMethod {
   /** What C_Sign is given. */
-  input: (data: Buffer) => Buffer;
+  input: (data: Signable) => Buffer;
   /** The signature as it stands in a BIT STRING, from what C_Sign returned. */
   output: (raw: Buffer) => Buffer;
 }
 
 const same = (bytes: Buffer) => bytes;
-const sha256 = (data: Buffer) => hash('sha256', data, 'buffer');
-const sha384 = (data: Buffer) => hash('sha384', data, 'buffer');
+const sha256 = (data: Signable) => (Buffer.isBuffer(data) ? hash('sha256', data, 'buffer') : data.digest);
+const sha384 = (data: Signable) => (Buffer.isBuffer(data) ? hash('sha384', data, 'buffer') : data.digest);
 const sha256Identifier = sequence(oid('2.16.840.1.101.3.4.2.1'), nullValue);
 
 /** The method for each algorithm. */
 export const signingMethods: Readonly<Record<SignatureAlgorithm, SigningMethod>> = {
   'ecdsa-sha256': { input: sha256, output: (raw) => ecdsaDer(raw, 32) },
   'ecdsa-sha384': { input: sha384, output: (raw) => ecdsaDer(raw, 48) },
-  ed25519: { input: same, output: same },
+  ed25519: { input: bytesOf, output: same },
   // DigestInfo, RFC 8017 §9.2.
   'rsa-pkcs1-sha256': {
     input: (data) => sequence(sha256Identifier, octetString(sha256(data))),
@@ -45,6 +46,11 @@ export function ecdsaDer(raw: Buffer, half: number): Buffer {
       `the token returned an ECDSA signature of ${raw.length} bytes`,
     );
   return sequence(unsignedInteger(raw.subarray(0, half)), unsignedInteger(raw.subarray(half)));
+}
+
+function bytesOf(data: Signable): Buffer {
+  assert(Buffer.isBuffer(data), 'Ed25519 signs bytes');
+  return data;
 }
 
 function unsignedInteger(bytes: Buffer): Buffer {

@@ -41,6 +41,9 @@ export interface SignerTarget {
   close(): Promise<void>;
 }
 
+/** An item, and the TBSCertList of a CRL, which is sent before it. */
+export type HostileItem = RequestedItem & { tbs?: Buffer };
+
 /** What a signer can be told to begin from. */
 interface ResumeLie {
   genesis?: boolean;
@@ -107,7 +110,9 @@ export class HostileServer {
   }
 
   /** Appends items where the tree ends. */
-  async append(...items: readonly RequestedItem[]): Promise<AppendResult> {
+  async append(...items: readonly HostileItem[]): Promise<AppendResult> {
+    for (const { tbs } of items)
+      if (tbs) await this.target.ask({ op: 'upload', upload: 1, part: tbs, last: true });
     const request: Request = { op: 'append', firstIndex: this.leaves.length, items: [...items] };
     const result = decodeAppendResult(await this.target.ask(request));
     this.leaves.push(...items.map((item) => item.leaf));
@@ -116,7 +121,7 @@ export class HostileServer {
   }
 
   /** What the signer made of one item: `signed` where a signature over `tbs` came, else the refusal's code. */
-  async verdict(item: RequestedItem, tbs = item.tbs): Promise<string> {
+  async verdict(item: HostileItem, tbs = item.tbs): Promise<string> {
     const [signature] = (await this.append(item)).signatures;
     return this.verdictOn(signature, tbs ?? Buffer.alloc(0));
   }
@@ -162,7 +167,7 @@ export class HostileServer {
   }
 
   certificate(tbs: Buffer, purpose: Purpose = 'certificate', over: Partial<Leaf> = {}): RequestedItem {
-    return { purpose, leaf: this.leaf({ type: 'certificate', body: tbs, ...over }), tbs: undefined };
+    return { purpose, leaf: this.leaf({ type: 'certificate', body: tbs, ...over }) };
   }
 
   nextCrlNumber(): bigint {
@@ -186,14 +191,14 @@ export class HostileServer {
   }
 
   /** A CRL whose leaf says what is given here, whatever the TBSCertList says. */
-  crl(tbs: Buffer, said: { crlNumber: bigint; scope?: string }): RequestedItem {
+  crl(tbs: Buffer, said: { crlNumber: bigint; scope?: string }): HostileItem {
     const { crlNumber, scope = 'full' } = said;
     const body = crlBody({ scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
     return { purpose: 'crl', leaf: this.leaf({ type: 'crl', body }), tbs };
   }
 
   /** A CRL that any signer signs, but for what is changed. */
-  goodCrl(over: Partial<CrlTemplate> & { scope?: string } = {}): RequestedItem {
+  goodCrl(over: Partial<CrlTemplate> & { scope?: string } = {}): HostileItem {
     const { scope = 'full', ...template } = over;
     const crlNumber = over.crlNumber ?? this.nextCrlNumber();
     const idpUrl =
@@ -207,7 +212,7 @@ export class HostileServer {
       issuerKeyId: '',
       body: jsonBody({ event: randomBytes(4).toString('hex') }),
     });
-    return { purpose: 'record', leaf, tbs: undefined };
+    return { purpose: 'record', leaf };
   }
 
   leaf(over: Partial<Leaf> & Pick<Leaf, 'type' | 'body'>): Buffer {
