@@ -18,7 +18,7 @@ export function publishCheckpoint(
   if (!checkpoint) return;
   tree.flush();
   publication.put('/log/checkpoint', {
-    bytes: Buffer.from(checkpoint.note),
+    chunks: [Buffer.from(checkpoint.note)],
     contentType: 'text/plain; charset=utf-8',
     lastModifiedMs: clock.now(),
     staleUntilSeconds: undefined,
@@ -35,18 +35,18 @@ export function publishAuthorities(
   const fixed = { lastModifiedMs: clock.now(), staleUntilSeconds: undefined, immutable: false };
   publication.put('/bundle.json', {
     ...fixed,
-    bytes: bundle.jsonBytes,
+    chunks: [bundle.jsonBytes],
     contentType: 'application/json',
   });
   publication.put('/bundle.pem', {
     ...fixed,
-    bytes: Buffer.from(bundle.pem),
+    chunks: [Buffer.from(bundle.pem)],
     contentType: 'application/x-pem-file',
   });
   for (const authority of store.authorities())
     publication.put(`/ca/${authority.keyId}.cer`, {
       ...fixed,
-      bytes: authority.certificateDer,
+      chunks: [authority.certificateDer],
       contentType: 'application/pkix-cert',
     });
   const root = store.authorities().find((authority) => authority.kind === 'root');
@@ -54,7 +54,7 @@ export function publishAuthorities(
   if (chain !== undefined)
     publication.put(`/ca/${root?.keyId}.chain.pem`, {
       ...fixed,
-      bytes: Buffer.from(chain),
+      chunks: [Buffer.from(chain)],
       contentType: 'application/x-pem-file',
     });
   const rootCrl = root && store.lastCrls(root.keyId)[0];
@@ -69,7 +69,7 @@ export function crlDocument(
   crl: Pick<PublishedCrl, 'der' | 'thisUpdateSeconds' | 'nextUpdateSeconds'>,
 ): Document {
   return {
-    bytes: crl.der,
+    chunks: [crl.der],
     contentType: 'application/pkix-crl',
     lastModifiedMs: crl.thisUpdateSeconds * 1000,
     staleUntilSeconds: crl.nextUpdateSeconds,

@@ -1,15 +1,21 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { pipeline, Readable } from 'node:stream';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type Problem, problemOf } from '../core/problem.ts';
+import { acceptsGzip, gzipLeastBytes, gzipped } from './gzip.ts';
+import { type ByteRange, chunksOf, rangeOf } from './range.ts';
 import { givenContext } from './request-context.ts';
 
 /** Bytes as they are served, with what HTTP needs to say of them. */
 export interface Document {
-  bytes: Buffer;
+  /** All of it, in order; never changed once it is here. A large one is never joined, nor copied for who reads it. */
+  chunks: readonly Buffer[];
+  /** Strong and quoted, other where any byte is (RFC 9110 §8.8.1); absent: computed from the bytes, at once. */
+  etag?: string;
   contentType: string;
   lastModifiedMs: number;
   /** Unix seconds until which a cache may serve it while we are away; undefined: no such limit. */
@@ -20,6 +26,16 @@ export interface Document {
 
 interface Served extends Document {
   etag: string;
+  byteLength: number;
+  /** Its gzip form, once it is made. */
+  gzip?: Representation;
+}
+
+/** Bytes and tag of one form of a document. */
+interface Representation {
+  chunks: readonly Buffer[];
+  etag: string;
+  byteLength: number;
 }
 
 /** Largest conditional header that is looked at. */
@@ -40,11 +56,20 @@ export class Publication {
     this.#clock = clock;
   }
 
-  /** Replaces what is served at a path, at once and whole; equal bytes stay what they are, with their date. */
+  /** Replaces what is served at a path, at once and whole; what has the same tag stays what it is, with its date. */
   put(path: string, document: Document): void {
-    if (this.#documents.get(path)?.bytes.equals(document.bytes)) return;
-    const etag = `"${createHash('sha256').update(document.bytes).digest('base64url')}"`;
-    this.#documents.set(path, { ...document, etag });
+    const served = servedOf(document);
+    if (this.#documents.get(path)?.etag === served.etag) return;
+    this.#documents.set(path, served);
+    if (mayBeGzipped(served)) void this.#addGzip(path, served);
+  }
+
+  /** In the background: until it is there, or where memory for it is not, the document is served as it is. */
+  async #addGzip(path: string, served: Served): Promise<void> {
+    const isServed = (): boolean => this.#documents.get(path) === served;
+    const chunks = await gzipped(served.chunks, isServed).catch(() => undefined);
+    if (chunks)
+      served.gzip = { chunks, byteLength: lengthOf(chunks), etag: served.etag.replace(/"$/, '-gz"') };
   }
 
   /** The HTTP handler. */
@@ -80,33 +105,37 @@ export class Publication {
     const document = this.#documents.get(path) ?? this.#tile(path);
     if (!document) throw new VouchError('request-not-found', 'there is nothing at this path');
     this.#head(response, document);
-    if (notModified(request, document)) {
+    const held = heldBy(request, document);
+    if (held !== undefined) {
+      response.setHeader('ETag', held);
       response.writeHead(304).end();
       return;
     }
     response.setHeader('Content-Type', document.contentType);
-    response.setHeader('Content-Length', document.bytes.length);
-    response.writeHead(200);
-    response.end(request.method === 'HEAD' ? undefined : document.bytes);
+    const range = askedRange(request, document);
+    if (range === undefined) sendWhole(request, response, document);
+    else sendRange(response, document, range);
   }
 
   #tile(path: string): Served | undefined {
     const bytes = this.#tiles(path);
-    if (!bytes) return undefined;
-    const etag = `"${createHash('sha256').update(bytes).digest('base64url')}"`;
-    return {
-      bytes,
-      etag,
-      contentType: 'application/octet-stream',
-      lastModifiedMs: 0,
-      staleUntilSeconds: undefined,
-      immutable: true,
-    };
+    return (
+      bytes &&
+      servedOf({
+        chunks: [bytes],
+        contentType: 'application/octet-stream',
+        lastModifiedMs: 0,
+        staleUntilSeconds: undefined,
+        immutable: true,
+      })
+    );
   }
 
   /** A long max-age would undo sub-second revocation at the first proxy, so a second it is; no `Expires`. */
   #head(response: ServerResponse, document: Served): void {
     response.setHeader('ETag', document.etag);
+    response.setHeader('Accept-Ranges', 'bytes');
+    if (mayBeGzipped(document)) response.setHeader('Vary', 'Accept-Encoding');
     if (document.lastModifiedMs > 0)
       response.setHeader('Last-Modified', new Date(document.lastModifiedMs).toUTCString());
     response.setHeader(
@@ -123,16 +152,82 @@ export class Publication {
   }
 }
 
+function servedOf(document: Document): Served {
+  return {
+    ...document,
+    byteLength: lengthOf(document.chunks),
+    etag: document.etag ?? etagOf(document.chunks),
+  };
+}
+
+function lengthOf(chunks: readonly Buffer[]): number {
+  return chunks.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** A strong tag over these bytes (RFC 9110 §8.8.3). */
+export function etagOf(chunks: readonly Buffer[]): string {
+  const hash = createHash('sha256');
+  for (const chunk of chunks) hash.update(chunk);
+  return `"${hash.digest('base64url')}"`;
+}
+
+/** Whether it may come in two forms, so that caches have to tell them apart. */
+function mayBeGzipped({ immutable, byteLength }: Served): boolean {
+  return !immutable && byteLength >= gzipLeastBytes;
+}
+
 /**
- * RFC 9110 §13.1: If-None-Match decides; If-Modified-Since only without it, and only by the very date that we gave. A
- * CRL's thisUpdate lies up to a minute before its publication, so that "not since" another date could hide a revocation.
+ * The tag of the form that the peer has already (RFC 9110 §13.1): If-None-Match decides; If-Modified-Since only without it,
+ * and only by the very date that we gave. A CRL's thisUpdate lies up to a minute before its publication, so that "not
+ * since" another date could hide a revocation.
  */
-function notModified(request: IncomingMessage, document: Served): boolean {
+function heldBy(request: IncomingMessage, document: Served): string | undefined {
   const match = request.headers['if-none-match']?.slice(0, conditionMaxChars);
-  if (match !== undefined)
-    return match.split(',').some((tag) => ['*', document.etag, `W/${document.etag}`].includes(tag.trim()));
+  if (match !== undefined) {
+    const tags = match.split(',').map((tag) => tag.trim().replace(/^W\//, ''));
+    if (tags.includes('*')) return document.etag;
+    return [document.etag, document.gzip?.etag].find((etag) => etag !== undefined && tags.includes(etag));
+  }
   const since = Date.parse(request.headers['if-modified-since'] ?? '');
-  return document.lastModifiedMs > 0 && Math.floor(document.lastModifiedMs / 1000) * 1000 === since;
+  const isHeld = document.lastModifiedMs > 0 && Math.floor(document.lastModifiedMs / 1000) * 1000 === since;
+  return isHeld ? document.etag : undefined;
+}
+
+/** Of GET only (RFC 9110 §14.2), and of the form without content coding; If-Range only by tag (§13.1.5). */
+function askedRange(request: IncomingMessage, document: Served): ReturnType<typeof rangeOf> {
+  const condition = request.headers['if-range'];
+  if (request.method !== 'GET' || (condition !== undefined && condition !== document.etag)) return undefined;
+  return rangeOf(request.headers.range, document.byteLength);
+}
+
+function sendWhole(request: IncomingMessage, response: ServerResponse, document: Served): void {
+  const form = (acceptsGzip(request.headers['accept-encoding']) && document.gzip) || document;
+  if (form !== document) response.setHeader('Content-Encoding', 'gzip');
+  response.setHeader('ETag', form.etag);
+  response.setHeader('Content-Length', form.byteLength);
+  response.writeHead(200);
+  if (request.method === 'HEAD') response.end();
+  else send(response, form.chunks);
+}
+
+function sendRange(
+  response: ServerResponse,
+  { chunks, byteLength }: Served,
+  range: ByteRange | 'unsatisfiable',
+): void {
+  if (range === 'unsatisfiable') {
+    response.writeHead(416, { 'Content-Range': `bytes */${byteLength}`, 'Content-Length': 0 }).end();
+    return;
+  }
+  response.setHeader('Content-Range', `bytes ${range.from}-${range.to}/${byteLength}`);
+  response.setHeader('Content-Length', range.to - range.from + 1);
+  response.writeHead(206);
+  send(response, chunksOf(chunks, range));
+}
+
+/** Chunk by chunk, at the reader's pace. One that goes away is not worth a word. */
+function send(response: ServerResponse, chunks: Iterable<Buffer>): void {
+  pipeline(Readable.from(chunks, { highWaterMark: 1 }), response, () => undefined);
 }
 
 /** A tile that cannot be read is one answer, not the end of the process. */

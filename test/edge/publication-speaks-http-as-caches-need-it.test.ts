@@ -222,7 +222,7 @@ it('a checkpoint that is the same as before keeps its date; the next one has ano
   const publication = new Publication(() => undefined, systemClock);
   const put = (note: string, lastModifiedMs: number): void =>
     publication.put('/log/checkpoint', {
-      bytes: Buffer.from(note),
+      chunks: [Buffer.from(note)],
       contentType: 'text/plain',
       lastModifiedMs,
       staleUntilSeconds: undefined,
