@@ -14,6 +14,7 @@ const layers = {
     'revocation/',
     'enrollment/',
     'operator/',
+    'publish/',
     'jobs/',
     'sequencer/',
     'audit/',
@@ -38,6 +39,7 @@ const homes = {
   pino: '^src/telemetry/',
   'prom-client': '^src/telemetry/',
   yaml: '^src/config/',
+  aws4fetch: '^src/publish/',
 };
 
 /** What the agent's one file must not carry: it runs without node_modules and without native addons. */

@@ -20,6 +20,8 @@ import { operationsApi } from './http/operations.ts';
 import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/readiness.ts';
 import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
+import { inTurn } from './jobs/in-turn.ts';
+import { openPushers, type Pushers } from './server-publish.ts';
 import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
 import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
@@ -76,8 +78,9 @@ export async function startServer(
     (opened) => opened.close(),
   );
   await signerUp(kernel, log);
-  const base: Base = { config, kernel, clock, log, metrics };
-  const publication = new Publication((path) => tileAt(kernel, path), clock);
+  const pushers = starting.adopt(openPushers(config.publish, { clock, log }), (opened) => opened.close());
+  const base: Base = { config, kernel, clock, log, metrics, pushers };
+  const publication = new Publication((path) => tileAt(kernel, path), clock, pushers.put);
   publishAuthorities(publication, kernel, clock);
   const publisher = starting.adopt(crlPublishers(base, publication), (opened) => opened.close());
   const { shardCount } = kernel.store.identity();
@@ -92,7 +95,8 @@ export async function startServer(
   await listen(listenUnix(adminApi(verbs, log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
-  const readiness = (): ReadinessCheck[] => readinessOf({ ...kernel, publisher, identity }, lastWrite);
+  const readiness = (): ReadinessCheck[] =>
+    readinessOf({ ...kernel, publisher, identity, pushed: pushers.status }, lastWrite);
   const operations = await listen(
     listenHttp(operationsApi({ readiness, log, metrics }), config.operations.listen),
   );
@@ -199,6 +203,7 @@ interface Base {
   clock: Clock;
   log: Log;
   metrics: Metrics;
+  pushers: Pushers;
 }
 
 function crlPublishers(
@@ -249,6 +254,7 @@ function operatorVerbs(
     metrics,
     tokens: new Tokens({ ...kernel, facts }),
     revocation: parts.revocation,
+    // The second of two that bring the same finds it there, before it has recorded anything.
     importRenewal: inTurn((files: ResultFiles, operator: string) =>
       renew(base, parts.publication, files, operator),
     ),
@@ -263,22 +269,11 @@ function operatorVerbs(
         ...kernel,
         trustDomain: config.trustDomain,
         publisher,
+        pushed: base.pushers.status,
         issuing: () => issuance.issuers.current(),
         hasStandby: config.standby !== undefined,
       }),
   });
-}
-
-/** One after the other: the second of two that bring the same finds it there, before it has recorded anything. */
-function inTurn<Arguments extends unknown[], Result>(
-  work: (...args: Arguments) => Promise<Result>,
-): (...args: Arguments) => Promise<Result> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (...args) => {
-    const mine = last.then(() => work(...args));
-    last = mine.catch(() => undefined);
-    return mine;
-  };
 }
 
 /** Takes in what the root has renewed: recorded, then served and shown to agents. */
@@ -320,7 +315,11 @@ function enrollment(
   });
 }
 
-function observe({ config, kernel, metrics }: Base, publisher: CrlPublishers, admission: Admission): void {
+function observe(
+  { config, kernel, metrics, pushers }: Base,
+  publisher: CrlPublishers,
+  admission: Admission,
+): void {
   const standby = config.standby && kernel.issuers[1];
   metrics.observe({
     signer: () => kernel.signer.status(),
@@ -330,6 +329,7 @@ function observe({ config, kernel, metrics }: Base, publisher: CrlPublishers, ad
     },
     treeSize: () => kernel.tree.size,
     crls: () => publisher.current(),
+    pushed: pushers.status,
     inFlight: () => admission.inFlight,
     clockInDoubt: () => (kernel.clockGuard.doubt() === undefined ? 0 : 1),
   });

@@ -73,7 +73,8 @@ function fileFindings(config: Config): Finding[] {
       ? [{ hsm: standby.hsm, socket: standby.signer.socket, authority: paths.standbyAuthority }]
       : []),
   ];
-  const secrets = [paths.serverKey, paths.database];
+  const keys = config.publish.flatMap(({ s3 }) => (s3 ? [s3.accessKeyFile, s3.secretKeyFile] : []));
+  const secrets = [paths.serverKey, paths.database, ...keys];
   const findings: Finding[] = [];
   for (const { hsm, socket, authority } of signers) {
     const pins = [hsm, ...(hsm.replicas ?? [])].map(({ pinFile }) => pinFile);
@@ -193,6 +194,10 @@ function sessionFindings(token: string, { sessions }: LiveSigner): Finding[] {
 
 /** By the first words that fit. */
 const remedies: readonly [RegExp, string][] = [
+  [
+    /^not pushed to/,
+    'see to the target and its keys; it is tried again by itself, and peers still get everything here (docs/publication.md)',
+  ],
   [/clock/, 'set the clock, or `vouch doctor --accept-clock` if it is right'],
   [
     /^nothing is signed any more/,

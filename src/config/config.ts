@@ -85,6 +85,47 @@ export const hsm = z.strictObject({
   replicas: z.optional(z.array(z.strictObject(hsmAddress)).check(z.minLength(1), z.maxLength(7))),
 });
 
+/** A file of ours, or a credential of systemd's. */
+const secretFile = z
+  .string()
+  .check(z.regex(/^(?:\/.{1,4095}|credential:[A-Za-z0-9._-]{1,255})$/, 'must be a path or credential:NAME'));
+const keyPrefix = /^$|^[A-Za-z0-9_-][A-Za-z0-9._-]*(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
+const s3 = z.strictObject({
+  /** Origin of the service. Its answers are held against signatures, so http does where the network is yours. */
+  endpoint: z.string().check(
+    z.refine((text) => /^https?:\/\/[^/?#@]+\/?$/.test(text) && URL.canParse(text), {
+      error: 'must be http(s)://HOST or http(s)://HOST:PORT, nothing more',
+    }),
+  ),
+  bucket: z.string().check(z.regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a name of a bucket')),
+  /** What all keys begin with, without slashes at its ends. */
+  prefix: z._default(
+    z.string().check(z.maxLength(512), z.regex(keyPrefix, 'must be names with / between')),
+    '',
+  ),
+  region: z._default(
+    z.string().check(z.regex(/^[a-z0-9-]{1,64}$/, 'must be a name of a region')),
+    'us-east-1',
+  ),
+  /** Files with one line each, readable by their owner only. */
+  accessKeyFile: secretFile,
+  secretKeyFile: secretFile,
+  /** ENDPOINT/BUCKET/KEY instead of BUCKET.ENDPOINT/KEY. */
+  pathStyle: z._default(z.boolean(), false),
+});
+/** A place that others serve from, which gets what our own listener serves. */
+const publishTarget = z
+  .strictObject({
+    /** Absolute path; it must exist. */
+    directory: z.optional(absolutePath),
+    s3: z.optional(s3),
+  })
+  .check(
+    z.refine(({ directory, s3: bucket }) => (directory === undefined) !== (bucket === undefined), {
+      error: 'must have either `directory` or `s3`',
+    }),
+  );
+
 const configSchema = z.strictObject({
   trustDomain,
   /** State directory, made by `vouch init`. */
@@ -136,6 +177,8 @@ const configSchema = z.strictObject({
      */
     url: bareUrl('http:', 'must be an http URL without user, query or fragment'),
   }),
+  /** Where CRLs, bundle and CA certificates are put, too, under the paths of their URLs. */
+  publish: z._default(z.array(publishTarget).check(z.maxLength(8)), []),
   operations: z.prefault(z.strictObject({ listen: z.prefault(listen, '127.0.0.1:9180') }), {}),
   crl: z.prefault(
     z.strictObject({
@@ -161,6 +204,9 @@ export interface ListenAddress {
 
 /** Where the token is and how to open it. Holds no secret: `pinFile` is a path. */
 export type HsmConfig = z.output<typeof hsm>;
+
+/** A directory or a bucket. */
+export type PublishTargetConfig = z.output<typeof publishTarget>;
 
 /** The validated configuration: frozen, printable. */
 export type Config = Readonly<z.output<typeof configSchema>>;

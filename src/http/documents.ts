@@ -37,11 +37,13 @@ export function publishAuthorities(
     ...fixed,
     chunks: [bundle.jsonBytes],
     contentType: 'application/json',
+    version: BigInt(bundle.sequence),
   });
   publication.put('/bundle.pem', {
     ...fixed,
     chunks: [Buffer.from(bundle.pem)],
     contentType: 'application/x-pem-file',
+    version: BigInt(bundle.sequence),
   });
   for (const authority of store.authorities())
     publication.put(`/ca/${authority.keyId}.cer`, {
@@ -59,18 +61,22 @@ export function publishAuthorities(
     });
   const rootCrl = root && store.lastCrls(root.keyId)[0];
   if (!root || !rootCrl?.signature) return;
-  const { thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
+  const { crlNumber, thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
   const der = assembleSigned(rootCrl.tbs, root.algorithm, rootCrl.signature);
-  publication.put(`/crl/${root.keyId}.crl`, crlDocument({ der, thisUpdateSeconds, nextUpdateSeconds }));
+  publication.put(
+    `/crl/${root.keyId}.crl`,
+    crlDocument({ der, crlNumber, thisUpdateSeconds, nextUpdateSeconds }),
+  );
 }
 
 /** A CRL as it is served. */
 export function crlDocument(
-  crl: Pick<PublishedCrl, 'der' | 'thisUpdateSeconds' | 'nextUpdateSeconds'>,
+  crl: Pick<PublishedCrl, 'der' | 'crlNumber' | 'thisUpdateSeconds' | 'nextUpdateSeconds'>,
 ): Document {
   return {
     chunks: [crl.der],
     contentType: 'application/pkix-crl',
+    version: crl.crlNumber,
     lastModifiedMs: crl.thisUpdateSeconds * 1000,
     staleUntilSeconds: crl.nextUpdateSeconds,
     immutable: false,

@@ -1,14 +1,12 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { constants, crc32, deflateRaw } from 'node:zlib';
+import { paced } from '../jobs/paced.ts';
 
 const deflated = promisify(deflateRaw);
 /** What is smaller is sent as it is: a packet or ten, either way. */
 export const gzipLeastBytes = 16 * 1024;
 /** A tenth smaller, or it is not worth a second copy. */
 const worthShare = 0.9;
-/** Between two turns of the event loop: 0.3 ms of CRC-32. */
-const sliceBytes = 1024 * 1024;
 const acceptMaxChars = 1024;
 /** ID, deflate, no flags, no time, unknown system (RFC 1952 §2.3). */
 const header = Buffer.from('1f8b08000000000000ff', 'hex');
@@ -27,8 +25,8 @@ export async function gzipped(
   wanted: () => boolean,
 ): Promise<Buffer[] | undefined> {
   const parts: Buffer[] = [header];
-  let [crc, plainBytes, sinceTurn, gzipBytes] = [0, 0, 0, 0];
-  for (const chunk of chunks) {
+  let [crc, plainBytes, gzipBytes] = [0, 0, 0];
+  for await (const chunk of paced(chunks)) {
     let part = made.get(chunk);
     if (!part) {
       part = await deflated(chunk, { level: 1, finishFlush: constants.Z_SYNC_FLUSH });
@@ -38,11 +36,6 @@ export async function gzipped(
     crc = crc32(chunk, crc);
     plainBytes += chunk.length;
     gzipBytes += part.length;
-    sinceTurn += chunk.length;
-    if (sinceTurn >= sliceBytes) {
-      sinceTurn = 0;
-      await turn();
-    }
     if (!wanted()) return undefined;
   }
   if (gzipBytes > plainBytes * worthShare) return undefined;

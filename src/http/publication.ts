@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { pipeline, Readable } from 'node:stream';
+import { pipeline } from 'node:stream';
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, VouchError } from '../core/errors.ts';
+import { paced } from '../jobs/paced.ts';
+import type { PublishedDocument } from '../publish/port.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type Problem, problemOf } from '../core/problem.ts';
@@ -11,12 +13,9 @@ import { type ByteRange, chunksOf, rangeOf } from './range.ts';
 import { givenContext } from './request-context.ts';
 
 /** Bytes as they are served, with what HTTP needs to say of them. */
-export interface Document {
-  /** All of it, in order; never changed once it is here. A large one is never joined, nor copied for who reads it. */
-  chunks: readonly Buffer[];
+export interface Document extends PublishedDocument {
   /** Strong and quoted, other where any byte is (RFC 9110 §8.8.1); absent: computed from the bytes, at once. */
   etag?: string;
-  contentType: string;
   lastModifiedMs: number;
   /** Unix seconds until which a cache may serve it while we are away; undefined: no such limit. */
   staleUntilSeconds: number | undefined;
@@ -42,7 +41,8 @@ interface Representation {
 const conditionMaxChars = 1024;
 
 /**
- * The publication listener: GET and HEAD of bytes that lie in memory, by exact path. It asks neither database nor
+ * The publication listener: GET and HEAD of bytes that lie in memory, by exact path. What is large is neither joined nor
+ * copied for those who read it. It asks neither database nor
  * signer, so that CRLs and bundle stay served while those are away.
  */
 export class Publication {
@@ -50,10 +50,17 @@ export class Publication {
   readonly #tiles: (path: string) => Buffer | undefined;
   readonly #clock: Clock;
 
-  /** `tiles` resolves log tiles, which are many and lie on disk. */
-  constructor(tiles: (path: string) => Buffer | undefined, clock: Clock) {
+  readonly #replaced: (path: string, document: Document) => void;
+
+  /** `tiles` resolves log tiles, which are many and lie on disk; `replaced` is told of each document that is new at its path. */
+  constructor(
+    tiles: (path: string) => Buffer | undefined,
+    clock: Clock,
+    replaced: (path: string, document: Document) => void = () => undefined,
+  ) {
     this.#tiles = tiles;
     this.#clock = clock;
+    this.#replaced = replaced;
   }
 
   /** Replaces what is served at a path, at once and whole; what has the same tag stays what it is, with its date. */
@@ -62,6 +69,7 @@ export class Publication {
     if (this.#documents.get(path)?.etag === served.etag) return;
     this.#documents.set(path, served);
     if (mayBeGzipped(served)) void this.#addGzip(path, served);
+    this.#replaced(path, document);
   }
 
   /** In the background: until it is there, or where memory for it is not, the document is served as it is. */
@@ -227,7 +235,7 @@ function sendRange(
 
 /** Chunk by chunk, at the reader's pace. One that goes away is not worth a word. */
 function send(response: ServerResponse, chunks: Iterable<Buffer>): void {
-  pipeline(Readable.from(chunks, { highWaterMark: 1 }), response, () => undefined);
+  pipeline(paced(chunks), response, () => undefined);
 }
 
 /** A tile that cannot be read is one answer, not the end of the process. */

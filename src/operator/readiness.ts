@@ -1,6 +1,7 @@
 import type { ServerIdentity } from '../authority/server-identity.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import type { PushStatus } from '../publish/pusher.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
@@ -30,6 +31,7 @@ export function readinessOf(
     publisher: CrlPublishers;
     issuers: readonly Issuer[];
     identity: ServerIdentity;
+    pushed: () => readonly PushStatus[];
   },
   lastWrite: LastWrite,
 ): ReadinessCheck[] {
@@ -58,6 +60,7 @@ export function readinessOf(
     { name: 'clock', problem: parts.clockGuard.doubt() },
     { name: 'certificate', problem: parts.identity.problem() },
     { name: 'crl', problem: crlProblems(false), degraded: crlProblems(true) },
+    { name: 'publish', problem: undefined, degraded: textOf(pushProblems(parts.pushed())) },
   ];
 }
 
@@ -65,6 +68,13 @@ export function readinessOf(
 export function haltProblem(sequencer: Pick<Sequencer, 'haltedBy'>): string | undefined {
   const halted = sequencer.haltedBy();
   return halted && `nothing is signed any more: ${halted.message}`;
+}
+
+/** What did not get where others serve it from; what we serve ourselves is not concerned. */
+export function pushProblems(pushed: readonly PushStatus[]): string[] {
+  return pushed.flatMap(({ target, problem }) =>
+    problem === undefined ? [] : [`not pushed to ${target}: ${problem}`],
+  );
 }
 
 function problemOf({ state, problem }: SignerStatus): string | undefined {

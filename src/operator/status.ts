@@ -3,11 +3,12 @@ import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
+import type { PushStatus } from '../publish/pusher.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
-import { haltProblem } from './readiness.ts';
+import { haltProblem, pushProblems } from './readiness.ts';
 import { nameText } from '../x509/name.ts';
 import { decodePem } from '../x509/pem.ts';
 import { crlView } from './views.ts';
@@ -24,6 +25,7 @@ interface Parts {
   /** Whether the configuration names a second token. */
   hasStandby: boolean;
   publisher: CrlPublishers;
+  pushed: () => readonly PushStatus[];
 }
 
 /** The answer of `vouch status`. `state`: `ready`, or `degraded` with what is wrong under `problems`. */
@@ -36,9 +38,9 @@ export function statusView(parts: Parts) {
   const away = shown.map(({ problem }, index) =>
     problem === undefined || index === 0 ? problem : `standby: ${problem}`,
   );
-  const problems = [...away, halted, parts.clockGuard.doubt(), ...crlProblems].filter(
-    (one) => one !== undefined,
-  );
+  const pushed = parts.pushed();
+  const others = [halted, parts.clockGuard.doubt(), ...crlProblems, ...pushProblems(pushed)];
+  const problems = [...away, ...others].filter((one) => one !== undefined);
   return {
     state: shown.every(({ state }) => state === 'usable') && problems.length === 0 ? 'ready' : 'degraded',
     problems,
@@ -50,6 +52,7 @@ export function statusView(parts: Parts) {
     issuers: issuersOf(parts.store, parts.issuing()),
     crossCertificate: crossCertificateOf(parts.store),
     crls: parts.publisher.current().map(crlView),
+    publish: pushed.map(pushView),
   };
 }
 
@@ -60,6 +63,11 @@ function crossCertificateOf(store: Pick<StoreReader, 'crossChain'>) {
   const [der = Buffer.alloc(0)] = decodePem(chain, 'CERTIFICATE');
   const { issuerName, notAfterMs } = parseCertificate(der);
   return { issuer: nameText(issuerName), notAfter: rfc3339(notAfterMs) };
+}
+
+function pushView({ target, waiting, failures, lastPutMs, problem }: PushStatus) {
+  const lastPut = lastPutMs === undefined ? null : rfc3339(lastPutMs);
+  return { target, waiting, failures, lastPut, problem: problem ?? null };
 }
 
 function signerView(status: SignerStatus) {

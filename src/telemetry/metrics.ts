@@ -10,6 +10,8 @@ export interface Observed {
   /** Undefined where there is none, and then there are no gauges of it that an alert could take for a failure. */
   standby: { usable: () => number; issuing: () => number } | undefined;
   treeSize: () => number;
+  /** Targets that documents are pushed to. */
+  pushed: () => { target: string; waiting: number; failures: number; lastPutMs: number | undefined }[];
   crls: () => { issuerKeyId: string; scope: string; nextUpdateSeconds: number }[];
   inFlight: () => number;
   clockInDoubt: () => number;
@@ -76,6 +78,7 @@ export class Metrics {
       '1 while issuance is stopped because of the clock',
       observed.clockInDoubt,
     );
+    observePushed(registry, observed.pushed);
     const next = new Gauge({
       name: 'vouch_crl_next_update_seconds',
       help: 'nextUpdate of each published CRL, Unix time',
@@ -87,6 +90,27 @@ export class Metrics {
       },
     });
   }
+}
+
+function observePushed(registry: Registry, pushed: Observed['pushed']): void {
+  const byTarget = (name: string, help: string, read: (one: ReturnType<typeof pushed>[number]) => number) =>
+    new Gauge({
+      ...{ name, help, labelNames: ['target'], registers: [registry] },
+      collect() {
+        for (const one of pushed()) this.set({ target: one.target }, read(one));
+      },
+    });
+  byTarget(
+    'vouch_publish_waiting',
+    'Documents that a publish target does not have yet',
+    (one) => one.waiting,
+  );
+  byTarget('vouch_publish_failures', 'Attempts that failed since the start', (one) => one.failures);
+  byTarget(
+    'vouch_publish_last_put_seconds',
+    'When a publish target took a document last, Unix time; 0: not since the start',
+    (one) => (one.lastPutMs ?? 0) / 1000,
+  );
 }
 
 function observeStandby(registry: Registry, { usable, issuing }: NonNullable<Observed['standby']>): void {

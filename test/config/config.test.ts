@@ -134,3 +134,38 @@ test.each(['https://h', 'http://u:p@h', 'http://h/?x=1', 'http://h/#x', 'ftp://h
     ]);
   },
 );
+
+const s3 = {
+  endpoint: 'https://s3.example',
+  bucket: 'crls',
+  accessKeyFile: '/a',
+  secretKeyFile: 'credential:s',
+};
+
+test('publish targets are directories and buckets, with defaults', () => {
+  const publish = [{ directory: '/srv/crl' }, { s3: { ...s3, prefix: 'pki/v1' } }];
+  expect(parseConfig({ ...whole, publish })).toMatchObject({
+    publish: [
+      { directory: '/srv/crl' },
+      { s3: { ...s3, prefix: 'pki/v1', region: 'us-east-1', pathStyle: false } },
+    ],
+  });
+  expect(parseConfig(whole)).toMatchObject({ publish: [] });
+});
+
+test.each<[object, string, string]>([
+  [{}, 'publish.0', 'either'],
+  [{ directory: '/a', s3 }, 'publish.0', 'either'],
+  [{ directory: 'a' }, 'publish.0.directory', 'absolute'],
+  [{ s3: { ...s3, endpoint: 'https://h/path' } }, 'publish.0.s3.endpoint', 'nothing more'],
+  [{ s3: { ...s3, endpoint: 'https://key:secret@h' } }, 'publish.0.s3.endpoint', 'nothing more'],
+  [{ s3: { ...s3, endpoint: 'h:9000' } }, 'publish.0.s3.endpoint', 'nothing more'],
+  [{ s3: { ...s3, bucket: 'a/b' } }, 'publish.0.s3.bucket', 'bucket'],
+  [{ s3: { ...s3, prefix: '/pki' } }, 'publish.0.s3.prefix', 'names'],
+  [{ s3: { ...s3, prefix: 'a/../b' } }, 'publish.0.s3.prefix', 'names'],
+  [{ s3: { ...s3, secretKeyFile: 'AKIA' } }, 'publish.0.s3.secretKeyFile', 'path or credential'],
+  [{ s3: { ...s3, secretKey: 'x' } }, 'publish.0.s3.secretKey', 'not a key'],
+])('the publish target %j is refused with the place of the mistake', (target, path, problem) => {
+  const problems = parseConfig({ ...whole, publish: [target] });
+  expect(problems).toEqual([{ path, problem: expect.stringContaining(problem) as string }]);
+});

@@ -45,8 +45,10 @@ function told(): string[] {
   const identity = { problem: () => undefined } as ServerIdentity;
   const { issuer } = authority;
   const parts = { ...authority, issuers: [issuer], publisher: new CrlPublishers([publisher]) };
-  const crl = readinessOf({ ...parts, identity }, { problem: undefined }).find(({ name }) => name === 'crl');
-  const which = { issuing: () => issuer, hasStandby: false };
+  const crl = readinessOf({ ...parts, identity, pushed: () => [] }, { problem: undefined }).find(
+    ({ name }) => name === 'crl',
+  );
+  const which = { issuing: () => issuer, hasStandby: false, pushed: () => [] };
   const status = statusView({ ...parts, ...which, trustDomain, rootPin: '' });
   const doubt = authority.clockGuard.doubt();
   const problems = status.problems.filter((one) => one !== doubt);

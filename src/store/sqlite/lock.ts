@@ -19,11 +19,12 @@ const held = new Set<Connection>();
  * Takes the exclusive lock of a state directory for the life of this process (I10): an exclusive transaction, never
  * ended, on a database of its own beside the state, so that readers and backups of the state are not in its way. The
  * kernel frees it with the process, also at kill -9. Nothing else in this process may open and close `lockFile`:
- * POSIX drops a process's locks with any of its descriptors. Throws `config-in-use`, `config-state`.
+ * POSIX drops a process's locks with any of its descriptors. Throws `config-in-use`, `config-state`. `waitMs`: how long
+ * this thread stands still where another process has it.
  */
-export function lockState(lockFile: string): StateLock {
+export function lockState(lockFile: string, waitMs = busyTimeoutMs): StateLock {
   makeMissing(lockFile);
-  const db = takeLock(lockFile);
+  const db = takeLock(lockFile, waitMs);
   held.add(db);
   return {
     release: () => {
@@ -33,10 +34,10 @@ export function lockState(lockFile: string): StateLock {
   };
 }
 
-function takeLock(lockFile: string): Connection {
+function takeLock(lockFile: string, waitMs: number): Connection {
   let db: Connection | undefined;
   try {
-    db = connectUnmarked(lockFile, { busyTimeoutMs });
+    db = connectUnmarked(lockFile, { busyTimeoutMs: waitMs });
     if (__VOUCH_WITHOUT__ !== 'I10') db.exec('BEGIN EXCLUSIVE');
     return db;
   } catch (error) {
