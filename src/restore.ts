@@ -36,9 +36,9 @@ import { lockState } from './store/sqlite/lock.ts';
 import { migrate } from './store/sqlite/migrations.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
 import type { Log } from './telemetry/log.ts';
-import { assembleSigned } from './x509/certificate-tbs.ts';
 import { parseCertificate } from './x509/certificate.ts';
 import { parseCrl } from './x509/crl.ts';
+import { joinedCrl, wholeCrl } from './x509/crl-tbs.ts';
 
 /** How long the signer has to come up and judge what was put back. */
 const signerWaitMs = 60_000;
@@ -326,7 +326,7 @@ async function publishedCrls(
       issuers.flatMap(({ keyId, algorithm }) =>
         store
           .lastCrls(keyId)
-          .flatMap((row) => (row.signature ? [assembleSigned(row.tbs, algorithm, row.signature)] : [])),
+          .flatMap((row) => (row.signature ? [joinedCrl(wholeCrl(row.tbs, algorithm, row.signature))] : [])),
       ),
     );
     return { crls: inOrder([...stored, ...named]), warnings: [] };

@@ -65,10 +65,17 @@ export class CertificateCheck {
   /** What came before is an earlier leaf's row, held against that leaf already. */
   #compareDecision(what: string, row: StoredCertificate, serial: string): void {
     const decision = JSON.parse(row.decision) as Decision;
-    const { entry = null, predecessor = null } = decision;
+    const {
+      entry = null,
+      predecessor = null,
+      agent = row.predecessorAgent,
+      node = row.predecessorNode,
+    } = decision;
     const tokenId = predecessor === null ? (decision.evidence?.tokenId ?? null) : row.predecessorTokenId;
     const lineage = predecessor === null ? serial : row.predecessorLineage;
-    this.#problems.compare(what, row, { entryId: entry, tokenId, predecessor, lineage });
+    this.#problems.compare(what, row, { entryId: entry, tokenId, predecessor, lineage, agent, node });
+    if (row.operator !== row.tokenCreatedBy)
+      this.#problems.add(`${what}: operator is ${row.operator}, its token was made by ${row.tokenCreatedBy}`);
     if (predecessor === null && tokenId !== null && row.useRecorded === 0)
       this.#problems.add(`${what}: its use of the token ${tokenId} is not recorded`);
   }
@@ -78,5 +85,7 @@ export class CertificateCheck {
 interface Decision {
   entry?: string;
   predecessor?: string;
+  agent?: string;
+  node?: string;
   evidence?: { tokenId?: string };
 }

@@ -3,8 +3,11 @@ import type { StoredCrl } from '../store/rows-port.ts';
 /** How many CRLs of a scope the store keeps at least. */
 const keptCrls = 2;
 
+/** Scope of the delta of the full CRL. */
+export const deltaScope = 'delta';
+
 /** A stored CRL without its bytes. */
-export type StoredHead = Omit<StoredCrl, 'tbs' | 'signature'> & { signed: boolean };
+export type StoredHead = Omit<StoredCrl, 'head' | 'tail' | 'pieces' | 'signature'> & { signed: boolean };
 
 /** A CRL's leaf. */
 export interface CrlLeaf {

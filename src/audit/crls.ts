@@ -3,7 +3,8 @@ import type { StateRows, StoredCrl, StoredCrlScope } from '../store/rows-port.ts
 import { type CrlBody, decodeCrlBody, type Leaf } from '../log/leaf.ts';
 import { parseTbsCrl } from '../x509/crl.ts';
 import type { Authorities } from './authorities.ts';
-import { CrlScopeReading } from './crl-scope.ts';
+import { CrlScopeReading, deltaScope } from './crl-scope.ts';
+import { storedTbs } from './listed-crl.ts';
 import { LeafRows } from './row-walk.ts';
 import type { Problems } from './verification.ts';
 
@@ -49,7 +50,7 @@ export class CrlCheck {
     const row = this.#walk.at(index);
     reading.add({ index, timeMs: leaf.timeMs, crlNumber: body.crlNumber, stored: row !== undefined });
     if (!row) return;
-    const { tbs: _, signature, ...head } = row;
+    const { head: _head, tail: _tail, pieces: _pieces, signature, ...head } = row;
     reading.rows.push({ ...head, signed: signature !== null });
     this.#problems.attempt(`${named(body)} of leaf ${index}`, () => this.#compare(row, leaf, body));
   }
@@ -76,17 +77,20 @@ export class CrlCheck {
     const what = `${named(body)} of leaf ${row.leafIndex}`;
     const { issuerKeyId } = leaf;
     this.#problems.compare(what, row, { issuerKeyId, scope: body.scope, crlNumber: String(body.crlNumber) });
-    if (!hash('sha256', row.tbs, 'buffer').equals(body.tbsSha256)) {
+    const tbs = storedTbs(this.#rows, row);
+    if (!hash('sha256', tbs, 'buffer').equals(body.tbsSha256)) {
       this.#problems.add(`${what}: its tbs is another than was logged`);
       return;
     }
-    const { thisUpdateSeconds, nextUpdateSeconds, crlNumber, authorityKeyId } = parseTbsCrl(row.tbs);
+    const { thisUpdateSeconds, nextUpdateSeconds, crlNumber, authorityKeyId, deltaBase } = parseTbsCrl(tbs);
     this.#problems.compare(what, row, { thisUpdateSeconds, nextUpdateSeconds });
     if (crlNumber !== body.crlNumber || authorityKeyId !== issuerKeyId)
       this.#problems.add(`${what}: it says another number or authority key id than its leaf`);
+    if ((deltaBase !== undefined) !== (body.scope === deltaScope) || (deltaBase ?? 0n) > body.crlNumber)
+      this.#problems.add(`${what}: it is not a delta where it must be one, or of a base to come`);
     if (row.coversTreeSize > row.leafIndex)
       this.#problems.add(`${what}: it covers ${row.coversTreeSize} leaves, more than were before it`);
-    if (row.signature && !this.#authorities.signed(issuerKeyId, row.tbs, row.signature))
+    if (row.signature && !this.#authorities.signed(issuerKeyId, tbs, row.signature))
       this.#problems.add(`${what}: its signature does not verify`);
     if (!row.signature && this.#authorities.isRoot(issuerKeyId))
       this.#problems.add(`${what}: the root ${issuerKeyId} left it without signature`);

@@ -28,7 +28,7 @@ interface Explanation {
   issuedAt: string;
   entry: { entryId: string; selectors: string[]; suspendedAt: string | null } | null;
   token: { tokenId: string; createdBy: string; createdAt: string } | null;
-  revocation: { revokedAt: string; reason: string; operator: string; logIndex: number } | null;
+  revocationEvents: { revokedAt: string; reason: string; operator: string; logIndex: number }[];
 }
 
 /** `vouch cert list | show` and `vouch explain`. */
@@ -104,7 +104,7 @@ function certificateFields(one: CertificateRow): string {
 }
 
 function explanationText(why: Explanation): string {
-  const { certificate, decision, entry, token, revocation } = why;
+  const { certificate, decision, entry, token, revocationEvents } = why;
   const lines: [string, string][] = [
     ['certificate', `${certificate.serial}, ${certificate.state}`],
     ['identity', certificate.spiffeId],
@@ -116,11 +116,10 @@ function explanationText(why: Explanation): string {
   const { kind: _kind, entry: _entry, spiffeId: _spiffeId, ...rest } = decision;
   lines.push(...inWords(rest));
   lines.push(['log', `leaf ${certificate.logIndex}`]);
-  if (revocation)
-    lines.push([
-      'revoked',
-      `${revocation.revokedAt}, ${revocation.reason}, by ${revocation.operator}, leaf ${revocation.logIndex}`,
-    ]);
+  for (const { revokedAt, reason, operator, logIndex } of revocationEvents) {
+    const said = reason === 'removeFromCRL' ? '' : `${reason}, `;
+    lines.push([said ? 'revoked' : 'released', `${revokedAt}, ${said}by ${operator}, leaf ${logIndex}`]);
+  }
   return fields(lines);
 }
 

@@ -17,13 +17,14 @@ export const reasonCodes = {
 /** A revocation reason in RFC spelling. */
 export type Reason = keyof typeof reasonCodes;
 
-/** What an operator may give for a workload's certificate; holds and their release come with delta CRLs. */
+/** What an operator may give for a workload's certificate; the release of a hold is a verb of its own. */
 export const operatorReasons = [
   'unspecified',
   'keyCompromise',
   'affiliationChanged',
   'superseded',
   'cessationOfOperation',
+  'certificateHold',
   'privilegeWithdrawn',
 ] as const satisfies Reason[];
 
@@ -36,6 +37,34 @@ export function parseOperatorReason(text: string): Reason {
       `reason must be one of ${operatorReasons.join(', ')}: ${JSON.stringify(text)}`,
     );
   return found;
+}
+
+/** How bad each is: a certificate that is revoked already may get a worse one only. */
+const gravity = {
+  removeFromCRL: 0,
+  certificateHold: 1,
+  unspecified: 2,
+  affiliationChanged: 3,
+  superseded: 3,
+  cessationOfOperation: 3,
+  privilegeWithdrawn: 4,
+  keyCompromise: 5,
+  cACompromise: 5,
+  aACompromise: 5,
+} as const satisfies Record<Reason, number>;
+
+/** Whether `reason` says worse of a certificate than `than`, which stands. */
+export function isWorse(than: Reason, reason: Reason): boolean {
+  return gravity[reason] > gravity[than];
+}
+
+/**
+ * Whether an event with `reason` may come after what stands of the same serial, undefined where nothing does: a hold is
+ * released (`removeFromCRL`) or becomes final, what was released may be revoked anew, all else only gets worse.
+ */
+export function mayFollow(standing: Reason | undefined, reason: Reason): boolean {
+  if (reason === 'removeFromCRL') return standing === 'certificateHold';
+  return standing === undefined || isWorse(standing, reason);
 }
 
 /** The reason of a code read from a CRL, or undefined where RFC 5280 gives it none. */

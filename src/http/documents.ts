@@ -6,6 +6,7 @@ import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { StoreReader } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
+import { joinedCrl } from '../x509/crl-tbs.ts';
 import type { Document, Publication } from './publication.ts';
 
 /** Tiles are on disk before a checkpoint over them is public. */
@@ -62,7 +63,7 @@ export function publishAuthorities(
   const rootCrl = root && store.lastCrls(root.keyId)[0];
   if (!root || !rootCrl?.signature) return;
   const { crlNumber, thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
-  const der = assembleSigned(rootCrl.tbs, root.algorithm, rootCrl.signature);
+  const der = assembleSigned(joinedCrl(rootCrl.tbs), root.algorithm, rootCrl.signature);
   publication.put(
     `/crl/${root.keyId}.crl`,
     crlDocument({ der, crlNumber, thisUpdateSeconds, nextUpdateSeconds }),

@@ -40,6 +40,8 @@ export interface RevocationBody {
   serial: Serial;
   reason: Reason;
   revokedAtMs: number;
+  /** Since when the key may have been in other hands, Unix seconds, where that was said. */
+  invalidityDateSeconds?: number | undefined;
 }
 
 /** A CRL by its scope (`full` or a shard's number), number and SHA-256 of its DER TBSCertList. */
@@ -103,16 +105,24 @@ export function decodeLeaf(bytes: Buffer): Leaf {
   return { type, timeMs, issuerKeyId, body, context };
 }
 
-/** Body of a revocation or release leaf: u8 length and serial, u8 reason code, u64 time in ms. */
+/** Body of a revocation or release leaf: u8 length and serial, u8 reason code, u64 time in ms, where given u64 invalidity date in s. */
 export function revocationBody(revocation: RevocationBody): Buffer {
   assert(
     Number.isSafeInteger(revocation.revokedAtMs) && revocation.revokedAtMs >= 0,
     'revocation time in whole milliseconds',
   );
   const serial = serialBytes(revocation.serial);
-  const tail = Buffer.alloc(9);
+  const { invalidityDateSeconds } = revocation;
+  const tail = Buffer.alloc(invalidityDateSeconds === undefined ? 9 : 17);
   tail[0] = reasonCodes[revocation.reason];
   tail.writeBigUInt64BE(BigInt(revocation.revokedAtMs), 1);
+  if (invalidityDateSeconds !== undefined) {
+    assert(
+      Number.isSafeInteger(invalidityDateSeconds) && invalidityDateSeconds >= 0,
+      'invalidity date in whole seconds',
+    );
+    tail.writeBigUInt64BE(BigInt(invalidityDateSeconds), 9);
+  }
   return Buffer.concat([Buffer.from([serial.length]), serial, tail]);
 }
 
@@ -122,9 +132,10 @@ export function decodeRevocationBody(body: Buffer): RevocationBody {
   const serialHex = cursor.bytes(cursor.unsigned(1)).toString('hex');
   const reason = reasonOfCode(cursor.unsigned(1)) ?? refuse('revocation body has an unknown reason code');
   const revokedAtMs = cursor.unsigned(8);
+  const invalidity = cursor.atEnd ? {} : { invalidityDateSeconds: cursor.unsigned(8) };
   cursor.end();
   try {
-    return { serial: parseSerial(serialHex), reason, revokedAtMs };
+    return { serial: parseSerial(serialHex), reason, revokedAtMs, ...invalidity };
   } catch (cause) {
     throw new VouchError('integrity-log', 'revocation body has a malformed serial', { cause });
   }
@@ -212,8 +223,12 @@ class Cursor {
     return this.#bytes.subarray(this.#at - length, this.#at);
   }
 
+  get atEnd(): boolean {
+    return this.#at === this.#bytes.length;
+  }
+
   end(): void {
-    if (this.#at !== this.#bytes.length) refuse(`${this.#what} has bytes after its end`);
+    if (!this.atEnd) refuse(`${this.#what} has bytes after its end`);
   }
 }
 

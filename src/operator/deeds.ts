@@ -6,10 +6,11 @@ import type { StoreReader } from '../store/port.ts';
 export function deedOf(
   bytes: Buffer,
   logIndex: number,
-  store: Pick<StoreReader, 'revocation'>,
+  store: Pick<StoreReader, 'revocationEvents'>,
 ): object | undefined {
   const leaf = decodeLeaf(bytes);
-  const what = leaf.type === 'revocation' ? revocationDeed(leaf, store) : jsonDeed(leaf);
+  const isEvent = leaf.type === 'revocation' || leaf.type === 'release';
+  const what = isEvent ? revocationDeed(leaf, logIndex, store) : jsonDeed(leaf);
   return what && { logIndex, time: rfc3339(leaf.timeMs), type: leaf.type, ...what };
 }
 
@@ -20,9 +21,11 @@ function jsonDeed(leaf: Leaf): object | undefined {
 }
 
 /** Who revoked stands salted in the leaf; the store has the name and the salt, `vouch log verify` compares them. */
-function revocationDeed(leaf: Leaf, store: Pick<StoreReader, 'revocation'>): object {
+function revocationDeed(leaf: Leaf, logIndex: number, store: Pick<StoreReader, 'revocationEvents'>): object {
   const { issuerKeyId } = leaf;
   const { serial, reason, revokedAtMs } = decodeRevocationBody(leaf.body);
-  const operator = store.revocation(issuerKeyId, serial)?.operator ?? null;
-  return { event: 'revoked', operator, issuerKeyId, serial, reason, revokedAt: rfc3339(revokedAtMs) };
+  const event = leaf.type === 'release' ? 'released' : 'revoked';
+  const row = store.revocationEvents(issuerKeyId, serial).find(({ leafIndex }) => leafIndex === logIndex);
+  const operator = row?.operator ?? null;
+  return { event, operator, issuerKeyId, serial, reason, revokedAt: rfc3339(revokedAtMs) };
 }

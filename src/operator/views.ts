@@ -1,7 +1,7 @@
 import { rfc3339 } from '../core/clock.ts';
 import { type RegistrationEntry, selectorText } from '../core/registration.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
-import type { CertificateStanding, JoinTokenRecord, StoreReader } from '../store/port.ts';
+import type { CertificateStanding, JoinTokenRecord, RevocationRecord, StoreReader } from '../store/port.ts';
 
 /** A certificate as operators see it; `state` is what counts now. */
 export function certificateView(certificate: CertificateStanding, nowMs: number) {
@@ -27,6 +27,7 @@ export function explanation(certificate: CertificateStanding, store: StoreReader
   const entry = certificate.entryId === undefined ? undefined : store.entry(certificate.entryId);
   const token = certificate.tokenId === undefined ? undefined : store.token(certificate.tokenId);
   const decision: unknown = JSON.parse(certificate.decision);
+  const events = store.revocationEvents(certificate.issuerKeyId, certificate.serial).map(eventView);
   return {
     certificate: certificateView(certificate, nowMs),
     decision,
@@ -35,7 +36,8 @@ export function explanation(certificate: CertificateStanding, store: StoreReader
     signed: certificate.signature !== undefined,
     entry: entry ? entryView(entry) : null,
     token: token ? tokenView(token) : null,
-    revocation: revocationView(certificate, store),
+    revocation: certificate.revoked ? (events.at(-1) ?? null) : null,
+    revocationEvents: events,
   };
 }
 
@@ -82,15 +84,16 @@ export function crlView(crl: PublishedCrl) {
   };
 }
 
-function revocationView(certificate: CertificateStanding, store: StoreReader) {
-  const revocation = store.revocation(certificate.issuerKeyId, certificate.serial);
-  if (!revocation) return null;
+/** A revocation, a hold, or a release (reason `removeFromCRL`). */
+function eventView(event: RevocationRecord) {
+  const { invalidityDateSeconds } = event;
   return {
-    revokedAt: rfc3339(revocation.revokedAtMs),
-    reason: revocation.reason,
-    operator: revocation.operator,
-    logIndex: revocation.leafIndex,
-    shard: revocation.shard,
+    revokedAt: rfc3339(event.revokedAtMs),
+    reason: event.reason,
+    invalidityDate: invalidityDateSeconds === undefined ? null : rfc3339(invalidityDateSeconds * 1000),
+    operator: event.operator,
+    logIndex: event.leafIndex,
+    shard: event.shard,
   };
 }
 

@@ -7,7 +7,8 @@ import type { Predecessor } from './publish-gate.ts';
 import { fullScope, type RevokedSet, scopesOf } from './revoked-set.ts';
 
 /** A CRL before it has a leaf and a signature. */
-export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature'> {
+export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature' | 'tbs'> {
+  tbs: Buffer;
   url: string;
   datesFixed: { serial: Serial; crlDateSeconds: number }[];
 }

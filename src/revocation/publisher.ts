@@ -7,9 +7,11 @@ import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { chunksSignedBy, type Issuer, signedBy } from '../issuance/issuer.ts';
 import { crlLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
+import { allRevocationsAfter, allStanding } from '../store/pages.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
+import { joinedCrl, unsplitCrl } from '../x509/crl-tbs.ts';
 import { Backlog } from './backlog.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
@@ -75,7 +77,7 @@ export class CrlPublisher {
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#waits = new Waits(parts.clock);
-    this.#set = new RevokedSet(parts.store.revocations(parts.issuer.keyId), parts.shardCount);
+    this.#set = new RevokedSet([...allStanding(parts.store, parts.issuer.keyId)], parts.shardCount);
     this.#scheduledSeconds = new Map(parts.store.scheduledUpdates(parts.issuer.keyId));
     this.#drafts = new CrlDrafts({
       ...parts,
@@ -207,16 +209,17 @@ export class CrlPublisher {
    */
   #adopt(row: CrlRecord): void {
     const { issuer } = this.#parts;
-    if (!row.signature || !signedBy(issuer, row.tbs, row.signature)) {
+    const tbs = joinedCrl(row.tbs);
+    if (!row.signature || !signedBy(issuer, tbs, row.signature)) {
       this.#parts.alarm(row.scope, ['the signature of the stored CRL does not verify']);
       return;
     }
-    const crl = parseTbsCrl(row.tbs);
+    const crl = parseTbsCrl(tbs);
     this.#previous.set(row.scope, { crl, coversTreeSize: row.coversTreeSize });
     // Under another publication URL a shard's CRL is of no use to anybody: its IDP names the old one.
     const url = this.#drafts.url(row.scope);
     if (speaksFor(crl, row.scope, url))
-      this.#release({ ...row, url, der: assembleSigned(row.tbs, issuer.algorithm, row.signature) });
+      this.#release({ ...row, url, der: assembleSigned(tbs, issuer.algorithm, row.signature) });
     if (!this.#set.isAsOn(row.scope, crl.entries.bytes)) this.#want(row.scope);
   }
 
@@ -331,7 +334,7 @@ export class CrlPublisher {
   ): Promise<{ passed: JudgedDraft[]; refused: string[] }> {
     const { store, issuer, shardCount } = this.#parts;
     const since = drafts.map(({ scope }) => this.#previous.get(scope)?.coversTreeSize ?? 0);
-    const revocations = store.revocations(issuer.keyId, Math.min(...since));
+    const revocations = [...allRevocationsAfter(store, issuer.keyId, Math.min(...since) - 1)];
     const recorded = (serial: Serial): RevocationRecord | undefined => store.revocation(issuer.keyId, serial);
     const passed: JudgedDraft[] = [];
     const refused: string[] = [];
@@ -359,7 +362,7 @@ export class CrlPublisher {
     const result = await sequencer.sign({
       purpose: 'crl',
       verify: (signature) => chunksSignedBy(issuer, [draft.tbs], signature),
-      mutation: { kind: 'crl', leaf, crl, datesFixed },
+      mutation: { kind: 'crl', leaf, crl: { ...crl, tbs: unsplitCrl(draft.tbs) }, datesFixed },
     });
     if (result.status === 'exists') throw new VouchError('internal', 'a CRL cannot exist already');
     return { draft, der: assembleSigned(draft.tbs, issuer.algorithm, result.signature) };

@@ -236,7 +236,7 @@ export class Revocation {
     reason: Reason,
     operator: string,
   ): Promise<RevocationRecord[]> {
-    const { sequencer, publisher, clockGuard, shardCount } = this.#parts;
+    const { store, sequencer, publisher, clockGuard, shardCount } = this.#parts;
     const { issuerKeyId, serial, notAfterMs } = certificate;
     const revokedAtMs = clockGuard.revocationTimeMs();
     const shard = shardOf(serial, shardCount);
@@ -247,8 +247,9 @@ export class Revocation {
     const leafIndex = await unlessDone(
       sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256 }),
     );
-    if (leafIndex === undefined) return [];
-    const record = { ...revocation, leafIndex, crlDateSeconds: undefined, mayLeave: false };
+    // As it was written: what it follows may have given it a date.
+    const record = leafIndex === undefined ? undefined : store.revocation(issuerKeyId, serial);
+    if (!record) return [];
     publisher.add(record);
     return [record];
   }

@@ -1,6 +1,8 @@
 import { systemClock } from '../core/clock.ts';
+import { mayFollow } from '../core/reasons.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import { recordLeaf } from '../sequencer/record.ts';
+import { allStanding } from '../store/pages.ts';
 import type { JoinTokenRecord, Mutation, Page, StoreReader } from '../store/port.ts';
 import { revocationTakenOver } from './import.ts';
 
@@ -9,13 +11,13 @@ const operator = 'restore';
 const pageSize = 500;
 
 /**
- * What ends in `store`, which was put back from an earlier time, what has ended in `present` since: revoked certificates,
- * join tokens that were revoked or used, suspended identities. A rewind must bring none of them back to life.
+ * What ends in `store`, which was put back from an earlier time, what has ended in `present` since: certificates revoked,
+ * put on hold or revoked for a worse reason (what was released since stays on hold), join tokens that were revoked or used, suspended identities. A rewind must bring none of them back to life.
  */
 export function endedSince(present: StoreReader, issuers: readonly Issuer[], store: StoreReader): Mutation[] {
   const revocations = issuers.flatMap((issuer) =>
-    present.revocations(issuer.keyId).flatMap((record): Mutation[] => {
-      if (store.revocation(issuer.keyId, record.serial)) return [];
+    [...allStanding(present, issuer.keyId)].flatMap((record): Mutation[] => {
+      if (!mayFollow(store.revocation(issuer.keyId, record.serial)?.reason, record.reason)) return [];
       const spkiSha256 = present.certificate(issuer.keyId, record.serial)?.spkiSha256;
       return [revocationTakenOver(store, issuer, record, spkiSha256)];
     }),

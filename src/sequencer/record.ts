@@ -1,5 +1,5 @@
 import { canonicalJson, type Json } from '../core/canonical-json.ts';
-import type { LeafDraft, RevocationRecord } from '../store/port.ts';
+import type { LeafDraft, RevocationDraft, RevocationRecord } from '../store/port.ts';
 import {
   crlBody,
   decisionContext,
@@ -27,15 +27,18 @@ export function revocationDecision({ operator }: Pick<RevocationRecord, 'operato
   return canonicalJson({ operator });
 }
 
-/** The leaf of one revocation; its operator stands salted in the context. */
+/** The leaf of one revocation, or of the release of a hold; its operator stands salted in the context. */
 export function revocationLeaf(
   timeMs: number,
   issuerKeyId: string,
-  revocation: Pick<RevocationRecord, 'serial' | 'reason' | 'revokedAtMs' | 'operator' | 'salt'>,
+  revocation: Pick<
+    RevocationDraft,
+    'serial' | 'reason' | 'revokedAtMs' | 'operator' | 'salt' | 'invalidityDateSeconds'
+  >,
 ): LeafDraft {
   return leafDraft(
     encodeLeaf({
-      type: 'revocation',
+      type: revocation.reason === 'removeFromCRL' ? 'release' : 'revocation',
       timeMs,
       issuerKeyId,
       body: revocationBody(revocation),

@@ -4,6 +4,8 @@ import type { RegistrationEntry } from '../core/registration.ts';
 import type { Serial } from '../core/serial.ts';
 import type { SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import type { CrlPiece } from '../x509/crl-list.ts';
+import type { CrlBytes } from '../x509/crl-tbs.ts';
 import type { StateRows } from './rows-port.ts';
 
 /** Who this state belongs to; written by `vouch init`, checked at each start (I10). */
@@ -37,6 +39,10 @@ export interface CertificateRecord {
   predecessor: Serial | undefined;
   /** Serial of the enrollment that this one descends from by renewals. */
   lineage: Serial;
+  /** Who asked for it, where an agent did for a workload: it descends from that agent's certificates. */
+  agent?: SpiffeId | undefined;
+  /** Name of the attested node that it is for. */
+  node?: string | undefined;
   /** SHA-256 of the SubjectPublicKeyInfo, hex. */
   spkiSha256: string;
   notBeforeMs: number;
@@ -54,6 +60,7 @@ export interface CertificateRecord {
 
 /** A certificate with all that decides at this instant whether it still counts (I7). */
 export interface CertificateStanding extends CertificateRecord {
+  /** Undefined also after the release of a hold. */
   revoked: { revokedAtMs: number; reason: Reason } | undefined;
   entrySuspended: boolean;
 }
@@ -71,24 +78,35 @@ export interface JoinTokenRecord {
   revokedAtMs: number | undefined;
 }
 
+/**
+ * What happened to a serial: revoked, on hold, or with the reason `removeFromCRL` released from hold. The last event of
+ * a serial counts; what came before stays on record.
+ */
 export interface RevocationRecord {
   issuerKeyId: string;
   serial: Serial;
   shard: number;
   revokedAtMs: number;
   reason: Reason;
+  /** Since when the key may have been in other hands, Unix seconds (RFC 5280 §5.3.2). */
+  invalidityDateSeconds: number | undefined;
   operator: string;
   /** 16 bytes that hide the operator in the leaf's context. */
   salt: Buffer;
   notAfterMs: number;
   leafIndex: number;
-  /** The entry's revocationDate, fixed by the first CRL that carried it (I5); Unix seconds. */
+  /**
+   * The entry's revocationDate, fixed by the first CRL that carried it (I5); Unix seconds. An event that follows one
+   * with a date has the same, but after a release.
+   */
   crlDateSeconds: number | undefined;
+  /** Leaf index of the event of the same serial that came next; undefined: this one counts. */
+  followedBy: number | undefined;
   /** True once it stood on a scheduled CRL whose thisUpdate is past notAfter: it may leave. */
   mayLeave: boolean;
 }
 
-/** `full`, or a shard's number as text. */
+/** `full`, `delta`, or a shard's number as text. */
 export type CrlScope = string;
 
 export interface CrlRecord {
@@ -102,7 +120,8 @@ export interface CrlRecord {
   /** Log size that it covers: every revocation with a smaller index is in it or may have left. */
   coversTreeSize: number;
   leafIndex: number;
-  tbs: Buffer;
+  /** Of a small one everything may stand in `head`. */
+  tbs: CrlBytes;
   signature: Buffer | undefined;
 }
 
@@ -140,10 +159,11 @@ export type Mutation =
   | { kind: 'token-revoked'; leaf: LeafDraft; tokenId: string; atMs: number }
   | { kind: 'entry-suspended'; leaf: LeafDraft; entryId: string; atMs: number }
   | { kind: 'entry-resumed'; leaf: LeafDraft; entryId: string }
+  /** Refused where `mayFollow` (core/reasons.ts) says so. */
   | {
       kind: 'revocation';
       leaf: LeafDraft;
-      revocation: Omit<RevocationRecord, 'leafIndex' | 'crlDateSeconds' | 'mayLeave'>;
+      revocation: RevocationDraft;
       blockKeySha256: string | undefined;
     }
   /** Blocks the key of a certificate that is revoked already, for another reason; a blocked one is refused. */
@@ -153,6 +173,7 @@ export type Mutation =
       revoked: Pick<RevocationRecord, 'issuerKeyId' | 'serial'>;
       spkiSha256: string;
     }
+  /** Pieces that `putPieces` did not put are put with it. Dates are fixed of what the CRL covers; covering nothing, of what counts. */
   | {
       kind: 'crl';
       leaf: LeafDraft;
@@ -195,6 +216,24 @@ export interface StoredSignature {
   signature: Buffer;
 }
 
+/** A revocation before it has a leaf; the transaction gives it what it takes over from the event that it follows. */
+export type RevocationDraft = Omit<
+  RevocationRecord,
+  'leafIndex' | 'crlDateSeconds' | 'followedBy' | 'mayLeave' | 'invalidityDateSeconds'
+> & { invalidityDateSeconds?: number | undefined };
+
+/** What certificates may have in common. `tokenId`: what came of this join token; `operator`: of those that he made. */
+export type CommonOrigin =
+  | { lineage: Serial }
+  | { spiffeId: SpiffeId }
+  | { tokenId: string }
+  | { entryId: string }
+  | { operator: string }
+  | { agentId: SpiffeId }
+  | { node: string }
+  /** Both inclusive. */
+  | { issuedBetween: { fromMs: number; toMs: number } };
+
 /** Lists show the newest first. `after`: the last seen entryId, tokenId, or for certificates leafIndex in decimal. */
 export interface Page {
   after?: string;
@@ -220,10 +259,14 @@ export interface StoreReader {
   /** By serial alone, for operators; a serial is unique for each issuer only. */
   certificatesBySerial(serial: Serial): CertificateStanding[];
   certificates(page: Page & { spiffeId?: SpiffeId; tokenId?: string }): CertificateStanding[];
-  /** Unexpired at `nowMs`, revoked or not, by what they have in common. */
+  /**
+   * Unexpired at `nowMs`, revoked or not, by what they have in common; the first to expire first, of `issuedBetween` the
+   * first issued. `after`: leafIndex of the last seen. What is issued meanwhile may come before it.
+   */
   unexpiredCertificates(
-    by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
+    by: CommonOrigin,
     nowMs: number,
+    page?: { after?: number | undefined; limit: number },
   ): CertificateStanding[];
   /** The certificate that this token and key already got; the last of those that took over from each other. */
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined;
@@ -235,15 +278,24 @@ export interface StoreReader {
   checkpointNote(): string | undefined;
   /** A signed note that proves that this log was set back, as `keepRewindEvidence` kept it. */
   rewindEvidence(): string | undefined;
-  /** Revocations of an issuer that still have to stand on its CRLs, by serial; those of this leaf and later ones. */
-  revocations(issuerKeyId: string, fromLeafIndex?: number): RevocationRecord[];
+  /** What still has to stand on CRLs of an issuer, in serial order; at most `limit` behind `afterSerial` ('': from the first). */
+  standingBySerial(issuerKeyId: string, afterSerial: string, limit: number): RevocationRecord[];
+  /** Of what still has to stand, at most `limit` whose certificates expired before this moment, the first expired first. */
+  expiredStanding(issuerKeyId: string, beforeMs: number, limit: number): RevocationRecord[];
+  /** The events of an issuer that count, releases too, with a leaf behind this one, by leaf. */
+  revocationsAfter(issuerKeyId: string, after: { leafIndex: number }, limit: number): RevocationRecord[];
+  /** The last event of a serial; it may be a release (`removeFromCRL`). */
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
+  /** All events of a serial, the first first. */
+  revocationEvents(issuerKeyId: string, serial: Serial): RevocationRecord[];
   /** The newest signed CRL of each scope. */
   lastCrls(issuerKeyId: string): CrlRecord[];
+  /** The newest signed full CRL that the schedule made: what delta CRLs go with. */
+  baseCrl(issuerKeyId: string): CrlRecord | undefined;
   /** thisUpdate, in Unix seconds, of the newest scheduled CRL of each scope that had one. */
   scheduledUpdates(issuerKeyId: string): ReadonlyMap<CrlScope, number>;
-  /** Every stored CRL, oldest first: of each scope the two newest, and the newest signed one. */
-  crls(): CrlRecord[];
+  /** Every stored CRL (of one issuer), oldest first: of each scope the two newest, the newest signed one, and the base. */
+  crls(issuerKeyId?: string): CrlRecord[];
   /** 0 where there is none yet. */
   lastCrlNumber(issuerKeyId: string): bigint;
   clockMark(): ClockMark;
@@ -271,6 +323,11 @@ export interface Store extends StoreReader {
   commitBatch(mutations: readonly Mutation[], signed: SignedSoFar): Promise<MutationOutcome[]>;
   /** Stores signatures and the checkpoint when no batch comes along. */
   storeSigned(signed: SignedSoFar): Promise<void>;
+  /**
+   * Puts pieces of a CRL's list, a bounded amount in each transaction, so that the CRL that is committed afterwards has
+   * little left to write. A piece that was put is not put again.
+   */
+  putPieces(pieces: readonly CrlPiece[]): Promise<void>;
   /** Marks revocations that stood on a scheduled CRL past their notAfter as free to leave. */
   releaseExpired(issuerKeyId: string, serials: readonly Serial[]): Promise<void>;
   setClockMark(mark: ClockMark): Promise<void>;

@@ -8,9 +8,13 @@ export interface StateRows {
   leaves(afterLeafIndex: number, limit: number): StoredLeaf[];
   certificates(afterLeafIndex: number, limit: number): StoredCertificate[];
   revocations(afterLeafIndex: number, limit: number): StoredRevocation[];
-  /** Of one issuer, in the order in which CRLs list them. */
+  /** Those of one issuer that count, in the order in which CRLs list them. */
   revocationsBySerial(issuerKeyId: string, afterSerial: string, limit: number): StoredRevocation[];
+  /** What came before the one that counts, the first first. */
+  earlierRevocations(issuerKeyId: string, serial: string): StoredRevocation[];
   crls(afterLeafIndex: number, limit: number): StoredCrl[];
+  /** The bytes of the pieces with these ids (8 bytes each, big endian); one that is gone is empty. */
+  crlPieces(ids: Buffer): Buffer[];
   statements(afterLeafIndex: number, limit: number): StoredStatement[];
   crossCertificates(afterLeafIndex: number, limit: number): StoredCrossCertificate[];
   /** In the order in which they were made. */
@@ -50,9 +54,16 @@ export interface StoredCertificate {
   salt: Buffer;
   tbs: Buffer;
   decision: string;
+  agent: string | null;
+  node: string | null;
+  operator: string | null;
+  /** Who made its join token. */
+  tokenCreatedBy: string | null;
   /** Of the certificate that its row names as predecessor, where an earlier leaf has it. */
   predecessorLineage: string | null;
   predecessorTokenId: string | null;
+  predecessorAgent: string | null;
+  predecessorNode: string | null;
   /** Whether the use of its token is recorded with its key and its leaf. */
   useRecorded: number;
 }
@@ -65,11 +76,20 @@ export interface StoredRevocation {
   shard: number;
   revokedAtMs: number;
   reason: string;
+  invalidityDateSeconds: number | null;
   operator: string;
   salt: Buffer;
   notAfterMs: number;
   crlDateSeconds: number | null;
   mayLeave: number;
+  followedBy: number | null;
+  /** Whether the row that `followedBy` names is one of the same serial. */
+  followedByOwn: number;
+  /** Of the last event of the same serial with an earlier leaf. */
+  precedingFollowedBy: number | null;
+  precedingReason: string | null;
+  precedingCrlDateSeconds: number | null;
+  precedingMayLeave: number | null;
   /** Of the certificate with its issuer and serial, where the state knows it. */
   certificateNotAfterMs: number | null;
   certificateSpkiSha256: string | null;
@@ -88,7 +108,10 @@ export interface StoredCrl {
   scheduled: number;
   coversTreeSize: number;
   signature: Buffer | null;
-  tbs: Buffer;
+  head: Buffer;
+  tail: Buffer;
+  /** Ids of the pieces of its list, 8 bytes each, big endian. */
+  pieces: Buffer;
 }
 
 /** A row of `statements`. */

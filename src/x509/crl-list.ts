@@ -36,17 +36,18 @@ export class CrlList {
     return new CrlList(filling.done());
   }
 
-  /** Of pieces as they were stored. Throws `request-malformed` where an entry is not strict DER or serials do not rise. */
-  static read(stored: readonly Buffer[]): CrlList {
+  /** Of pieces as they were stored; those that are in memory already stay the same objects. Throws `request-malformed` where an entry is not strict DER or serials do not rise. */
+  static read(stored: readonly (Buffer | CrlPiece)[]): CrlList {
     let last: EntryCursor | undefined;
-    const pieces = stored.map((bytes): CrlPiece => {
+    const pieces = stored.map((one): CrlPiece => {
+      const bytes = Buffer.isBuffer(one) ? one : one.bytes;
       let count = 0;
       for (let entry = new EntryCursor(bytes); entry.next(); count += 1) {
         if (last && last.compareSerial(entry) >= 0) malformed('serials do not rise', entry.start);
         last ??= new EntryCursor(bytes);
         last.follow(entry);
       }
-      return { bytes, count };
+      return Buffer.isBuffer(one) ? { bytes, count } : one;
     });
     return new CrlList(pieces.filter(({ count }) => count > 0));
   }

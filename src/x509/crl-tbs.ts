@@ -65,6 +65,11 @@ export function joinedCrl(bytes: CrlBytes): Buffer {
   return Buffer.concat(crlChunks(bytes), crlLength(bytes));
 }
 
+/** A small one whose bytes are at hand in one buffer: all in the head. */
+export function unsplitCrl(bytes: Buffer): CrlBytes {
+  return { head: bytes, list: CrlList.empty, tail: Buffer.alloc(0) };
+}
+
 /** CertificateList: a TBSCertList with its signature (DER as it stands in the BIT STRING). */
 export function wholeCrl(tbs: CrlBytes, algorithm: SignatureAlgorithm, signature: Buffer): CrlBytes {
   const end = [algorithmIdentifier(algorithm), bitString(signature)];

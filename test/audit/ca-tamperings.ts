@@ -89,7 +89,14 @@ export const inAuthorities: Case[] = [
 ];
 
 export const inCrls: Case[] = [
-  ['tbs', fullCrl("tbs = CAST(tbs || x'00' AS BLOB)"), /CRL \d+ \(full\)/, /tbs/],
+  ['head', fullCrl("head = CAST(head || x'00' AS BLOB)"), /CRL \d+ \(full\)/, /tbs/],
+  ['tail', fullCrl("tail = CAST(tail || x'00' AS BLOB)"), /CRL \d+ \(full\)/, /tbs/],
+  [
+    'pieces',
+    fullCrl("pieces = CAST(pieces || x'0000000000000001' AS BLOB), tail = CAST(tail || x'00' AS BLOB)"),
+    /CRL \d+ \(full\)/,
+    /tbs/,
+  ],
   ['signature', fullCrl("signature = x'3006020101020101'"), /CRL \d+ \(full\)/, /signature/],
   ["the signature of the root's", 'UPDATE crls SET signature = NULL', 'rootKeyId', /signature/],
   [
@@ -115,7 +122,7 @@ export const inCrls: Case[] = [
   [
     'one past the end of the log',
     `INSERT INTO crls SELECT (SELECT max(leaf_index) + 9 FROM leaves), issuer_key_id, scope, crl_number + 1, this_update_seconds,
-       next_update_seconds, scheduled, covers_tree_size, signature, tbs FROM crls WHERE leaf_index = ${newestFull}`,
+       next_update_seconds, scheduled, covers_tree_size, signature, head, tail, pieces FROM crls WHERE leaf_index = ${newestFull}`,
     /CRL \d+ \(full\)/,
     /not in the log/,
   ],

@@ -104,6 +104,9 @@ export const inCertificates: Case[] = [
   ['signature', certificate("signature = x'3006020101020101'"), 'renewed', /signature/],
   ['salt', certificate('salt = zeroblob(16)'), 'renewed', /decision/],
   ['salt cut short', certificate('salt = zeroblob(15)'), 'renewed', /decision/],
+  ['agent', certificate("agent = 'spiffe://test.example/agents/a'"), 'renewed', /agent/],
+  ['node', certificate("node = 'node-1'"), 'renewed', /node/],
+  ['operator', certificate("operator = 'uid:4242'"), 'renewed', /operator/],
   ['tbs', certificate("tbs = CAST(tbs || x'00' AS BLOB)"), 'renewed', /tbs/],
   ['decision', certificate("decision = '{}'"), 'renewed', /decision/],
   ['decision that is no JSON', certificate("decision = '{'"), 'renewed', /decision/],
@@ -128,7 +131,7 @@ export const inCertificates: Case[] = [
   [
     'a row past the end of the log',
     `INSERT INTO certificates SELECT (SELECT max(leaf_index) + 5 FROM leaves), issuer_key_id, '2a00000000000000000000000000000002', spiffe_id,
-       entry_number, token_number, predecessor, lineage, spki_sha256, not_before_ms, not_after_ms, issued_at_ms, signature, salt, tbs, decision
+       entry_number, token_number, predecessor, lineage, spki_sha256, not_before_ms, not_after_ms, issued_at_ms, signature, salt, tbs, decision, agent, node, operator
      FROM certificates WHERE leaf_index = ${renewed}`,
     /2a00000000000000000000000000000002/,
     /not in the log/,
@@ -147,6 +150,13 @@ export const inRevocations: Case[] = [
   ['shard', revocation('shard = (shard + 1) % 16'), 'compromised', /shard/],
   ['revoked_at_ms', revocation('revoked_at_ms = 1'), 'compromised', /revokedAtMs/],
   ['reason', revocation("reason = 'superseded'"), 'compromised', /reason/],
+  [
+    'invalidity_date_seconds',
+    revocation('invalidity_date_seconds = 1'),
+    'compromised',
+    /invalidityDateSeconds/,
+  ],
+  ['followed_by', revocation('followed_by = 1000000'), 'compromised', /followedBy/],
   ['operator', revocation("operator = 'uid:4242'"), 'compromised', /operator/],
   ['salt', revocation('salt = zeroblob(16)'), 'compromised', /operator/],
   ['not_after_ms lowered', revocation('not_after_ms = 1'), 'compromised', /notAfterMs/],

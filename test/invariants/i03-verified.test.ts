@@ -148,7 +148,11 @@ test('a CRL with a wrong signature is not published; the one before stays', asyn
     revocation,
     blockKeySha256: undefined,
   });
-  publisher.add({ ...revocation, leafIndex, crlDateSeconds: undefined, mayLeave: false });
+  publisher.add({
+    ...revocation,
+    ...{ leafIndex, crlDateSeconds: undefined, mayLeave: false },
+    ...{ invalidityDateSeconds: undefined, followedBy: undefined },
+  });
   expect(await becomes(() => alarms.length > 0)).toBe(true);
   expect(published).toHaveLength(17);
   for (const { der } of publisher.current()) {

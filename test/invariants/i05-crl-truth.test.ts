@@ -14,9 +14,10 @@ import { shardOf } from '../../src/core/publication.ts';
 import { crlLeaf } from '../../src/sequencer/record.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { type ParsedCrl, parseCrl } from '../../src/x509/crl.ts';
-import type { RevocationRecord } from '../../src/store/port.ts';
-import { buildCrlTbs, type CrlTemplate, encodeRevoked } from '../../src/x509/crl-tbs.ts';
+import { allStanding } from '../../src/store/pages.ts';
+import { buildCrlTbs, type CrlTemplate, encodeRevoked, unsplitCrl } from '../../src/x509/crl-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
+import { bendRevocations } from '../support/bent-revocations.ts';
 import {
   publicationUrl,
   registered,
@@ -230,7 +231,7 @@ describe('the publish gate', () => {
       shardCount: 16,
       url: previous.url,
       previous: { crl: before, coversTreeSize: previous.coversTreeSize },
-      revocations: authority.store.revocations(authority.issuer.keyId),
+      revocations: [...allStanding(authority.store, authority.issuer.keyId)],
       recorded: (serial) => authority.store.revocation(authority.issuer.keyId, serial),
       coversTreeSize: authority.store.treeSize(),
       nowMs: authority.clock.now(),
@@ -405,7 +406,7 @@ describe('the publisher', () => {
     const { issuer, sequencer, store } = authority;
     const last = store.lastCrlNumber(issuer.keyId);
     const record = (scope: string, crlNumber: bigint) => {
-      const tbs = randomBytes(40);
+      const tbs = unsplitCrl(randomBytes(40));
       const crl = {
         ...{ issuerKeyId: issuer.keyId, scope, crlNumber, thisUpdateSeconds: 1, nextUpdateSeconds: 2 },
         ...{ scheduled: false, coversTreeSize: 0, tbs },
@@ -429,13 +430,9 @@ describe('the publisher', () => {
 
   /** The store's answers with another reason for one serial, until the returned function is called. */
   function misrecorded(serial: Serial): () => void {
-    const { store } = authority;
-    const [all, one] = [store.revocations.bind(store), store.revocation.bind(store)];
-    const bend = (record: RevocationRecord): RevocationRecord =>
-      record.serial === serial ? { ...record, reason: 'affiliationChanged' } : record;
-    store.revocations = (...asked) => all(...asked).map(bend);
-    store.revocation = (...asked) => [one(...asked)].map((record) => record && bend(record))[0];
-    return () => Object.assign(store, { revocations: all, revocation: one });
+    return bendRevocations(authority.store, (record) =>
+      record.serial === serial ? { ...record, reason: 'affiliationChanged' } : record,
+    );
   }
 
   test('[guard] what the gate holds back leaves the one before served, alarms, and is tried again', async () => {

@@ -176,6 +176,21 @@ describe('a revocation body', () => {
     });
   });
 
+  it('has an invalidity date where one is given, in whole seconds', () => {
+    const revocation = {
+      serial: parseSerial('0a0b'),
+      reason: 'keyCompromise' as const,
+      revokedAtMs: 1_700_000_000_123,
+      invalidityDateSeconds: 1_700_000_000,
+    };
+    const body = revocationBody(revocation);
+    expect(body.toString('hex')).toBe('020a0b010000018bcfe5687b000000006553f100');
+    expect(decodeRevocationBody(body)).toEqual(revocation);
+    const none = { ...revocation, invalidityDateSeconds: undefined };
+    expect(revocationBody(none).toString('hex')).toBe('020a0b010000018bcfe5687b');
+    expect(() => revocationBody({ ...revocation, invalidityDateSeconds: 0.5 })).toThrow(/assertion/);
+  });
+
   it('comes back for every reason and length of serial', () => {
     for (const reason of Object.keys(reasonCodes) as Reason[])
       for (let length = 1; length <= 20; length++) {
@@ -193,6 +208,9 @@ describe('a revocation body', () => {
     '020a0b01ff00018bcfe5687b',
     '020a0b010000018bcfe568',
     '020a0b010000018bcfe5687b00',
+    '020a0b010000018bcfe5687b00000000655400',
+    '020a0b010000018bcfe5687b000000006553f10000',
+    '020a0b010000018bcfe5687bff00000065540000',
     '0180010000018bcfe5687b',
     '0100010000018bcfe5687b',
     `15${'01'.repeat(21)}010000018bcfe5687b`,

@@ -31,11 +31,18 @@ beforeEach(async () => {
     const serial = newSerial(0x2a, (size) => random.subarray(size * at, size * (at + 1)));
     const when = { revokedAtMs, notAfterMs: clock.now() + 3600_000, crlDateSeconds: revokedAtMs / 1000 };
     const said = { shard: 0, reason: 'superseded', operator: 'uid:0', mayLeave: false, salt } as const;
-    return { issuerKeyId: issuer.keyId, serial, leafIndex: 0, ...when, ...said };
+    const alone = { invalidityDateSeconds: undefined, followedBy: undefined };
+    return { issuerKeyId: issuer.keyId, serial, leafIndex: 0, ...when, ...said, ...alone };
   }).sort((a, b) => (a.serial < b.serial ? -1 : 1));
-  const truth = store.revocations.bind(store);
-  store.revocations = (keyId, from = 0) => {
-    const rows = [...(from === 0 ? standing : []), ...truth(keyId, from)];
+  const [truth, after] = [store.standingBySerial.bind(store), store.revocationsAfter.bind(store)];
+  store.standingBySerial = (keyId, afterSerial, limit) => {
+    const from = standing.findIndex(({ serial }) => serial > afterSerial);
+    const rows = from < 0 ? truth(keyId, '', limit) : standing.slice(from, from + limit);
+    rowsRead += rows.length;
+    return rows;
+  };
+  store.revocationsAfter = (...asked) => {
+    const rows = after(...asked);
     rowsRead += rows.length;
     return rows;
   };

@@ -3,10 +3,10 @@ import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
 import { shardOf } from '../../src/core/publication.ts';
-import type { RevocationRecord } from '../../src/store/port.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
+import { bendRevocations } from '../support/bent-revocations.ts';
 import {
   freshKey,
   publicationUrl,
@@ -390,10 +390,7 @@ test('a revocation stands on the shard of its serial, whatever the store says by
   const { store } = authority;
   void revocation.revoke({ by: 'serial', serial, only: true }, 'superseded', 'uid:0');
   await until(() => store.revocation(authority.issuer.keyId, serial) !== undefined);
-  const [all, one] = [store.revocations.bind(store), store.revocation.bind(store)];
-  const moved = (record: RevocationRecord) => ({ ...record, shard: (record.shard + 1) % 16 });
-  store.revocations = (...asked) => all(...asked).map(moved);
-  store.revocation = (...asked) => [one(...asked)].map((record) => record && moved(record))[0];
+  bendRevocations(store, (record) => ({ ...record, shard: (record.shard + 1) % 16 }));
   publisher = openPublisher();
   publisher.start();
   const on = () => publisher.current().filter(({ der }) => parseCrl(der).has(serial));

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
+import type { CommonOrigin } from '../../src/store/port.ts';
 import type { Current } from './conformance.ts';
 import {
   certificateMutation,
@@ -183,6 +184,71 @@ export function certificateConformance(current: Current): void {
       entryId,
       tokenId,
     });
+  });
+
+  it('finds live certificates by agent, node, operator and time of issuance', async () => {
+    const agent = parseSpiffeId('spiffe://example.test/agents/a');
+    const token = tokenMutation({ token: { usesAllowed: 9, createdBy: 'uid:1000' } });
+    const [first, asked, late] = [
+      redemption(token),
+      certificateMutation({ agent, node: 'node-1', issuedAtMs: startMs + 1 }),
+      redemption(token, { issuedAtMs: startMs + 2 }),
+    ];
+    await current.store.commitBatch([token, first, asked, late], nothingSigned);
+    const found = (by: CommonOrigin) =>
+      current.store.unexpiredCertificates(by, startMs).map(({ serial }) => serial);
+    const [a, b, c] = [first, asked, late].map(({ certificate }) => certificate.serial);
+    expect(found({ agentId: agent })).toEqual([b]);
+    expect(found({ node: 'node-1' })).toEqual([b]);
+    expect(found({ operator: 'uid:1000' })).toEqual([a, c]);
+    expect(found({ operator: 'uid:0' })).toEqual([]);
+    const between = (from: number, to: number) =>
+      found({ issuedBetween: { fromMs: startMs + from, toMs: startMs + to } });
+    expect([between(0, 1), between(1, 2), between(3, 9)]).toEqual([[a, b], [b, c], []]);
+    const stored = current.store.unexpiredCertificates({ node: 'node-1' }, startMs)[0];
+    expect(stored).toMatchObject({ agent, node: 'node-1' });
+  });
+
+  it('finds live certificates page by page, whatever they have in common', async () => {
+    const token = tokenMutation({ token: { usesAllowed: 99 } });
+    const agentId = parseSpiffeId('spiffe://example.test/agents/a');
+    // Some expire together, some are issued together, and no order is that of the leaves.
+    const of = (index: number) => ({
+      agent: agentId,
+      node: 'node-1',
+      notAfterMs: startMs + ((index * 3) % 5) * 1_000,
+      issuedAtMs: startMs - ((index * 2) % 3),
+    });
+    const first = redemption(token, of(0));
+    const more = Array.from({ length: 10 }, (_, index) => ({
+      ...redemption(token, of(index + 1)),
+      tokenUse: undefined,
+    }));
+    const inLineage = more.map(({ certificate, ...rest }) => {
+      const { serial, lineage } = first.certificate;
+      return { ...rest, certificate: { ...certificate, predecessor: serial, lineage } };
+    });
+    await current.store.commitBatch([token, first, ...inLineage], nothingSigned);
+    const { spiffeId, lineage, tokenId = '', entryId = '' } = first.certificate;
+    const origins: CommonOrigin[] = [
+      ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }, { operator: 'uid:0' }],
+      ...[{ agentId }, { node: 'node-1' }, { issuedBetween: { fromMs: startMs - 5, toMs: startMs } }],
+    ];
+    for (const by of origins) {
+      const whole = current.store.unexpiredCertificates(by, startMs + 1_000).map((one) => one.leafIndex);
+      expect(whole.length, JSON.stringify(by)).toBe(8);
+      const seen: number[] = [];
+      for (;;) {
+        const page = current.store.unexpiredCertificates(by, startMs + 1_000, {
+          after: seen.at(-1),
+          limit: 3,
+        });
+        seen.push(...page.map((one) => one.leafIndex));
+        if (page.length < 3) break;
+      }
+      expect(seen, JSON.stringify(by)).toEqual(whole);
+      expect(new Set(seen).size).toBe(8);
+    }
   });
 
   it('lists certificates newest first, page by page', async () => {

@@ -5,6 +5,8 @@ import type { Mutation, MutationOutcome, Store } from '../../src/store/port.ts';
 import { certificateConformance } from './conformance-certificates.ts';
 import { joinTokenConformance } from './conformance-join-tokens.ts';
 import { registrationConformance } from './conformance-registration.ts';
+import { crlPiecesConformance } from './conformance-crl-pieces.ts';
+import { revocationEventsConformance } from './conformance-revocation-events.ts';
 import { revocationConformance } from './conformance-revocation.ts';
 import { rowsConformance } from './conformance-rows.ts';
 import {
@@ -48,6 +50,8 @@ export function storeConformance(adapter: string, open: () => Promise<StoreHarne
     describe('join tokens', () => joinTokenConformance(current));
     describe('entries and authorities', () => registrationConformance(current));
     describe('revocation and CRLs', () => revocationConformance(current));
+    describe('events of a serial', () => revocationEventsConformance(current));
+    describe('pieces of CRLs', () => crlPiecesConformance(current));
     describe('all rows', () => rowsConformance(current));
   });
 }

@@ -3,6 +3,7 @@ import type { RegistrationEntry } from '../../src/core/registration.ts';
 import type { Serial } from '../../src/core/serial.ts';
 import { newSerial } from '../../src/core/serial.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
+import { unsplitCrl } from '../../src/x509/crl-tbs.ts';
 import type { LeafDraft, Mutation, MutationOutcome, StateIdentity, Store } from '../../src/store/port.ts';
 
 /** One kind of the port's mutations. */
@@ -163,10 +164,10 @@ export function crlMutation(
   over: Partial<Kind<'crl'>['crl']> & { datesFixed?: Kind<'crl'>['datesFixed'] } = {},
 ): Kind<'crl'> {
   const { datesFixed, ...crl } = over;
-  const tbs = randomBytes(24);
+  const bytes = randomBytes(24);
   return {
     kind: 'crl',
-    leaf: leaf(tbs),
+    leaf: leaf(bytes),
     crl: {
       issuerKeyId,
       scope: 'full',
@@ -175,7 +176,7 @@ export function crlMutation(
       nextUpdateSeconds: startMs / 1000 + 86_400,
       scheduled: false,
       coversTreeSize: 0,
-      tbs,
+      tbs: unsplitCrl(bytes),
       ...crl,
     },
     datesFixed: datesFixed ?? [],

@@ -8,8 +8,10 @@ import { VouchError } from '../../core/errors.ts';
 import { caOf } from '../../issuance/issuer.ts';
 import { openStatement } from '../../log/statement.ts';
 import { refusePending } from '../../init/pending-state.ts';
+import { allStanding } from '../../store/pages.ts';
 import type { StoreReader } from '../../store/port.ts';
 import { adminPaths } from '../../wire/admin.ts';
+import { joinedCrl } from '../../x509/crl-tbs.ts';
 
 /** What a renewal brought. */
 export interface ImportedRenewal {
@@ -80,7 +82,7 @@ function renewedState(store: StoreReader) {
   return {
     rootDer: root.certificateDer,
     statement: openStatement(jws, caOf(root.certificateDer).publicKey),
-    lastCrl: crl && { crlNumber: crl.crlNumber, tbs: crl.tbs },
-    revoked: store.revocations(root.keyId).map(({ serial }) => serial),
+    lastCrl: crl && { crlNumber: crl.crlNumber, tbs: joinedCrl(crl.tbs) },
+    revoked: Array.from(allStanding(store, root.keyId), ({ serial }) => serial),
   };
 }

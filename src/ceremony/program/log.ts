@@ -6,6 +6,7 @@ import type { CeremonyRecord, CeremonyResult } from '../../signer/ceremony.ts';
 import { commitAll } from '../../store/commit.ts';
 import type { Mutation, StateIdentity, Store } from '../../store/port.ts';
 import { parseCrl, parseTbsCrl } from '../../x509/crl.ts';
+import { unsplitCrl } from '../../x509/crl-tbs.ts';
 
 /** The log's first leaf: what the state is, which no row may say otherwise later. */
 export async function recordIdentity(store: Store, identity: StateIdentity): Promise<void> {
@@ -41,7 +42,12 @@ export function rootCrlMutation(
   const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
   const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
   const times = { thisUpdateSeconds, nextUpdateSeconds, scheduled: true, coversTreeSize: 0 };
-  return { kind: 'crl', leaf, crl: { issuerKeyId, scope, crlNumber, ...times, tbs }, datesFixed };
+  return {
+    kind: 'crl',
+    leaf,
+    crl: { issuerKeyId, scope, crlNumber, ...times, tbs: unsplitCrl(tbs) },
+    datesFixed,
+  };
 }
 
 /** What the root signed becomes the state's, each with a leaf of its own. */
@@ -69,7 +75,7 @@ export async function recordCeremony(store: Store, ceremony: CeremonyResult): Pr
     sha256: hash('sha256', ceremony.statement, 'hex'),
   });
   await commitAll(store, [{ kind: 'statement', leaf, sequence, statement: ceremony.statement }]);
-  const crl = store.crls().find((row) => row.issuerKeyId === ceremony.root.keyId);
+  const crl = store.crls(ceremony.root.keyId)[0];
   if (!crl) throw new VouchError('integrity-state', "the root's CRL was not recorded");
   const { signature } = parseCrl(ceremony.rootCrl.der);
   await store.storeSigned({

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { VerifiedResult } from '../result.ts';
 import { rootCrlMutation } from './log.ts';
+import { mayFollow } from '../../core/reasons.ts';
 import { issuerOf } from '../../issuance/issuer.ts';
 import { revocationTakenOver } from '../../revocation/import.ts';
 import { recordLeaf } from '../../sequencer/record.ts';
@@ -96,18 +97,18 @@ async function recordRootCrl(recorder: Recorder, result: VerifiedResult): Promis
   const { store, commit, nowMs, operator } = recorder;
   const { crl, root } = result;
   const issuerKeyId = root.keyId;
-  const before = store
-    .crls()
-    .find((row) => row.issuerKeyId === issuerKeyId && row.crlNumber === crl.crlNumber);
+  const before = store.crls(issuerKeyId).find((row) => row.crlNumber === crl.crlNumber);
   const rootIssuer = issuerOf({
     certificateDer: root.certificateDer,
     algorithm: parseCertificate(root.certificateDer).algorithm,
   });
   const listed = [...crl.revoked()];
-  const unknown = listed.filter(({ serial }) => !store.revocation(issuerKeyId, serial));
+  const fresh = listed.filter(({ serial, reason }) =>
+    mayFollow(store.revocation(issuerKeyId, serial)?.reason, reason),
+  );
   await commit(
-    unknown.map(({ serial, reason, dateSeconds }) => {
-      const revocation = { serial, reason, revokedAtMs: dateSeconds * 1000 };
+    fresh.map(({ serial, reason, dateSeconds, invalidityDateSeconds }) => {
+      const revocation = { serial, reason, revokedAtMs: dateSeconds * 1000, invalidityDateSeconds };
       return revocationTakenOver(store, rootIssuer, revocation, undefined, operator);
     }),
   );

@@ -2,6 +2,7 @@ import { assert, asVouchError, VouchError } from '../../core/errors.ts';
 import type { LeafDraft, Mutation, MutationOutcome, SignedSoFar, StoredSignature } from '../port.ts';
 import { CertificateWriter } from './certificate-writer.ts';
 import type { Connection } from './connection.ts';
+import type { CrlPieceWriter } from './crl-pieces.ts';
 import { CrlWriter } from './crl-writer.ts';
 import { isConstraint, isDatabaseFailure, isDuplicate } from './failure.ts';
 import type { ReadStatements } from './read-statements.ts';
@@ -18,13 +19,13 @@ export class BatchWriter {
   readonly #revocations: RevocationWriter;
   readonly #crls: CrlWriter;
 
-  constructor(db: Connection, reads: ReadStatements) {
+  constructor(db: Connection, reads: ReadStatements, pieces: CrlPieceWriter) {
     this.#statements = prepareBatch(db);
     this.#reads = reads;
     this.#certificates = new CertificateWriter(db, reads);
     this.#registrations = new RegistrationWriter(db, reads);
     this.#revocations = new RevocationWriter(db, reads);
-    this.#crls = new CrlWriter(db, reads);
+    this.#crls = new CrlWriter(db, reads, pieces);
   }
 
   /**

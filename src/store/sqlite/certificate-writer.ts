@@ -22,6 +22,7 @@ interface EntryState {
 interface TokenState {
   token_number: number;
   entry_number: number;
+  created_by: string;
   expires_at_ms: number;
   revoked_at_ms: number | null;
 }
@@ -55,7 +56,7 @@ export class CertificateWriter {
       throw new VouchError('policy-entry-changed', 'the registration entry changed meanwhile: try again');
     if (tokenUse === undefined) this.#requirePredecessor(certificate);
     else this.#requireEnded(certificate);
-    this.#insert(certificate, leafIndex, entry?.entry_number, token?.token_number);
+    this.#insert(certificate, leafIndex, entry, token);
     if (token !== undefined && tokenUse !== undefined && certificate.predecessor === undefined)
       this.#burn(token, certificate.spkiSha256, leafIndex);
     return undefined;
@@ -155,8 +156,8 @@ export class CertificateWriter {
   #insert(
     c: CertificateMutation['certificate'],
     leafIndex: number,
-    entry: number | undefined,
-    token: number | undefined,
+    entry: EntryState | undefined,
+    token: TokenState | undefined,
   ): void {
     if (this.#reads.revocation.get(c.serial, c.issuerKeyId) !== undefined) throw serialTaken();
     try {
@@ -165,8 +166,8 @@ export class CertificateWriter {
         c.issuerKeyId,
         c.serial,
         c.spiffeId,
-        entry ?? null,
-        token ?? null,
+        entry?.entry_number ?? null,
+        token?.token_number ?? null,
         c.predecessor ?? null,
         c.lineage === c.serial ? null : c.lineage,
         c.spkiSha256,
@@ -176,6 +177,9 @@ export class CertificateWriter {
         c.salt,
         c.tbs,
         c.decision,
+        c.agent ?? null,
+        c.node ?? null,
+        token?.created_by ?? null,
       );
     } catch (error) {
       throw isDuplicate(error) ? serialTaken(error) : error;
@@ -217,15 +221,17 @@ function prepareIssue(db: Connection) {
       'SELECT entry_number, version, suspended_at_ms FROM entries WHERE entry_id = ?',
     ),
     tokenState: db.prepare<[string], TokenState>(
-      'SELECT token_number, entry_number, expires_at_ms, revoked_at_ms FROM join_tokens WHERE token_id = ?',
+      'SELECT token_number, entry_number, created_by, expires_at_ms, revoked_at_ms FROM join_tokens WHERE token_id = ?',
     ),
     predecessors: db.prepare<[Serial], { lineage: Serial; revoked: number }>(
-      `SELECT coalesce(c.lineage, c.serial) AS lineage, EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial AND r.issuer_key_id = c.issuer_key_id) AS revoked
+      `SELECT coalesce(c.lineage, c.serial) AS lineage, EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial
+         AND r.issuer_key_id = c.issuer_key_id AND r.followed_by IS NULL AND r.reason <> 'removeFromCRL') AS revoked
        FROM certificates AS c WHERE c.serial = ?`,
     ),
     insert: db.prepare<unknown[]>(
       `INSERT INTO certificates (leaf_index, issuer_key_id, serial, spiffe_id, entry_number, token_number, predecessor, lineage, spki_sha256,
-         not_before_ms, not_after_ms, issued_at_ms, salt, tbs, decision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         not_before_ms, not_after_ms, issued_at_ms, salt, tbs, decision, agent, node, operator)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     burn: db.prepare<[number]>(
       'UPDATE join_tokens SET uses_taken = uses_taken + 1 WHERE token_number = ? AND uses_taken < uses_allowed',

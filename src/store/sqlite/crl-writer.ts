@@ -2,7 +2,9 @@ import { VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
+import type { CrlPieceWriter } from './crl-pieces.ts';
 import type { ReadStatements } from './read-statements.ts';
+import type { RevocationRow } from './rows.ts';
 
 type CrlMutation = Extract<Mutation, { kind: 'crl' }>;
 
@@ -16,18 +18,25 @@ const maxCrlNumber = 2n ** 63n - 1n;
 export class CrlWriter {
   readonly #statements: ReturnType<typeof prepareCrl>;
   readonly #reads: ReadStatements;
+  readonly #pieces: CrlPieceWriter;
 
-  constructor(db: Connection, reads: ReadStatements) {
+  constructor(db: Connection, reads: ReadStatements, pieces: CrlPieceWriter) {
     this.#statements = prepareCrl(db);
     this.#reads = reads;
+    this.#pieces = pieces;
   }
 
   record({ crl, datesFixed }: CrlMutation, leafIndex: number): undefined {
     this.#requireRisingNumber(crl);
-    for (const { serial, crlDateSeconds } of datesFixed)
-      this.#fixDate(crl.issuerKeyId, serial, crlDateSeconds);
+    for (const { serial, crlDateSeconds } of datesFixed) this.#fixDate(crl, serial, crlDateSeconds);
     this.#insert(crl, leafIndex);
-    this.#statements.prune.run({ issuerKeyId: crl.issuerKeyId, scope: crl.scope, kept: keptCrls });
+    this.#prune(crl);
+  }
+
+  #prune({ issuerKeyId, scope }: CrlMutation['crl']): void {
+    const gone = this.#statements.prune.all({ issuerKeyId, scope, kept: keptCrls });
+    if (gone.some(({ length }) => length > 0))
+      this.#pieces.prune(gone, this.#statements.keptPieces.all(issuerKeyId));
   }
 
   /** One counter for an issuer: a scope's numbers rise, and only a full CRL and the delta made with it share one. */
@@ -43,14 +52,28 @@ export class CrlWriter {
       );
   }
 
-  #fixDate(issuerKeyId: string, serial: Serial, crlDateSeconds: number): void {
-    if (this.#statements.fixDate.run(crlDateSeconds, serial, issuerKeyId).changes === 1) return;
-    const fixed = this.#reads.revocation.get(serial, issuerKeyId);
-    if (fixed?.crl_date_seconds !== crlDateSeconds)
-      throw new VouchError(
-        'integrity-crl',
-        `the revocation date of ${serial} is ${fixed ? 'fixed already' : 'of no revocation'}`,
-      );
+  /** Of the event that the CRL carries, and of those that came since and take its date over. */
+  #fixDate(crl: CrlMutation['crl'], serial: Serial, crlDateSeconds: number): void {
+    let event = this.#carried(crl, serial);
+    if (event === undefined)
+      throw new VouchError('integrity-crl', `the revocation date of ${serial} is of no revocation`);
+    for (; event; event = this.#takingOver(event)) {
+      if (event.crl_date_seconds === null) this.#statements.fixDate.run(crlDateSeconds, event.leaf_index);
+      else if (event.crl_date_seconds !== crlDateSeconds)
+        throw new VouchError('integrity-crl', `the revocation date of ${serial} is fixed already`);
+    }
+  }
+
+  /** The last event that the CRL covers. One that was imported covers nothing of this log: then the one that counts. */
+  #carried({ issuerKeyId, coversTreeSize }: CrlMutation['crl'], serial: Serial): RevocationRow | undefined {
+    const current = this.#reads.revocation.get(serial, issuerKeyId);
+    if (coversTreeSize === 0 || !current || current.leaf_index < coversTreeSize) return current;
+    return this.#reads.revocationBefore.get(serial, issuerKeyId, coversTreeSize);
+  }
+
+  /** What came next, unless it begins anew behind a release. */
+  #takingOver({ reason, followed_by: next }: RevocationRow): RevocationRow | undefined {
+    return next === null || reason === 'removeFromCRL' ? undefined : this.#reads.revocationOfLeaf.get(next);
   }
 
   #insert(crl: CrlMutation['crl'], leafIndex: number): void {
@@ -63,7 +86,9 @@ export class CrlWriter {
       crl.nextUpdateSeconds,
       crl.scheduled ? 1 : 0,
       crl.coversTreeSize,
-      crl.tbs,
+      crl.tbs.head,
+      crl.tbs.tail,
+      this.#pieces.put(crl.tbs.list.pieces),
     );
     this.#statements.advance.run(crl.issuerKeyId, crl.scope, crl.crlNumber);
     if (crl.scheduled)
@@ -74,8 +99,8 @@ export class CrlWriter {
 function prepareCrl(db: Connection) {
   return {
     insert: db.prepare<unknown[]>(
-      `INSERT INTO crls (leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, covers_tree_size, tbs)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO crls (leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, covers_tree_size, head, tail, pieces)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     advance: db.prepare<[string, string, bigint]>(
       `INSERT INTO crl_scopes (issuer_key_id, scope, last_number) VALUES (?, ?, ?)
@@ -84,14 +109,19 @@ function prepareCrl(db: Connection) {
     schedule: db.prepare<[number, number, string, string]>(
       'UPDATE crl_scopes SET scheduled_this_update_seconds = ?, scheduled_covers_tree_size = ? WHERE issuer_key_id = ? AND scope = ?',
     ),
-    fixDate: db.prepare<[number, Serial, string]>(
-      'UPDATE revocations SET crl_date_seconds = ? WHERE serial = ? AND issuer_key_id = ? AND crl_date_seconds IS NULL',
-    ),
-    // The newest signed one is what is served: it stays however many unsigned ones a signer that is away leaves.
-    prune: db.prepare<[{ issuerKeyId: string; scope: string; kept: number }]>(
-      `DELETE FROM crls WHERE leaf_index IN (
-         SELECT leaf_index FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope ORDER BY crl_number DESC LIMIT -1 OFFSET @kept)
-       AND crl_number IS NOT (SELECT max(crl_number) FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope AND signature IS NOT NULL)`,
-    ),
+    fixDate: db.prepare<[number, number]>('UPDATE revocations SET crl_date_seconds = ? WHERE leaf_index = ?'),
+    // The newest signed one is what is served: it stays however many unsigned ones a signer that is away leaves. So
+    // does the one that delta CRLs go with.
+    prune: db
+      .prepare<[{ issuerKeyId: string; scope: string; kept: number }], Buffer>(
+        `DELETE FROM crls WHERE leaf_index IN (
+           SELECT leaf_index FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope ORDER BY crl_number DESC LIMIT -1 OFFSET @kept)
+         AND crl_number IS NOT (SELECT max(crl_number) FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope AND signature IS NOT NULL)
+         AND (@scope <> 'full' OR crl_number IS NOT (SELECT max(crl_number) FROM crls
+           WHERE issuer_key_id = @issuerKeyId AND scope = 'full' AND signature IS NOT NULL AND scheduled = 1))
+         RETURNING pieces`,
+      )
+      .pluck(),
+    keptPieces: db.prepare<[string], Buffer>('SELECT pieces FROM crls WHERE issuer_key_id = ?').pluck(),
   };
 }

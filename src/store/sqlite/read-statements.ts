@@ -18,7 +18,7 @@ const entryColumns = `entries.entry_id, entries.spiffe_id, entries.selectors, en
   entries.allowed_clients, entries.profile, entries.lifetime_seconds, entries.version, entries.suspended_at_ms, entries.created_at_ms`;
 
 const crlColumns = `leaf_index, issuer_key_id, scope, CAST(crl_number AS TEXT) AS crl_number, this_update_seconds,
-  next_update_seconds, scheduled, covers_tree_size, signature, tbs`;
+  next_update_seconds, scheduled, covers_tree_size, signature, head, tail, pieces`;
 
 /**
  * A parameter that SQLite's planner does not look into. Compared bare in a join or beside ORDER BY, a parameter makes
@@ -43,9 +43,23 @@ const named = `LEFT JOIN entries AS e ON e.entry_number = c.entry_number
 const standing = `SELECT ${record}, r.revoked_at_ms, r.reason, e.suspended_at_ms IS NOT NULL AS entry_suspended
   FROM certificates AS c
   LEFT JOIN revocations AS r ON r.serial = c.serial AND r.issuer_key_id = c.issuer_key_id
+    AND r.followed_by IS NULL AND r.reason <> 'removeFromCRL'
   ${named}`;
 
-const unexpired = `${standing} WHERE c.not_after_ms >= ${opaque}`;
+/**
+ * A page of unexpired certificates, the first to expire first, from an index that ends with not_after_ms, so that it
+ * costs what it gives. Behind a position `(not_after_ms, leaf_index)`.
+ */
+const unexpired = (condition: string): string =>
+  `${standing} WHERE c.leaf_index IN (SELECT leaf_index FROM certificates
+     WHERE ${condition} AND (not_after_ms, leaf_index) > ((SELECT @ms), (SELECT @leafIndex)) ORDER BY not_after_ms, leaf_index LIMIT (SELECT @limit))
+   ORDER BY c.not_after_ms, c.leaf_index`;
+
+/** Where a page of unexpired certificates begins, and of how many. */
+type Unexpired = { ms: number; leafIndex: number; limit: number };
+
+/** What stands on CRLs, or is to; the words of the partial indexes. */
+const onCrls = `followed_by IS NULL AND may_leave = 0 AND reason <> 'removeFromCRL'`;
 
 /** Every reading statement, prepared once for a connection; together, so that a test can ask for each one's plan. */
 export function prepareReads(db: Connection) {
@@ -120,18 +134,36 @@ function prepareCertificates(db: Connection) {
     certificatesByLeaf: db.prepare<[number, number], CertificateRow>(
       `SELECT ${record} FROM certificates AS c ${named} WHERE c.leaf_index >= ${opaque} ORDER BY c.leaf_index LIMIT ?`,
     ),
-    unexpiredOfLineage: db.prepare<[number, Serial, Serial], StandingRow>(
-      `${unexpired} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE serial = ? AND lineage IS NULL
-         UNION ALL SELECT leaf_index FROM certificates WHERE lineage = ?) ORDER BY c.leaf_index`,
+    unexpiredOfLineage: db.prepare<[Unexpired & { lineage: Serial }], StandingRow>(
+      unexpired('(serial = (SELECT @lineage) AND lineage IS NULL OR lineage = (SELECT @lineage))'),
     ),
-    unexpiredOfSpiffeId: db.prepare<[number, SpiffeId], StandingRow>(
-      `${unexpired} AND c.spiffe_id = ${opaque} ORDER BY c.leaf_index`,
+    unexpiredOfSpiffeId: db.prepare<[Unexpired & { spiffeId: SpiffeId }], StandingRow>(
+      unexpired('spiffe_id = (SELECT @spiffeId)'),
     ),
-    unexpiredOfToken: db.prepare<[number, OfToken], StandingRow>(
-      `${unexpired} AND c.leaf_index IN (SELECT leaf_index FROM certificates WHERE ${ofToken}) ORDER BY c.leaf_index`,
+    unexpiredOfToken: db.prepare<[Unexpired & OfToken], StandingRow>(unexpired(ofToken)),
+    unexpiredOfEntry: db.prepare<[Unexpired & { entryId: string }], StandingRow>(
+      unexpired('entry_number = (SELECT entry_number FROM entries WHERE entry_id = @entryId)'),
     ),
-    unexpiredOfEntry: db.prepare<[number, string], StandingRow>(
-      `${unexpired} AND c.entry_number = (SELECT entry_number FROM entries WHERE entry_id = ?) ORDER BY c.leaf_index`,
+    unexpiredOfOperator: db.prepare<[Unexpired & { operator: string }], StandingRow>(
+      unexpired('operator = (SELECT @operator)'),
+    ),
+    unexpiredOfAgent: db.prepare<[Unexpired & { agentId: SpiffeId }], StandingRow>(
+      unexpired('agent = (SELECT @agentId)'),
+    ),
+    unexpiredOfNode: db.prepare<[Unexpired & { node: string }], StandingRow>(
+      unexpired('node = (SELECT @node)'),
+    ),
+    unexpiredIssuedBetween: db.prepare<
+      [Unexpired & { issuedMs: number; toMs: number; nowMs: number }],
+      StandingRow
+    >(
+      `${standing} WHERE c.leaf_index IN (SELECT leaf_index FROM certificates
+         WHERE (issued_at_ms, not_after_ms, leaf_index) > ((SELECT @issuedMs), (SELECT @ms), (SELECT @leafIndex)) AND issued_at_ms <= (SELECT @toMs) AND not_after_ms >= (SELECT @nowMs)
+         ORDER BY issued_at_ms, not_after_ms, leaf_index LIMIT @limit)
+       ORDER BY c.issued_at_ms, c.not_after_ms, c.leaf_index`,
+    ),
+    certificateTimes: db.prepare<[number], { issued_at_ms: number; not_after_ms: number }>(
+      'SELECT issued_at_ms, not_after_ms FROM certificates WHERE leaf_index = ?',
     ),
     certificateOfTokenUse: db.prepare<[string, string], StandingRow>(
       `${standing} WHERE c.leaf_index = (SELECT leaf_index FROM token_uses
@@ -167,15 +199,27 @@ function prepareLog(db: Connection) {
 
 function prepareRevocation(db: Connection) {
   return {
-    revocations: db.prepare<[string], RevocationRow>(
-      'SELECT * FROM revocations WHERE issuer_key_id = ? AND may_leave = 0 ORDER BY serial',
+    standingBySerial: db.prepare<[string, string, number], RevocationRow>(
+      `SELECT * FROM revocations WHERE issuer_key_id = ? AND serial > ? AND ${onCrls} ORDER BY serial LIMIT ?`,
+    ),
+    expiredStanding: db.prepare<[string, number, number], RevocationRow>(
+      `SELECT * FROM revocations WHERE issuer_key_id = ? AND not_after_ms < ? AND ${onCrls} ORDER BY not_after_ms, leaf_index LIMIT ?`,
     ),
     // The unary pluses keep SQLite from walking all that stand instead of the few since that leaf.
-    revocationsFrom: db.prepare<[number, string], RevocationRow>(
-      'SELECT * FROM revocations WHERE leaf_index >= ? AND +issuer_key_id = ? AND +may_leave = 0 ORDER BY +serial',
+    revocationsAfter: db.prepare<[number, string, number], RevocationRow>(
+      `SELECT * FROM revocations WHERE leaf_index > ? AND +issuer_key_id = ? AND +followed_by IS NULL AND +may_leave = 0
+       ORDER BY leaf_index LIMIT ?`,
     ),
     revocation: db.prepare<[Serial, string], RevocationRow>(
-      'SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ?',
+      'SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ? AND followed_by IS NULL',
+    ),
+    revocationOfLeaf: db.prepare<[number], RevocationRow>('SELECT * FROM revocations WHERE leaf_index = ?'),
+    earlierRevocations: db.prepare<[Serial, string], RevocationRow>(
+      `SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ? AND followed_by IS NOT NULL ORDER BY leaf_index`,
+    ),
+    revocationBefore: db.prepare<[Serial, string, number], RevocationRow>(
+      `SELECT * FROM revocations WHERE serial = ? AND issuer_key_id = ? AND followed_by IS NOT NULL AND leaf_index < ?
+       ORDER BY leaf_index DESC LIMIT 1`,
     ),
     blockedKey: db.prepare<[string], number>('SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?').pluck(),
     lastCrls: db.prepare<[string], CrlRow>(
@@ -185,6 +229,12 @@ function prepareRevocation(db: Connection) {
                  ORDER BY c.crl_number DESC LIMIT 1)
          FROM crl_scopes AS s WHERE s.issuer_key_id = ?) ORDER BY scope`,
     ),
+    baseCrl: db.prepare<[string], CrlRow>(
+      `SELECT ${crlColumns} FROM crls WHERE issuer_key_id = ? AND scope = 'full' AND signature IS NOT NULL AND scheduled = 1
+       ORDER BY crls.crl_number DESC LIMIT 1`,
+    ),
+    crlPiece: db.prepare<[number], Buffer>('SELECT bytes FROM crl_pieces WHERE piece_id = ?').pluck(),
+    lastPiece: db.prepare<[], number | null>('SELECT max(piece_id) FROM crl_pieces').pluck(),
     scheduledUpdates: db.prepare<[string], { scope: string; scheduled_this_update_seconds: number }>(
       `SELECT scope, scheduled_this_update_seconds FROM crl_scopes
        WHERE issuer_key_id = ? AND scheduled_this_update_seconds IS NOT NULL`,
@@ -194,6 +244,9 @@ function prepareRevocation(db: Connection) {
       .prepare<[], string>('SELECT chain_pem FROM cross_certificates ORDER BY leaf_index DESC LIMIT 1')
       .pluck(),
     crls: db.prepare<[], CrlRow>(`SELECT ${crlColumns} FROM crls ORDER BY leaf_index`),
+    crlsOf: db.prepare<[string], CrlRow>(
+      `SELECT ${crlColumns} FROM crls WHERE issuer_key_id = ? ORDER BY +leaf_index`,
+    ),
     lastCrlNumber: db
       .prepare<[string], string>(
         'SELECT CAST(coalesce(max(last_number), 0) AS TEXT) FROM crl_scopes WHERE issuer_key_id = ?',

@@ -7,6 +7,7 @@ import type {
   AuthorityRecord,
   CertificateRecord,
   CertificateStanding,
+  CommonOrigin,
   CrlRecord,
   JoinTokenRecord,
   Page,
@@ -15,15 +16,18 @@ import type {
   StoreReader,
 } from '../port.ts';
 import type { StateRows } from '../rows-port.ts';
+import { PieceIds, readList } from './crl-pieces.ts';
 import { storeFailure } from './failure.ts';
 import type { ReadStatements } from './read-statements.ts';
 import {
   authorityOf,
+  type CrlRow,
   certificateOf,
   crlOf,
   entryOf,
   identityOf,
   revocationOf,
+  type StandingRow,
   standingOf,
   tokenOf,
 } from './rows.ts';
@@ -36,9 +40,11 @@ const newest = Number.MAX_SAFE_INTEGER;
 /** The port's reads on one connection. Each throws `unavailable-store` or `integrity-state` where SQLite fails. */
 export class SqliteReader implements StoreReader {
   protected readonly reads: ReadStatements;
+  protected readonly pieceIds: PieceIds;
 
   constructor(reads: ReadStatements) {
     this.reads = reads;
+    this.pieceIds = new PieceIds(first(reads.lastPiece) ?? 0);
   }
 
   identity(): StateIdentity {
@@ -105,15 +111,33 @@ export class SqliteReader implements StoreReader {
   }
 
   unexpiredCertificates(
-    by: { lineage: Serial } | { spiffeId: SpiffeId } | { tokenId: string } | { entryId: string },
+    by: CommonOrigin,
     nowMs: number,
+    { after, limit }: { after?: number | undefined; limit: number } = { limit: newest },
   ): CertificateStanding[] {
-    if ('lineage' in by)
-      return all(this.reads.unexpiredOfLineage, nowMs, by.lineage, by.lineage).map(standingOf);
-    if ('spiffeId' in by) return all(this.reads.unexpiredOfSpiffeId, nowMs, by.spiffeId).map(standingOf);
-    if ('tokenId' in by)
-      return all(this.reads.unexpiredOfToken, nowMs, { tokenId: by.tokenId }).map(standingOf);
-    return all(this.reads.unexpiredOfEntry, nowMs, by.entryId).map(standingOf);
+    return this.#unexpired(by, nowMs, after, rowsOf({ limit })).map(standingOf);
+  }
+
+  #unexpired(by: CommonOrigin, nowMs: number, after: number | undefined, limit: number): StandingRow[] {
+    const seen = after === undefined ? undefined : known(first(this.reads.certificateTimes, after));
+    const leafIndex = after ?? newest;
+    if ('issuedBetween' in by) {
+      const { fromMs, toMs } = by.issuedBetween;
+      const from = {
+        issuedMs: seen?.issued_at_ms ?? fromMs - 1,
+        ms: seen?.not_after_ms ?? newest,
+        leafIndex,
+      };
+      return all(this.reads.unexpiredIssuedBetween, { ...from, toMs, nowMs, limit });
+    }
+    const page = { ms: seen?.not_after_ms ?? nowMs - 1, leafIndex, limit };
+    if ('lineage' in by) return all(this.reads.unexpiredOfLineage, { ...page, ...by });
+    if ('spiffeId' in by) return all(this.reads.unexpiredOfSpiffeId, { ...page, ...by });
+    if ('tokenId' in by) return all(this.reads.unexpiredOfToken, { ...page, ...by });
+    if ('entryId' in by) return all(this.reads.unexpiredOfEntry, { ...page, ...by });
+    if ('operator' in by) return all(this.reads.unexpiredOfOperator, { ...page, ...by });
+    if ('agentId' in by) return all(this.reads.unexpiredOfAgent, { ...page, ...by });
+    return all(this.reads.unexpiredOfNode, { ...page, ...by });
   }
 
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined {
@@ -140,16 +164,29 @@ export class SqliteReader implements StoreReader {
     return first(this.reads.checkpointNote) ?? undefined;
   }
 
-  revocations(issuerKeyId: string, fromLeafIndex = 0): RevocationRecord[] {
-    const rows =
-      fromLeafIndex === 0
-        ? all(this.reads.revocations, issuerKeyId)
-        : all(this.reads.revocationsFrom, fromLeafIndex, issuerKeyId);
-    return rows.map(revocationOf);
+  standingBySerial(issuerKeyId: string, afterSerial: string, limit: number): RevocationRecord[] {
+    return all(this.reads.standingBySerial, issuerKeyId, afterSerial, rowsOf({ limit })).map(revocationOf);
+  }
+
+  expiredStanding(issuerKeyId: string, beforeMs: number, limit: number): RevocationRecord[] {
+    return all(this.reads.expiredStanding, issuerKeyId, beforeMs, rowsOf({ limit })).map(revocationOf);
+  }
+
+  revocationsAfter(
+    issuerKeyId: string,
+    { leafIndex }: { leafIndex: number },
+    limit: number,
+  ): RevocationRecord[] {
+    return all(this.reads.revocationsAfter, leafIndex, issuerKeyId, rowsOf({ limit })).map(revocationOf);
   }
 
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined {
     return mapped(first(this.reads.revocation, serial, issuerKeyId), revocationOf);
+  }
+
+  revocationEvents(issuerKeyId: string, serial: Serial): RevocationRecord[] {
+    const earlier = all(this.reads.earlierRevocations, serial, issuerKeyId);
+    return [...earlier, ...all(this.reads.revocation, serial, issuerKeyId)].map(revocationOf);
   }
 
   statement(): string | undefined {
@@ -161,7 +198,11 @@ export class SqliteReader implements StoreReader {
   }
 
   lastCrls(issuerKeyId: string): CrlRecord[] {
-    return all(this.reads.lastCrls, issuerKeyId).map(crlOf);
+    return all(this.reads.lastCrls, issuerKeyId).map((row) => this.#crlOf(row));
+  }
+
+  baseCrl(issuerKeyId: string): CrlRecord | undefined {
+    return mapped(first(this.reads.baseCrl, issuerKeyId), (row) => this.#crlOf(row));
   }
 
   scheduledUpdates(issuerKeyId: string): ReadonlyMap<string, number> {
@@ -169,8 +210,17 @@ export class SqliteReader implements StoreReader {
     return new Map(rows.map((row) => [row.scope, row.scheduled_this_update_seconds]));
   }
 
-  crls(): CrlRecord[] {
-    return all(this.reads.crls).map(crlOf);
+  crls(issuerKeyId?: string): CrlRecord[] {
+    const rows = issuerKeyId === undefined ? all(this.reads.crls) : all(this.reads.crlsOf, issuerKeyId);
+    return rows.map((row) => this.#crlOf(row));
+  }
+
+  #crlOf(row: CrlRow): CrlRecord {
+    try {
+      return crlOf(row, readList(row.pieces, this.reads, this.pieceIds));
+    } catch (error) {
+      throw storeFailure(error);
+    }
   }
 
   lastCrlNumber(issuerKeyId: string): bigint {
@@ -220,16 +270,16 @@ function mapped<R, T>(row: R | undefined, map: (row: R) => T): T | undefined {
   return row === undefined ? undefined : map(row);
 }
 
-function rowsOf(page: Page): number {
+function rowsOf(page: Pick<Page, 'limit'>): number {
   if (!Number.isSafeInteger(page.limit) || page.limit < 1)
     throw new VouchError('request-malformed', 'limit must be a positive integer');
   return page.limit;
 }
 
-function known(number: number | undefined): number {
-  if (number === undefined)
+function known<T>(found: T | undefined): T {
+  if (found === undefined)
     throw new VouchError('request-malformed', 'no such page: take `next` of the page before as it was given');
-  return number;
+  return found;
 }
 
 function leafIndexOf(cursor: string): number {

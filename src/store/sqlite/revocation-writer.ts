@@ -1,9 +1,10 @@
 import { VouchError } from '../../core/errors.ts';
+import { mayFollow } from '../../core/reasons.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
 import type { ReadStatements } from './read-statements.ts';
-import { revocationOf } from './rows.ts';
+import { type RevocationRow, revocationOf } from './rows.ts';
 import type { Written } from './written.ts';
 
 /** Writes revocations and lets expired ones leave their CRLs. */
@@ -16,19 +17,14 @@ export class RevocationWriter {
     this.#reads = reads;
   }
 
-  /** A serial is revoked once: again, it is refused with the revocation that stands. */
+  /** Follows what stands of this serial, where it may; otherwise it is refused with the revocation that stands. */
   revoke(
     { revocation: r, blockKeySha256 }: Extract<Mutation, { kind: 'revocation' }>,
     leafIndex: number,
   ): Written {
     const standing = this.#reads.revocation.get(r.serial, r.issuerKeyId);
-    if (standing !== undefined)
-      return {
-        status: 'refused',
-        code: 'policy-conflict',
-        detail: `${r.serial} is revoked already`,
-        revocation: revocationOf(standing),
-      };
+    if (!mayFollow(standing?.reason, r.reason)) return refused(r.serial, standing);
+    if (standing !== undefined) this.#statements.follow.run(leafIndex, standing.leaf_index);
     this.#statements.insert.run(
       leafIndex,
       r.issuerKeyId,
@@ -36,9 +32,12 @@ export class RevocationWriter {
       r.shard,
       r.revokedAtMs,
       r.reason,
+      r.invalidityDateSeconds ?? null,
       r.operator,
       r.salt,
       r.notAfterMs,
+      standing === undefined || standing.reason === 'removeFromCRL' ? null : standing.crl_date_seconds,
+      standing?.may_leave ?? 0,
     );
     if (blockKeySha256 !== undefined) this.#statements.block.run(blockKeySha256, leafIndex);
     return undefined;
@@ -47,7 +46,7 @@ export class RevocationWriter {
   /** Blocks the key of a certificate whose revocation did not. */
   block({ revoked, spkiSha256 }: Extract<Mutation, { kind: 'key-blocked' }>): undefined {
     const standing = this.#reads.revocation.get(revoked.serial, revoked.issuerKeyId);
-    if (standing === undefined)
+    if (standing === undefined || standing.reason === 'removeFromCRL')
       throw new VouchError(
         'request-not-found',
         `${revoked.serial} is not revoked: revoke it for keyCompromise`,
@@ -63,26 +62,41 @@ export class RevocationWriter {
   }
 }
 
+function refused(serial: Serial, standing: RevocationRow | undefined): Written {
+  const detail =
+    standing === undefined || standing.reason === 'removeFromCRL'
+      ? `${serial} is not revoked`
+      : `${serial} is revoked already`;
+  return {
+    status: 'refused',
+    code: 'policy-conflict',
+    detail,
+    ...(standing && { revocation: revocationOf(standing) }),
+  };
+}
+
 function prepareRevoke(db: Connection) {
   return {
-    insert: db.prepare<[number, string, Serial, number, number, string, string, Buffer, number]>(
-      `INSERT INTO revocations (leaf_index, issuer_key_id, serial, shard, revoked_at_ms, reason, operator, salt, not_after_ms, may_leave)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+    insert: db.prepare<unknown[]>(
+      `INSERT INTO revocations (leaf_index, issuer_key_id, serial, shard, revoked_at_ms, reason, invalidity_date_seconds, operator, salt,
+         not_after_ms, crl_date_seconds, may_leave) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
+    follow: db.prepare<[number, number]>('UPDATE revocations SET followed_by = ? WHERE leaf_index = ?'),
     block: db.prepare<[string, number]>(
       'INSERT INTO blocked_keys (spki_sha256, leaf_index) VALUES (?, ?) ON CONFLICT DO NOTHING',
     ),
     // It stood on the newest scheduled CRL of its shard or of all, which covers its leaf and is past its notAfter.
     release: db.prepare<[Serial, string]>(
       `UPDATE revocations SET may_leave = 1
-       WHERE serial = ? AND issuer_key_id = ? AND crl_date_seconds IS NOT NULL AND EXISTS (
+       WHERE serial = ? AND issuer_key_id = ? AND followed_by IS NULL AND reason <> 'removeFromCRL' AND crl_date_seconds IS NOT NULL
+         AND EXISTS (
          SELECT 1 FROM crl_scopes AS s
          WHERE s.issuer_key_id = revocations.issuer_key_id AND s.scope IN ('full', CAST(revocations.shard AS TEXT))
            AND s.scheduled_this_update_seconds * 1000 > revocations.not_after_ms
            AND s.scheduled_covers_tree_size > revocations.leaf_index)`,
     ),
     unsafeRelease: db.prepare<[Serial, string]>(
-      'UPDATE revocations SET may_leave = 1 WHERE serial = ? AND issuer_key_id = ?',
+      'UPDATE revocations SET may_leave = 1 WHERE serial = ? AND issuer_key_id = ? AND followed_by IS NULL',
     ),
   };
 }

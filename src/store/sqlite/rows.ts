@@ -2,6 +2,7 @@ import type { Reason } from '../../core/reasons.ts';
 import type { RegistrationEntry, Selector } from '../../core/registration.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId, TrustDomain } from '../../core/spiffe-id.ts';
+import type { CrlList } from '../../x509/crl-list.ts';
 import type {
   AuthorityRecord,
   CertificateRecord,
@@ -78,6 +79,8 @@ export interface CertificateRow {
   salt: Buffer;
   tbs: Buffer;
   decision: string;
+  agent: SpiffeId | null;
+  node: string | null;
 }
 
 /** A certificate joined with what decides whether it counts. */
@@ -95,11 +98,13 @@ export interface RevocationRow {
   shard: number;
   revoked_at_ms: number;
   reason: Reason;
+  invalidity_date_seconds: number | null;
   operator: string;
   salt: Buffer;
   not_after_ms: number;
   crl_date_seconds: number | null;
   may_leave: number;
+  followed_by: number | null;
 }
 
 /** A row of `crls`; the number as text, since a JavaScript number cannot hold every 64-bit integer. */
@@ -113,7 +118,10 @@ export interface CrlRow {
   scheduled: number;
   covers_tree_size: number;
   signature: Buffer | null;
-  tbs: Buffer;
+  head: Buffer;
+  tail: Buffer;
+  /** As `encodeIds` makes them. */
+  pieces: Buffer;
 }
 
 /** The port's identity of its row. */
@@ -176,6 +184,8 @@ export function certificateOf(row: CertificateRow): CertificateRecord {
     tokenId: row.token_id ?? undefined,
     predecessor: row.predecessor ?? undefined,
     lineage: row.lineage ?? row.serial,
+    agent: row.agent ?? undefined,
+    node: row.node ?? undefined,
     spkiSha256: row.spki_sha256,
     notBeforeMs: row.not_before_ms,
     notAfterMs: row.not_after_ms,
@@ -205,17 +215,19 @@ export function revocationOf(row: RevocationRow): RevocationRecord {
     shard: row.shard,
     revokedAtMs: row.revoked_at_ms,
     reason: row.reason,
+    invalidityDateSeconds: row.invalidity_date_seconds ?? undefined,
     operator: row.operator,
     salt: row.salt,
     notAfterMs: row.not_after_ms,
     leafIndex: row.leaf_index,
     crlDateSeconds: row.crl_date_seconds ?? undefined,
+    followedBy: row.followed_by ?? undefined,
     mayLeave: row.may_leave !== 0,
   };
 }
 
-/** The port's CRL of a row. */
-export function crlOf(row: CrlRow): CrlRecord {
+/** The port's CRL of a row and what its pieces are. */
+export function crlOf(row: CrlRow, list: CrlList): CrlRecord {
   return {
     issuerKeyId: row.issuer_key_id,
     scope: row.scope,
@@ -225,7 +237,7 @@ export function crlOf(row: CrlRow): CrlRecord {
     scheduled: row.scheduled !== 0,
     coversTreeSize: row.covers_tree_size,
     leafIndex: row.leaf_index,
-    tbs: row.tbs,
+    tbs: { head: row.head, list, tail: row.tail },
     signature: row.signature ?? undefined,
   };
 }

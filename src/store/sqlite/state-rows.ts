@@ -14,20 +14,24 @@ import type {
   StoredTokenUse,
 } from '../rows-port.ts';
 import type { Connection } from './connection.ts';
+import { decodeIds } from './crl-pieces.ts';
 import { storeFailure } from './failure.ts';
+import type { ReadStatements } from './read-statements.ts';
 
 /** The statements of `StateRows`, prepared with the others so that a test sees their plans. */
 export type RowStatements = ReturnType<typeof prepareRows>;
 
 /** The port over one connection. Throws `unavailable-store` or `integrity-state` where SQLite fails. */
-export function stateRows(statements: RowStatements, numbers: NumberStatements): StateRows {
+export function stateRows(statements: RowStatements, reads: KeyedReads): StateRows {
   const { tokenUses, crlScopes } = statements;
   return {
     leaves: paged(statements.leaves),
     certificates: paged(statements.certificates),
     revocations: paged(statements.revocations),
     revocationsBySerial: paged(statements.revocationsBySerial),
+    earlierRevocations: paged(statements.earlierRevocations),
     crls: paged(statements.crls),
+    crlPieces: (ids) => decodeIds(ids).map((id) => paged(reads.crlPiece)(id)[0] ?? Buffer.alloc(0)),
     statements: paged(statements.statements),
     crossCertificates: paged(statements.crossCertificates),
     tokens: paged(statements.tokens),
@@ -36,15 +40,12 @@ export function stateRows(statements: RowStatements, numbers: NumberStatements):
     tokenUses: ({ tokenNumber, spkiSha256 }, limit) => paged(tokenUses)(tokenNumber, spkiSha256, limit),
     crlScopes: paged(crlScopes),
     certificateKey: (issuerKeyId, serial) => paged(statements.certificateKey)(issuerKeyId, serial)[0],
-    tokenNumber: (tokenId) => paged(numbers.tokenNumber)(tokenId)[0],
-    entryNumber: (entryId) => paged(numbers.entryNumber)(entryId)[0],
+    tokenNumber: (tokenId) => paged(reads.tokenNumber)(tokenId)[0],
+    entryNumber: (entryId) => paged(reads.entryNumber)(entryId)[0],
   };
 }
 
-interface NumberStatements {
-  tokenNumber: { all(tokenId: string): number[] };
-  entryNumber: { all(entryId: string): number[] };
-}
+type KeyedReads = Pick<ReadStatements, 'tokenNumber' | 'entryNumber' | 'crlPiece'>;
 
 function paged<P extends unknown[], R>(query: { all(...parameters: P): R[] }): (...parameters: P) => R[] {
   return (...parameters) => {
@@ -57,10 +58,16 @@ function paged<P extends unknown[], R>(query: { all(...parameters: P): R[] }): (
 }
 
 const revocation = `SELECT r.leaf_index AS leafIndex, r.issuer_key_id AS issuerKeyId, r.serial, r.shard, r.revoked_at_ms AS revokedAtMs,
-    r.reason, r.operator, r.salt, r.not_after_ms AS notAfterMs, r.crl_date_seconds AS crlDateSeconds, r.may_leave AS mayLeave,
+    r.reason, r.invalidity_date_seconds AS invalidityDateSeconds, r.operator, r.salt, r.not_after_ms AS notAfterMs, r.crl_date_seconds AS crlDateSeconds, r.may_leave AS mayLeave,
+    r.followed_by AS followedBy, r.followed_by IS NULL OR EXISTS (SELECT 1 FROM revocations AS n WHERE n.leaf_index = r.followed_by
+      AND n.serial = r.serial AND n.issuer_key_id = r.issuer_key_id) AS followedByOwn,
+    p.followed_by AS precedingFollowedBy, p.reason AS precedingReason, p.crl_date_seconds AS precedingCrlDateSeconds,
+    p.may_leave AS precedingMayLeave,
     c.not_after_ms AS certificateNotAfterMs, c.spki_sha256 AS certificateSpkiSha256,
     EXISTS (SELECT 1 FROM blocked_keys AS b WHERE b.spki_sha256 = c.spki_sha256) AS keyBlocked
-  FROM revocations AS r LEFT JOIN certificates AS c ON c.serial = r.serial AND c.issuer_key_id = r.issuer_key_id`;
+  FROM revocations AS r LEFT JOIN certificates AS c ON c.serial = r.serial AND c.issuer_key_id = r.issuer_key_id
+    LEFT JOIN revocations AS p ON p.leaf_index = (SELECT max(e.leaf_index) FROM revocations AS e WHERE e.serial = r.serial
+      AND e.issuer_key_id = r.issuer_key_id AND e.followed_by IS NOT NULL AND e.leaf_index < r.leaf_index)`;
 
 /** Prepares every reading of whole tables; each a walk along a key. */
 export function prepareRows(db: Connection) {
@@ -76,7 +83,9 @@ function prepareLogged(db: Connection) {
       `SELECT c.leaf_index AS leafIndex, c.issuer_key_id AS issuerKeyId, c.serial, c.spiffe_id AS spiffeId, e.entry_id AS entryId,
          t.token_id AS tokenId, c.predecessor, coalesce(c.lineage, c.serial) AS lineage, c.spki_sha256 AS spkiSha256,
          c.not_before_ms AS notBeforeMs, c.not_after_ms AS notAfterMs, c.issued_at_ms AS issuedAtMs, c.signature, c.salt, c.tbs, c.decision,
+         c.agent, c.node, c.operator, t.created_by AS tokenCreatedBy,
          coalesce(p.lineage, p.serial) AS predecessorLineage, pt.token_id AS predecessorTokenId,
+         p.agent AS predecessorAgent, p.node AS predecessorNode,
          EXISTS (SELECT 1 FROM token_uses AS u WHERE u.token_number = c.token_number AND u.spki_sha256 = c.spki_sha256
            AND u.leaf_index = c.leaf_index) AS useRecorded
        FROM certificates AS c
@@ -129,7 +138,10 @@ function prepareRevoked(db: Connection) {
       `${revocation} WHERE r.leaf_index > ? ORDER BY r.leaf_index LIMIT ?`,
     ),
     revocationsBySerial: db.prepare<[string, string, number], StoredRevocation>(
-      `${revocation} WHERE r.issuer_key_id = ? AND r.serial > ? ORDER BY r.serial LIMIT ?`,
+      `${revocation} WHERE r.issuer_key_id = ? AND r.serial > ? AND r.followed_by IS NULL ORDER BY r.serial LIMIT ?`,
+    ),
+    earlierRevocations: db.prepare<[string, string], StoredRevocation>(
+      `${revocation} WHERE r.issuer_key_id = ? AND r.serial = ? AND r.followed_by IS NOT NULL ORDER BY r.leaf_index`,
     ),
     blockedKeys: db.prepare<[string, number], StoredBlockedKey>(
       'SELECT spki_sha256 AS spkiSha256, leaf_index AS leafIndex FROM blocked_keys WHERE spki_sha256 > ? ORDER BY spki_sha256 LIMIT ?',
@@ -141,7 +153,7 @@ function prepareRevoked(db: Connection) {
     crls: db.prepare<[number, number], StoredCrl>(
       `SELECT leaf_index AS leafIndex, issuer_key_id AS issuerKeyId, scope, CAST(crl_number AS TEXT) AS crlNumber,
          this_update_seconds AS thisUpdateSeconds, next_update_seconds AS nextUpdateSeconds, scheduled,
-         covers_tree_size AS coversTreeSize, signature, tbs FROM crls WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?`,
+         covers_tree_size AS coversTreeSize, signature, head, tail, pieces FROM crls WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?`,
     ),
     crlScopes: db.prepare<[], StoredCrlScope>(
       `SELECT issuer_key_id AS issuerKeyId, scope, CAST(last_number AS TEXT) AS lastNumber,

@@ -1,19 +1,25 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setImmediate as aTurn } from 'node:timers/promises';
 import { assert, VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { ClockMark, Mutation, MutationOutcome, SignedSoFar, StateIdentity, Store } from '../port.ts';
+import type { CrlPiece } from '../../x509/crl-list.ts';
 import { copyDatabase, syncPath } from './backup.ts';
 import { BatchWriter } from './batch.ts';
 import { Committer } from './committer.ts';
 import type { Connection } from './connection.ts';
 import { applicationId, connect, connectUnmarked, enterWal, openingFailure } from './connection.ts';
+import { CrlPieceWriter, clearUnusedPieces, type PieceIds } from './crl-pieces.ts';
 import type { Migration } from './migrations.ts';
 import { applyMigrations, defaultMigrations, readMigrations, requireCurrentSchema } from './migrations.ts';
 import type { ReadStatements } from './read-statements.ts';
 import { prepareReads } from './read-statements.ts';
 import { SqliteReader } from './reader.ts';
 import { RevocationWriter } from './revocation-writer.ts';
+
+/** How much of a CRL's list is written in one transaction: milliseconds. */
+const sliceMaxBytes = 1024 * 1024;
 
 /** How a database is opened. */
 export interface SqliteStoreOptions {
@@ -33,7 +39,10 @@ export function openSqliteStore(file: string, options: SqliteStoreOptions = {}):
   try {
     if (readonly) db.exec('BEGIN');
     requireCurrentSchema(db, options.migrations ?? defaultMigrations());
-    if (!readonly) enterWal(db);
+    if (!readonly) {
+      enterWal(db);
+      clearUnusedPieces(db);
+    }
     return new SqliteStore(db, prepareReads(db), readonly);
   } catch (error) {
     db.close();
@@ -80,7 +89,7 @@ export class SqliteStore extends SqliteReader implements Store {
   constructor(db: Connection, reads: ReadStatements, readonly: boolean) {
     super(reads);
     this.#db = db;
-    this.#writes = readonly ? undefined : prepareWrites(db, reads);
+    this.#writes = readonly ? undefined : prepareWrites(db, reads, this.pieceIds);
   }
 
   writable(): boolean {
@@ -97,6 +106,14 @@ export class SqliteStore extends SqliteReader implements Store {
 
   async storeSigned(signed: SignedSoFar): Promise<void> {
     if (!isNothing(signed)) this.#commit(({ batch }) => batch.keepSigned(signed));
+  }
+
+  async putPieces(pieces: readonly CrlPiece[]): Promise<void> {
+    const missing = this.#writes?.pieces.missing(pieces) ?? [];
+    for (const slice of slices(missing)) {
+      this.#commit((writes) => writes.pieces.put(slice));
+      await aTurn();
+    }
   }
 
   async releaseExpired(issuerKeyId: string, serials: readonly Serial[]): Promise<void> {
@@ -134,16 +151,33 @@ export class SqliteStore extends SqliteReader implements Store {
 
 type Writes = ReturnType<typeof prepareWrites>;
 
-function prepareWrites(db: Connection, reads: ReadStatements) {
+function prepareWrites(db: Connection, reads: ReadStatements, ids: PieceIds) {
+  const pieces = new CrlPieceWriter(db, ids);
   return {
     committer: new Committer(db),
-    batch: new BatchWriter(db, reads),
+    pieces,
+    batch: new BatchWriter(db, reads, pieces),
     revocations: new RevocationWriter(db, reads),
     rewindEvidence: db.prepare<[string]>('UPDATE marks SET rewind_evidence = ?'),
     clockMark: db.prepare<[number, number, string]>(
       'UPDATE marks SET clock_ms = ?, clock_monotonic_ms = ?, clock_boot_id = ?',
     ),
   };
+}
+
+/** Pieces of at most `sliceMaxBytes` together; a larger one alone. */
+function* slices(pieces: readonly CrlPiece[]): Generator<CrlPiece[]> {
+  let slice: CrlPiece[] = [];
+  let length = 0;
+  for (const piece of pieces) {
+    if (slice.length > 0 && length + piece.bytes.length > sliceMaxBytes) {
+      yield slice;
+      [slice, length] = [[], 0];
+    }
+    slice.push(piece);
+    length += piece.bytes.length;
+  }
+  if (slice.length > 0) yield slice;
 }
 
 function isNothing(signed: SignedSoFar): boolean {

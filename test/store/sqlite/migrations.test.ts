@@ -1,10 +1,32 @@
+import { randomBytes } from 'node:crypto';
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { connect } from '../../../src/store/sqlite/connection.ts';
-import { defaultMigrations, migrate, readMigrations } from '../../../src/store/sqlite/migrations.ts';
+import {
+  applicationId,
+  type Connection,
+  connect,
+  connectUnmarked,
+  enterWal,
+} from '../../../src/store/sqlite/connection.ts';
+import {
+  applyMigrations,
+  defaultMigrations,
+  migrate,
+  readMigrations,
+} from '../../../src/store/sqlite/migrations.ts';
 import { createSqliteStore, openSqliteStore } from '../../../src/store/sqlite/store.ts';
-import { committed, identity, operatorMutation } from '../fixture.ts';
+import { joinedCrl } from '../../../src/x509/crl-tbs.ts';
+import {
+  committed,
+  freshSerial,
+  identity,
+  issuerKeyId,
+  keyHash,
+  operatorMutation,
+  revocationMutation,
+  startMs,
+} from '../fixture.ts';
 import { temporaryDirectory } from './state.ts';
 
 let directory: ReturnType<typeof temporaryDirectory>;
@@ -102,22 +124,34 @@ describe('migrations', () => {
   });
 });
 
+/** A state of an earlier schema, as the program of that time left it. */
+function stateOfSchema(version: number, fill: (db: Connection) => void): void {
+  writeFileSync(file, '');
+  const db = connectUnmarked(file);
+  enterWal(db);
+  db.exec('BEGIN');
+  db.pragma(`application_id = ${applicationId}`);
+  applyMigrations(db, readMigrations(migrations).slice(0, version));
+  const { stateId, trustDomain, logOrigin, serialPrefix, shardCount, createdAtMs } = identity;
+  db.prepare('INSERT INTO state_identity VALUES (1, ?, ?, ?, ?, ?, ?)').run(
+    ...[stateId, trustDomain, logOrigin, serialPrefix, shardCount, createdAtMs],
+  );
+  db.exec("INSERT INTO marks (singleton, clock_ms, clock_monotonic_ms, clock_boot_id) VALUES (1, 0, 0, '')");
+  fill(db);
+  db.exec('COMMIT');
+  db.close();
+}
+
 describe('the second schema', () => {
   it('gives each authority the algorithm that it had to have before, and keeps it', async () => {
-    await stateWithOneLeaf();
-    const [initial] = readMigrations(migrations);
-    const table = /CREATE TABLE authorities \([^;]*;/.exec(initial?.sql ?? '')?.[0] ?? '';
-    const db = connect(file);
-    db.exec(
-      `DROP TABLE cross_certificates; DROP TABLE authorities; ${table} DELETE FROM schema_migrations WHERE version > 1;`,
-    );
-    const insert = 'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)';
-    for (const [name, kind] of [
-      ['ab', 'root'],
-      ['cd', 'issuer'],
-    ] as const)
-      db.prepare(insert).run(name.repeat(20), kind, 'active', Buffer.from(kind));
-    db.close();
+    stateOfSchema(1, (db) => {
+      const insert = 'INSERT INTO authorities (key_id, kind, state, certificate_der) VALUES (?, ?, ?, ?)';
+      for (const [name, kind] of [
+        ['ab', 'root'],
+        ['cd', 'issuer'],
+      ] as const)
+        db.prepare(insert).run(name.repeat(20), kind, 'active', Buffer.from(kind));
+    });
     expect(await migrate(file)).toMatchObject({
       fromVersion: 1,
       applied: expect.arrayContaining(['0002_authority_algorithm.sql']),
@@ -145,6 +179,73 @@ describe('the second schema', () => {
     for (const change of ["algorithm = 'ed25519'", "kind = 'root'", `key_id = '${'ef'.repeat(20)}'`])
       expect(() => migrated.exec(`UPDATE authorities SET ${change}`)).toThrow(/keeps its key/);
     migrated.close();
+  });
+});
+
+describe('the fourth schema', () => {
+  const crl = { scope: 'full', crlNumber: 5n, tbs: randomBytes(300), signature: randomBytes(64) };
+  const [held, left] = [freshSerial(), freshSerial()];
+
+  beforeEach(() =>
+    stateOfSchema(3, (db) => {
+      const run = (sql: string, ...values: unknown[]) => db.prepare(sql).run(...values);
+      for (let index = 0; index < 6; index += 1)
+        run('INSERT INTO leaves VALUES (?, zeroblob(32), ?)', index, randomBytes(9));
+      run(
+        "INSERT INTO entries VALUES (1, 'e_1', 'spiffe://example.test/orders', '[]', 1, '[]', '[]', '[]', 'default', NULL, 1, NULL, 0)",
+      );
+      run("INSERT INTO join_tokens VALUES (1, 't_1', zeroblob(32), 1, 9, 1, '[]', 9, 9, 'uid:1000', NULL)");
+      const certificate =
+        "INSERT INTO certificates VALUES (?, ?, ?, 'spiffe://example.test/orders', 1, ?, NULL, NULL, ?, 1, ?, 5, NULL, ?, ?, '{}')";
+      const rest = [keyHash(), startMs, randomBytes(16), randomBytes(20)];
+      run(certificate, 1, issuerKeyId, held, 1, ...rest);
+      run(certificate, 2, issuerKeyId, freshSerial(), null, ...rest);
+      const revocation = "INSERT INTO revocations VALUES (?, ?, ?, 3, 7, 'superseded', 'uid:0', ?, 8, ?, ?)";
+      run(revocation, 3, issuerKeyId, held, randomBytes(16), 9, 0);
+      run(revocation, 4, issuerKeyId, left, randomBytes(16), 10, 1);
+      run('INSERT INTO blocked_keys VALUES (?, 3)', keyHash());
+      run("INSERT INTO crl_scopes VALUES (?, 'full', 5, 1, 4)", issuerKeyId);
+      const { crlNumber, scope, signature, tbs } = crl;
+      run(
+        'INSERT INTO crls VALUES (5, ?, ?, ?, 1, 2, 1, 4, ?, ?)',
+        ...[issuerKeyId, scope, crlNumber, signature, tbs],
+      );
+    }),
+  );
+
+  it('makes each revocation the event that counts, and lets it be followed', async () => {
+    await migrate(file);
+    const store = openSqliteStore(file);
+    expect(store.revocationEvents(issuerKeyId, held)).toMatchObject([
+      { leafIndex: 3, revokedAtMs: 7, reason: 'superseded', crlDateSeconds: 9, mayLeave: false },
+    ]);
+    expect(store.revocation(issuerKeyId, left)).toMatchObject({ leafIndex: 4, mayLeave: true });
+    expect(store.standingBySerial(issuerKeyId, '', 9).map(({ serial }) => serial)).toEqual([held]);
+    const reason = 'keyCompromise';
+    const worse = revocationMutation({ issuerKeyId, serial: held, notAfterMs: 8 }, { reason });
+    await committed(store, worse);
+    expect(store.revocation(issuerKeyId, held)).toMatchObject({ reason, crlDateSeconds: 9 });
+    expect(store.rows().blockedKeys('', 9)).toMatchObject([{ leafIndex: 3 }]);
+    await store.close();
+  });
+
+  it('keeps the bytes of each CRL, in one', async () => {
+    await migrate(file);
+    const store = openSqliteStore(file);
+    const [stored] = store.lastCrls(issuerKeyId);
+    expect(stored).toMatchObject({ crlNumber: 5n, signature: crl.signature, coversTreeSize: 4 });
+    expect(stored && joinedCrl(stored.tbs).equals(crl.tbs)).toBe(true);
+    expect(store.baseCrl(issuerKeyId)?.crlNumber).toBe(5n);
+    await store.close();
+  });
+
+  it('finds certificates by the operator who made their join token', async () => {
+    await migrate(file);
+    const store = openSqliteStore(file);
+    const found = (operator: string) =>
+      store.unexpiredCertificates({ operator }, startMs).map(({ serial }) => serial);
+    expect([found('uid:1000'), found('uid:0')]).toEqual([[held], []]);
+    await store.close();
   });
 });
 

@@ -45,7 +45,7 @@ const facts: Record<string, string[]> = {
   certificates: ['signature'],
   token_uses: [],
   join_tokens: ['uses_taken', 'revoked_at_ms'],
-  revocations: ['crl_date_seconds', 'may_leave'],
+  revocations: ['crl_date_seconds', 'may_leave', 'followed_by'],
   blocked_keys: [],
   crls: ['signature'],
   statements: [],
@@ -54,7 +54,7 @@ const facts: Record<string, string[]> = {
 
 /** What triggers say, or the column itself. */
 const refusal =
-  /append-only|is fixed|fixed by its first|once|is final|stays|on record|must follow|higher sequence|NOT NULL|keeps|never forgotten|come back/;
+  /append-only|is fixed|CHECK|only a hold|fixed by its first|once|is final|stays|on record|must follow|higher sequence|NOT NULL|keeps|never forgotten|come back/;
 
 describe('rows that are facts', () => {
   beforeEach(async () => {
@@ -106,7 +106,14 @@ describe('rows that are facts', () => {
     ['a signature of a certificate', "UPDATE certificates SET signature = x'00'"],
     ['a signature of a CRL', "UPDATE crls SET signature = x'00'"],
     ['a revocation date', 'UPDATE revocations SET crl_date_seconds = crl_date_seconds + 1'],
-    ['a release', 'UPDATE revocations SET may_leave = 0'],
+    ['that it may leave', 'UPDATE revocations SET may_leave = 0'],
+    ['a revocation, by one that comes before it', 'UPDATE revocations SET followed_by = 0'],
+    ['a piece of a CRL', "INSERT INTO crl_pieces VALUES (1, x'00'); UPDATE crl_pieces SET bytes = x'01'"],
+    [
+      'a revocation, by a release',
+      `INSERT INTO revocations SELECT leaf_index + 100, issuer_key_id, serial || '00', shard, revoked_at_ms, 'removeFromCRL', NULL, operator,
+         salt, not_after_ms, NULL, 0, NULL FROM revocations`,
+    ],
     ['a use of a token', 'UPDATE join_tokens SET uses_taken = 0'],
     ['the end of a token', 'UPDATE join_tokens SET revoked_at_ms = revoked_at_ms + 1'],
     ["an entry's id", "UPDATE entries SET entry_id = 'e_other'"],
