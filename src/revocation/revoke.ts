@@ -236,7 +236,7 @@ export class Revocation {
     reason: Reason,
     operator: string,
   ): Promise<RevocationRecord[]> {
-    const { store, sequencer, publisher, clockGuard, shardCount } = this.#parts;
+    const { sequencer, publisher, clockGuard, shardCount } = this.#parts;
     const { issuerKeyId, serial, notAfterMs } = certificate;
     const revokedAtMs = clockGuard.revocationTimeMs();
     const shard = shardOf(serial, shardCount);
@@ -247,9 +247,10 @@ export class Revocation {
     const leafIndex = await unlessDone(
       sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256 }),
     );
-    // As it was written: what it follows may have given it a date.
-    const record = leafIndex === undefined ? undefined : store.revocation(issuerKeyId, serial);
-    if (!record) return [];
+    if (leafIndex === undefined) return [];
+    // What is live follows nothing but a release: it takes no date over.
+    const alone = { crlDateSeconds: undefined, followedBy: undefined, mayLeave: false };
+    const record = { ...revocation, ...alone, leafIndex, invalidityDateSeconds: undefined };
     publisher.add(record);
     return [record];
   }
