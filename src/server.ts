@@ -85,7 +85,7 @@ export async function startServer(
   const publisher = starting.adopt(crlPublishers(base, publication), (opened) => opened.close());
   const { shardCount } = kernel.store.identity();
   const revocation = new Revocation({ ...kernel, publisher, shardCount });
-  publisher.start();
+  await publisher.start();
   const listen = drainingTogether(starting);
   const publicListener = await listen(
     listenHttp(publication.handler(log, metrics), config.publication.listen),

@@ -72,6 +72,8 @@ CREATE TABLE crls_in_pieces (
   this_update_seconds INTEGER NOT NULL,
   next_update_seconds INTEGER NOT NULL,
   scheduled INTEGER NOT NULL CHECK (scheduled IN (0, 1)),
+  -- What delta CRLs go with: the newest one that is signed.
+  base INTEGER NOT NULL CHECK (base IN (0, 1)),
   covers_tree_size INTEGER NOT NULL,
   signature BLOB,
   head BLOB NOT NULL,
@@ -81,8 +83,8 @@ CREATE TABLE crls_in_pieces (
 ) STRICT;
 
 INSERT INTO crls_in_pieces (leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled,
-  covers_tree_size, signature, head, tail, pieces)
-SELECT leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, covers_tree_size, signature,
+  base, covers_tree_size, signature, head, tail, pieces)
+SELECT leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, 0, covers_tree_size, signature,
   tbs, x'', x''
 FROM crls;
 
@@ -90,17 +92,16 @@ DROP TABLE crls;
 ALTER TABLE crls_in_pieces RENAME TO crls;
 
 CREATE TRIGGER crls_are_fixed BEFORE UPDATE OF leaf_index, issuer_key_id, scope, crl_number, this_update_seconds,
-  next_update_seconds, scheduled, covers_tree_size, head, tail, pieces ON crls
+  next_update_seconds, scheduled, base, covers_tree_size, head, tail, pieces ON crls
 BEGIN SELECT RAISE(ABORT, 'CRLs are append-only'); END;
 CREATE TRIGGER crls_are_signed_once BEFORE UPDATE OF signature ON crls
 WHEN OLD.signature IS NOT NULL OR NEW.signature IS NULL
 BEGIN SELECT RAISE(ABORT, 'a CRL is signed once'); END;
--- The last one of the full CRLs that is signed and scheduled is the base of delta CRLs.
 CREATE TRIGGER crls_keep_the_newest BEFORE DELETE ON crls
 WHEN OLD.crl_number IS (SELECT max(crl_number) FROM crls WHERE issuer_key_id = OLD.issuer_key_id AND scope = OLD.scope)
   OR OLD.crl_number IS (SELECT max(crl_number) FROM crls WHERE issuer_key_id = OLD.issuer_key_id AND scope = OLD.scope AND signature IS NOT NULL)
   OR OLD.scope = 'full' AND OLD.crl_number IS (SELECT max(crl_number) FROM crls
-    WHERE issuer_key_id = OLD.issuer_key_id AND scope = 'full' AND signature IS NOT NULL AND scheduled = 1)
+    WHERE issuer_key_id = OLD.issuer_key_id AND scope = 'full' AND signature IS NOT NULL AND base = 1)
 BEGIN SELECT RAISE(ABORT, 'the newest CRL of a scope stays'); END;
 
 -- Where a certificate came from, to revoke by: the agent that asked for it, the node it runs on, the operator who made

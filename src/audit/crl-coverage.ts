@@ -1,6 +1,6 @@
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
-import { fullScope } from '../revocation/revoked-set.ts';
+import { fullScope } from '../revocation/revoked-lists.ts';
 import type { StateRows, StoredCrlScope, StoredRevocation } from '../store/rows-port.ts';
 import type { CrlScopeReading, StoredHead } from './crl-scope.ts';
 import { deltaScope } from './crl-scope.ts';

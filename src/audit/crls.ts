@@ -21,7 +21,6 @@ export class CrlCheck {
   readonly #authorities: Authorities;
   readonly #problems: Problems;
   readonly #scopes = new Map<string, CrlScopeReading>();
-  readonly #highest = new Map<string, bigint>();
 
   constructor(rows: StateRows, authorities: Authorities, problems: Problems) {
     this.#rows = rows;
@@ -41,12 +40,10 @@ export class CrlCheck {
     if (leaf.type !== 'crl') return;
     const body = decodeCrlBody(leaf.body);
     const reading = this.#reading(leaf.issuerKeyId, body.scope);
-    const highest = this.#highest.get(leaf.issuerKeyId) ?? -1n;
-    if (body.crlNumber <= (reading.newest?.crlNumber ?? -1n) || body.crlNumber < highest)
+    if (body.crlNumber <= (reading.newest?.crlNumber ?? -1n))
       this.#problems.add(
         `${named(body)} of leaf ${index} does not have a higher number than those before it`,
       );
-    this.#highest.set(leaf.issuerKeyId, body.crlNumber);
     const row = this.#walk.at(index);
     reading.add({ index, timeMs: leaf.timeMs, crlNumber: body.crlNumber, stored: row !== undefined });
     if (!row) return;

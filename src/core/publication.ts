@@ -15,6 +15,16 @@ export function fullCrlUrl(publicationUrl: string, issuerKeyId: string): string 
   return `${publicationUrl}/crl/${issuerKeyId}.crl`;
 }
 
+/** URL of the delta CRL, which a full CRL names as its freshest (RFC 5280 §5.2.6). */
+export function deltaCrlUrl(publicationUrl: string, issuerKeyId: string): string {
+  return `${publicationUrl}/crl/${issuerKeyId}/delta.crl`;
+}
+
+/** URL of the full CRL that the delta goes with. */
+export function baseCrlUrl(publicationUrl: string, issuerKeyId: string): string {
+  return `${publicationUrl}/crl/${issuerKeyId}/base.crl`;
+}
+
 /** URL of the CA certificate, for authorityInfoAccess (RFC 5280 §4.2.2.1). */
 export function issuerUrl(publicationUrl: string, issuerKeyId: string): string {
   return `${publicationUrl}/ca/${issuerKeyId}.cer`;

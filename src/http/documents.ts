@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { Bundle } from '../authority/bundle.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
@@ -5,8 +6,7 @@ import { parseTilePath, type TileTree } from '../log/tiles.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { StoreReader } from '../store/port.ts';
-import { assembleSigned } from '../x509/certificate-tbs.ts';
-import { joinedCrl } from '../x509/crl-tbs.ts';
+import { crlChunks, wholeCrl } from '../x509/crl-tbs.ts';
 import type { Document, Publication } from './publication.ts';
 
 /** Tiles are on disk before a checkpoint over them is public. */
@@ -63,23 +63,28 @@ export function publishAuthorities(
   const rootCrl = root && store.lastCrls(root.keyId)[0];
   if (!root || !rootCrl?.signature) return;
   const { crlNumber, thisUpdateSeconds, nextUpdateSeconds } = rootCrl;
-  const der = assembleSigned(joinedCrl(rootCrl.tbs), root.algorithm, rootCrl.signature);
+  const der = wholeCrl(rootCrl.tbs, root.algorithm, rootCrl.signature);
   publication.put(
     `/crl/${root.keyId}.crl`,
     crlDocument({ der, crlNumber, thisUpdateSeconds, nextUpdateSeconds }),
   );
 }
 
-/** A CRL as it is served. */
+/** A CRL as it is served. `tbsSha256`, where it is at hand, spares hashing the bytes again. */
 export function crlDocument(
-  crl: Pick<PublishedCrl, 'der' | 'crlNumber' | 'thisUpdateSeconds' | 'nextUpdateSeconds'>,
+  crl: Pick<PublishedCrl, 'der' | 'crlNumber' | 'thisUpdateSeconds' | 'nextUpdateSeconds'> &
+    Partial<Pick<PublishedCrl, 'tbsSha256'>>,
 ): Document {
+  const { der, crlNumber, thisUpdateSeconds, nextUpdateSeconds, tbsSha256 } = crl;
+  // What was signed, and the signature, which stands in the tail.
+  const etag = tbsSha256 && `"${hash('sha256', Buffer.concat([tbsSha256, der.tail]), 'base64url')}"`;
   return {
-    chunks: [crl.der],
+    chunks: crlChunks(der),
+    ...(etag !== undefined && { etag }),
     contentType: 'application/pkix-crl',
-    version: crl.crlNumber,
-    lastModifiedMs: crl.thisUpdateSeconds * 1000,
-    staleUntilSeconds: crl.nextUpdateSeconds,
+    version: crlNumber,
+    lastModifiedMs: thisUpdateSeconds * 1000,
+    staleUntilSeconds: nextUpdateSeconds,
     immutable: false,
   };
 }

@@ -1,5 +1,5 @@
 import { VouchError } from '../core/errors.ts';
-import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
+import { type ParsedCrlHead, parseTbsCrl } from '../x509/crl.ts';
 import { authorityKeyId } from './crl/authority-key-id.ts';
 import { crlNumber } from './crl/crl-number.ts';
 import { criticalExtensions } from './crl/critical-extensions.ts';
@@ -24,7 +24,7 @@ export const crlRules = [
 
 /** What is wrong with a to-be-signed CRL (DER TBSCertList); empty: it may be signed. Never throws on its bytes. */
 export function lintCrl(tbs: Buffer): Finding[] {
-  let parsed: ParsedTbsCrl;
+  let parsed: ParsedCrlHead;
   try {
     parsed = parseTbsCrl(tbs);
   } catch (error) {
@@ -35,6 +35,6 @@ export function lintCrl(tbs: Buffer): Finding[] {
 }
 
 /** As `lintCrl`, of one that was read already. */
-export function lintParsedCrl(parsed: ParsedTbsCrl): Finding[] {
+export function lintParsedCrl(parsed: ParsedCrlHead): Finding[] {
   return runRules(crlRules, parsed, undefined);
 }

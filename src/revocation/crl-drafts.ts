@@ -1,16 +1,23 @@
-import { crlShardUrl, fullCrlUrl } from '../core/publication.ts';
+import { baseCrlUrl, crlShardUrl, deltaCrlUrl, fullCrlUrl } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { CrlRecord } from '../store/port.ts';
-import { buildCrlTbs } from '../x509/crl-tbs.ts';
+import { buildCrl } from '../x509/crl-tbs.ts';
 import type { Predecessor } from './publish-gate.ts';
-import { fullScope, type RevokedSet, scopesOf } from './revoked-set.ts';
+import {
+  type DeltaBase,
+  deltaScope,
+  type FixedDate,
+  fullScope,
+  type RevokedLists,
+  scopesOf,
+} from './revoked-lists.ts';
 
 /** A CRL before it has a leaf and a signature. */
-export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature' | 'tbs'> {
-  tbs: Buffer;
+export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature'> {
   url: string;
-  datesFixed: { serial: Serial; crlDateSeconds: number }[];
+  /** What a delta goes with. */
+  follows: DeltaBase | undefined;
 }
 
 interface Parts {
@@ -19,11 +26,17 @@ interface Parts {
   validitySeconds: number;
   backdateSeconds: number;
   shardCount: number;
-  set: RevokedSet;
+  lists: RevokedLists;
   /** By scope. */
   previous: ReadonlyMap<string, Predecessor>;
   /** Of the issuer's last CRL. */
   lastNumber: bigint;
+}
+
+/** Why a round of drafts is made: scheduled ones let entries leave after them; a new base is what deltas follow. */
+export interface Occasion {
+  scheduled: boolean;
+  newBase: boolean;
 }
 
 /** Writes the CRLs of one issuer: gives their numbers, their times and the dates of their entries (I5). */
@@ -41,51 +54,84 @@ export class CrlDrafts {
   /** Where a scope's CRL is served; for a shard also what its IDP says. */
   url(scope: string): string {
     const { publicationUrl, issuer } = this.#parts;
-    return scope === fullScope
-      ? fullCrlUrl(publicationUrl, issuer.keyId)
-      : crlShardUrl(publicationUrl, issuer.keyId, Number(scope));
+    if (scope === fullScope) return fullCrlUrl(publicationUrl, issuer.keyId);
+    if (scope === deltaScope) return deltaCrlUrl(publicationUrl, issuer.keyId);
+    return crlShardUrl(publicationUrl, issuer.keyId, Number(scope));
+  }
+
+  /** Where the full CRL that the delta goes with stays to be had. */
+  get baseUrl(): string {
+    return baseCrlUrl(this.#parts.publicationUrl, this.#parts.issuer.keyId);
   }
 
   /** At least a second after the previous one of its scope, and as far in the past as bursts may draw on. */
   thisUpdateSeconds(scope: string, nowMs: number): number {
     const earliest = Math.floor(nowMs / 1000) - this.#parts.backdateSeconds;
     const previous = this.#parts.previous.get(scope);
-    return previous ? Math.max(previous.crl.thisUpdateSeconds + 1, earliest) : earliest;
+    return previous ? Math.max(previous.thisUpdateSeconds + 1, earliest) : earliest;
   }
 
-  /** One for each scope, with what is revoked at this moment. */
-  make(scopes: readonly string[], scheduled: boolean, nowMs: number): CrlDraft[] {
-    const thisUpdates = new Map(scopes.map((scope) => [scope, this.thisUpdateSeconds(scope, nowMs)]));
-    for (const { serial, crlDateSeconds } of this.#parts.set.fixDates(thisUpdates))
+  /**
+   * One for each scope, with what is revoked at this moment. A full CRL and the delta that is made with it say the same
+   * and share a number (RFC 5280 §5.2.4). There is no delta without a base.
+   */
+  make(scopes: readonly string[], occasion: Occasion, nowMs: number): CrlDraft[] {
+    const { lists } = this.#parts;
+    for (const { serial, crlDateSeconds } of lists.update((scope) => this.thisUpdateSeconds(scope, nowMs)))
       this.#unstoredDates.set(serial, crlDateSeconds);
-    return [...thisUpdates].map(([scope, thisUpdateSeconds]) =>
-      this.#draft(scope, scheduled, thisUpdateSeconds, nowMs),
+    let shared: bigint | undefined;
+    return scopes
+      .filter((scope) => scope !== deltaScope || lists.base !== undefined)
+      .map((scope) => {
+        const isWhole = scope === fullScope || scope === deltaScope;
+        const crlNumber = (isWhole && shared) || this.#nextNumber(nowMs);
+        if (isWhole) shared = crlNumber;
+        return this.#draft(scope, crlNumber, occasion, nowMs);
+      });
+  }
+
+  /** They are in the store. */
+  datesStored(dates: readonly FixedDate[]): void {
+    for (const { serial } of dates) this.#unstoredDates.delete(serial);
+  }
+
+  /** Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
+  datesToFix(scope: string): FixedDate[] {
+    return [...this.#unstoredDates].flatMap(([serial, crlDateSeconds]) =>
+      scope === deltaScope || scopesOf(serial, this.#parts.shardCount).includes(scope)
+        ? [{ serial, crlDateSeconds }]
+        : [],
     );
   }
 
-  /** The draft is committed: the dates that it fixes are in the store. */
-  committed({ datesFixed }: CrlDraft): void {
-    for (const { serial } of datesFixed) this.#unstoredDates.delete(serial);
+  #nextNumber(nowMs: number): bigint {
+    const byTime = BigInt(nowMs);
+    this.#lastNumber = this.#lastNumber + 1n > byTime ? this.#lastNumber + 1n : byTime;
+    return this.#lastNumber;
   }
 
-  #draft(scope: string, scheduled: boolean, thisUpdateSeconds: number, nowMs: number): CrlDraft {
-    const { issuer, set, previous, validitySeconds } = this.#parts;
-    this.#lastNumber = maxBigint(this.#lastNumber + 1n, BigInt(nowMs));
-    const crlNumber = this.#lastNumber;
+  #draft(scope: string, crlNumber: bigint, { scheduled, newBase }: Occasion, nowMs: number): CrlDraft {
+    const { issuer, lists, previous, validitySeconds } = this.#parts;
+    const thisUpdateSeconds = this.thisUpdateSeconds(scope, nowMs);
     const nextUpdateSeconds = Math.max(
       thisUpdateSeconds + validitySeconds,
-      previous.get(scope)?.crl.nextUpdateSeconds ?? 0,
+      previous.get(scope)?.nextUpdateSeconds ?? 0,
     );
     const url = this.url(scope);
-    const tbs = buildCrlTbs({
+    const follows = scope === deltaScope ? lists.base : undefined;
+    const tbs = buildCrl({
       algorithm: issuer.algorithm,
       issuerName: issuer.issuerName,
       thisUpdateSeconds,
       nextUpdateSeconds,
       authorityKeyId: issuer.keyId,
       crlNumber,
-      ...(scope === fullScope ? {} : { idpUrl: url }),
-      revoked: set.encoded(scope),
+      ...(scope === fullScope
+        ? { freshestUrl: this.url(deltaScope) }
+        : follows
+          ? { deltaBase: follows.crlNumber }
+          : { idpUrl: url }),
+      revoked: lists.of(scope),
     });
     return {
       issuerKeyId: issuer.keyId,
@@ -95,20 +141,10 @@ export class CrlDrafts {
       thisUpdateSeconds,
       nextUpdateSeconds,
       scheduled,
-      coversTreeSize: set.coversTreeSize,
+      base: newBase && scope === fullScope,
+      coversTreeSize: lists.coversTreeSize,
       tbs,
-      datesFixed: this.#datesToFix(scope),
+      follows,
     };
   }
-
-  /** Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
-  #datesToFix(scope: string): CrlDraft['datesFixed'] {
-    return [...this.#unstoredDates].flatMap(([serial, crlDateSeconds]) =>
-      scopesOf(serial, this.#parts.shardCount).includes(scope) ? [{ serial, crlDateSeconds }] : [],
-    );
-  }
-}
-
-function maxBigint(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

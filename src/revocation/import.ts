@@ -8,7 +8,7 @@ import { commitAll } from '../store/commit.ts';
 import type { Mutation, RevocationDraft, Store, StoreReader } from '../store/port.ts';
 import { parseCrl } from '../x509/crl.ts';
 import { unsplitCrl } from '../x509/crl-tbs.ts';
-import { fullScope } from './revoked-set.ts';
+import { fullScope } from './revoked-lists.ts';
 import { shardOf } from '../core/publication.ts';
 
 /**
@@ -92,6 +92,7 @@ async function importNumber(
     thisUpdateSeconds,
     nextUpdateSeconds,
     scheduled: false,
+    base: false,
     coversTreeSize: 0,
     tbs: unsplitCrl(tbs),
   };

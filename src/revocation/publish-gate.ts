@@ -1,133 +1,228 @@
+import { setImmediate as aTurn } from 'node:timers/promises';
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import { lintParsedCrl } from '../lint/crl.ts';
-import type { RevocationRecord } from '../store/port.ts';
-import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
-import { CrlEntries, type ParsedRevoked } from '../x509/crl-entries.ts';
-import { fullScope } from './revoked-set.ts';
+import type { RevocationRecord, StoreReader } from '../store/port.ts';
+import type { ParsedCrlHead } from '../x509/crl.ts';
+import type { ParsedRevoked } from '../x509/crl-entries.ts';
+import { CrlList } from '../x509/crl-list.ts';
+import type { CrlBytes } from '../x509/crl-tbs.ts';
+import { readTbs } from './read-tbs.ts';
+import { type DeltaBase, deltaScope, fullScope, isStanding } from './revoked-lists.ts';
 
 /** The last signed CRL of a scope, which the next one has to follow. */
 export interface Predecessor {
-  crl: ParsedTbsCrl;
+  crlNumber: bigint;
+  thisUpdateSeconds: number;
+  nextUpdateSeconds: number;
   coversTreeSize: number;
+  list: CrlList;
+  /** Of a delta: the number of its base. */
+  deltaBase: bigint | undefined;
 }
 
 /** A CRL that wants a number, a leaf and a signature, and then to be published. */
 export interface Candidate {
-  tbs: Buffer;
+  tbs: CrlBytes;
   scope: string;
   issuer: Issuer;
   shardCount: number;
   /** Its URL; for a shard the only name its IDP may carry. */
   url: string;
+  /** The delta's URL, which a full CRL names. */
+  deltaUrl: string;
   previous: Predecessor | undefined;
-  /** The store's truth: at least every revocation of this issuer that the predecessor does not cover. */
-  revocations: readonly RevocationRecord[];
-  /** The store's word on any other serial of this issuer. */
-  recorded: (serial: Serial) => RevocationRecord | undefined;
-  /** Revocations with a smaller leaf index must be on it. */
+  /** What a delta goes with. */
+  base: DeltaBase | undefined;
+  /** The store's truth. */
+  store: Pick<StoreReader, 'revocation' | 'revocationEvents' | 'revocationsAfter'>;
+  /** Events with a smaller leaf index must be on it. */
   coversTreeSize: number;
   nowMs: number;
 }
 
-/** What the gate read, and everything that is wrong with it. */
-export interface Verdict {
-  crl: ParsedTbsCrl | undefined;
-  problems: string[];
-}
+/** Rows of one look at the store: a few milliseconds. */
+const pageRows = 500;
 
 /**
- * I5 as code: reads a CRL with another reader than its writer, before anything of it is committed, so that what is
- * held back leaves no trace that a restart could serve. Without problems it may be signed and published; anything else
- * keeps the previous one served. What the previous one said was judged then: only what differs from it is looked up.
+ * I5 as code: reads a CRL with another reader than its writer, before anything of it is committed, so that what is held
+ * back leaves no trace that a restart could serve. Resolves with everything that is wrong; without problems it may be
+ * signed and published, anything else keeps the previous one served. What the previous one said was judged then: only what
+ * differs from it is looked up.
  */
-export function publishGate(candidate: Candidate): Verdict {
-  let crl: ParsedTbsCrl;
+export async function publishGate(candidate: Candidate): Promise<string[]> {
+  let crl: ParsedCrlHead;
   try {
-    crl = parseTbsCrl(candidate.tbs);
+    crl = await readTbs(candidate.tbs);
   } catch (error) {
-    const why = error instanceof Error ? error.message : 'unknown';
-    return { crl: undefined, problems: [`it does not parse: ${why}`] };
+    return [`it does not parse: ${error instanceof Error ? error.message : 'unknown'}`];
   }
-  if (__VOUCH_WITHOUT__ === 'I5') return { crl, problems: [] };
-  const { previous } = candidate;
-  const problems = [
+  if (__VOUCH_WITHOUT__ === 'I5') return [];
+  return [
     ...lintParsedCrl(crl).map(({ detail }) => detail),
     ...formProblems(crl, candidate),
-    ...(previous ? successionProblems(crl, previous.crl) : []),
-    ...entryProblems(crl, candidate),
+    ...(candidate.previous ? successionProblems(crl, candidate.previous) : []),
+    ...(await entryProblems(candidate)),
   ];
-  return { crl, problems };
 }
 
-/** Whether it speaks for the scope that this URL serves: a shard's IDP names it (RFC 5280 §5.2.5), a full CRL has none. */
-export function speaksFor(crl: ParsedTbsCrl, scope: string, url: string): boolean {
-  return scope === fullScope ? crl.idp === undefined : crl.idp?.urls.join() === url;
+/** Whether it speaks for the scope that this URL serves: a shard's IDP names it (RFC 5280 §5.2.5), others have none. */
+export function speaksFor(crl: Pick<ParsedCrlHead, 'idp'>, scope: string, url: string): boolean {
+  return scope === fullScope || scope === deltaScope ? crl.idp === undefined : crl.idp?.urls.join() === url;
 }
 
-function formProblems(crl: ParsedTbsCrl, { issuer, scope, url, nowMs }: Candidate): string[] {
+function formProblems(crl: ParsedCrlHead, candidate: Candidate): string[] {
+  const { issuer, scope, url, deltaUrl, base, nowMs } = candidate;
   const problems: string[] = [];
   if (!crl.issuerName.equals(issuer.issuerName)) problems.push('its issuer is another');
   if (crl.authorityKeyId !== issuer.keyId) problems.push('its authority key id is another');
   if (crl.algorithm !== issuer.algorithm) problems.push('its signature algorithm is another');
-  if (crl.deltaBase !== undefined) problems.push('it is a delta CRL');
   if (!speaksFor(crl, scope, url)) problems.push("its issuing distribution point is not its scope's");
   if (crl.thisUpdateSeconds * 1000 > nowMs) problems.push('its thisUpdate is in the future');
+  if (scope === deltaScope) {
+    if (base === undefined || crl.deltaBase !== base.crlNumber) problems.push('its base is another');
+    if ((crl.crlNumber ?? 0n) < (crl.deltaBase ?? 0n)) problems.push('its number is below its base');
+  } else if (crl.deltaBase !== undefined) problems.push('it is a delta CRL');
+  if (crl.freshestUrls.join() !== (scope === fullScope ? deltaUrl : ''))
+    problems.push('its freshest CRL is another');
   return problems;
 }
 
 /** Number and times rise. */
-function successionProblems(crl: ParsedTbsCrl, previous: ParsedTbsCrl): string[] {
+function successionProblems(crl: ParsedCrlHead, previous: Predecessor): string[] {
   const problems: string[] = [];
-  if (crl.crlNumber === undefined || crl.crlNumber <= (previous.crlNumber ?? -1n))
+  if (crl.crlNumber === undefined || crl.crlNumber <= previous.crlNumber)
     problems.push('its number does not rise');
   if (crl.thisUpdateSeconds <= previous.thisUpdateSeconds) problems.push('its thisUpdate does not rise');
   if (crl.nextUpdateSeconds < previous.nextUpdateSeconds) problems.push('its nextUpdate falls');
   return problems;
 }
 
-const noEntries = new CrlEntries(undefined);
-
 /**
- * What the predecessor said is not taken back: entries stay as they are and leave only when they may. What it did not
- * cover yet and this one covers stands on it as recorded, and nothing else came.
+ * What the predecessor said is not taken back: entries stay as they are, change by a logged event only, and leave only
+ * when they may. What it did not cover yet and this one covers stands on it as recorded, and nothing else came. The list is
+ * read anew from the bytes.
  */
-function entryProblems(crl: ParsedTbsCrl, candidate: Candidate): string[] {
-  const { previous, revocations, coversTreeSize, scope, shardCount } = candidate;
-  const isInScope = (serial: Serial): boolean =>
-    scope === fullScope || scope === String(shardOf(serial, shardCount));
-  const covered = previous?.coversTreeSize ?? 0;
-  const fresh = new Map(
-    revocations
-      .filter(({ serial, leafIndex }) => leafIndex >= covered && isInScope(serial))
-      .map((record) => [record.serial, record]),
-  );
-  const missing = new Set(fresh.values());
+async function entryProblems(candidate: Candidate): Promise<string[]> {
+  const { previous, scope } = candidate;
+  const follows = previous && (scope !== deltaScope || previous.deltaBase === candidate.base?.crlNumber);
+  const judge = scope === deltaScope ? deltaEntryProblem : entryProblem;
   const problems: string[] = [];
-  for (const { serial, before, after } of crl.entries.changesSince(previous?.crl.entries ?? noEntries)) {
-    const record = fresh.get(serial) ?? candidate.recorded(serial);
-    if (record) missing.delete(record);
-    if (after === undefined) {
-      if (!mayLeave(record, candidate.nowMs)) problems.push(`${serial} would leave too early`);
-    } else if (before !== undefined) problems.push(`${serial} would have another date or reason`);
-    else if (!record || !isInScope(serial)) problems.push(`${serial} does not belong on it`);
-    else if (!isAsRecorded(after, record))
-      problems.push(`${serial} has another date or reason than was recorded`);
+  const { list } = candidate.tbs;
+  let seen = 0;
+  for (const change of list.changesSince(follows ? previous.list : CrlList.empty)) {
+    const problem = judge(change.serial, change, candidate);
+    if (problem !== undefined) problems.push(`${change.serial} ${problem}`);
+    if ((seen += 1) % pageRows === 0) await aTurn();
   }
-  // Those that neither came nor changed: none, but after a restore, whose predecessor covers nothing of this log.
-  for (const { serial, leafIndex } of missing)
-    if (leafIndex < coversTreeSize && !crl.has(serial)) problems.push(`${serial} is missing`);
+  for await (const record of uncovered(candidate, follows ? previous.coversTreeSize : 0)) {
+    const problem = missing(record, candidate);
+    if (problem !== undefined) problems.push(`${record.serial} ${problem}`);
+  }
   return problems;
 }
 
-function isAsRecorded({ dateSeconds, reason }: ParsedRevoked, record: RevocationRecord): boolean {
+/** Every event that this CRL covers and its predecessor did not, as it stood when this one was drafted. */
+async function* uncovered(candidate: Candidate, fromLeafIndex: number): AsyncGenerator<RevocationRecord> {
+  const { store, issuer, scope, shardCount, base } = candidate;
+  // What a new delta has to say begins with its base, which said everything before.
+  const from = scope === deltaScope && base ? Math.max(fromLeafIndex, base.coversTreeSize) : fromLeafIndex;
+  for (let leafIndex = from - 1; ; ) {
+    const rows = store.revocationsAfter(issuer.keyId, { leafIndex }, pageRows);
+    for (const { serial } of rows) {
+      const record = isInScope(serial, scope, shardCount) ? recorded(serial, candidate) : undefined;
+      if (record && record.leafIndex >= from) yield record;
+    }
+    if (rows.length < pageRows) return;
+    leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
+    await aTurn();
+  }
+}
+
+/** The last event of a serial that this CRL covers; what came since is for the next one. */
+function recorded(
+  serial: Serial,
+  { store, issuer, coversTreeSize }: Candidate,
+): RevocationRecord | undefined {
+  const last = store.revocation(issuer.keyId, serial);
+  if (last === undefined || last.leafIndex < coversTreeSize) return last;
+  return store.revocationEvents(issuer.keyId, serial).findLast((event) => event.leafIndex < coversTreeSize);
+}
+
+function isInScope(serial: Serial, scope: string, shardCount: number): boolean {
+  return scope === fullScope || scope === deltaScope || scope === String(shardOf(serial, shardCount));
+}
+
+interface Change {
+  before: ParsedRevoked | undefined;
+  after: ParsedRevoked | undefined;
+}
+
+function entryProblem(serial: Serial, { before, after }: Change, candidate: Candidate): string | undefined {
+  const { previous, nowMs, scope, shardCount } = candidate;
+  const record = recorded(serial, candidate);
+  if (after === undefined)
+    return isReleased(record) || mayLeave(record, nowMs) ? undefined : 'would leave too early';
+  if (!record || !isStanding(record) || !isInScope(serial, scope, shardCount)) return 'does not belong on it';
+  if (!isAsRecorded(after, record))
+    return before ? 'would have another date or reason' : 'has another date or reason than was recorded';
+  // What stood on it already changes by an event since.
+  return before && record.leafIndex < (previous?.coversTreeSize ?? 0)
+    ? 'would have another date or reason'
+    : undefined;
+}
+
+/** Base and delta together say what the full CRL would: a standing event by its entry, what ended by removeFromCRL. */
+function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candidate): string | undefined {
+  const { base, nowMs } = candidate;
+  const record = recorded(serial, candidate);
+  const onBase = base?.list.find(serial);
+  const isGone = isReleased(record) || mayLeave(record, nowMs);
+  if (after === undefined)
+    return isGone ? (onBase ? 'stays on the base' : undefined) : sameAsRecorded(onBase, record);
+  if (after.reason === 'removeFromCRL') {
+    if (!onBase) return 'is removed and not on the base';
+    return isGone ? undefined : 'would leave too early';
+  }
+  if (!record || !isStanding(record)) return 'does not belong on it';
+  return isAsRecorded(after, record) ? undefined : 'has another date or reason than was recorded';
+}
+
+/** What is wrong where an event is not to be seen. */
+function missing(record: RevocationRecord, candidate: Candidate): string | undefined {
+  const { tbs, scope, base, nowMs } = candidate;
+  const listed = tbs.list.find(record.serial);
+  if (scope === deltaScope) {
+    const onBase = base?.list.find(record.serial);
+    if (isReleased(record) || mayLeave(record, nowMs))
+      return onBase && listed?.reason !== 'removeFromCRL' ? 'is released and stays on the base' : undefined;
+    return listed ? undefined : sameAsRecorded(onBase, record);
+  }
+  if (isReleased(record)) return listed ? 'is released and stands on it' : undefined;
+  return listed || mayLeave(record, nowMs) ? undefined : 'is missing';
+}
+
+function sameAsRecorded(
+  onBase: ParsedRevoked | undefined,
+  record: RevocationRecord | undefined,
+): string | undefined {
+  return onBase && record && isAsRecorded(onBase, record) ? undefined : 'is missing';
+}
+
+function isAsRecorded(entry: ParsedRevoked, record: RevocationRecord): boolean {
+  const { dateSeconds, reason, invalidityDateSeconds } = entry;
   const { crlDateSeconds = dateSeconds, revokedAtMs } = record;
   return (
     reason === record.reason &&
     dateSeconds === crlDateSeconds &&
+    invalidityDateSeconds === record.invalidityDateSeconds &&
     dateSeconds <= Math.floor(revokedAtMs / 1000)
   );
+}
+
+function isReleased(record: RevocationRecord | undefined): boolean {
+  return record !== undefined && !isStanding(record);
 }
 
 /** The store says that it stood on a scheduled CRL past its end; and past its end it is, whatever the store says. */

@@ -1,3 +1,4 @@
+import type { CrlBytes } from '../x509/crl-tbs.ts';
 import { maxBehindMs } from '../issuance/clock-guard.ts';
 
 /** A CRL as it is served. */
@@ -5,11 +6,15 @@ export interface PublishedCrl {
   issuerKeyId: string;
   scope: string;
   url: string;
-  der: Buffer;
+  /** CertificateList, DER. */
+  der: CrlBytes;
+  /** Names the bytes: what its leaf commits to. */
+  tbsSha256: Buffer;
   crlNumber: bigint;
   thisUpdateSeconds: number;
   nextUpdateSeconds: number;
   coversTreeSize: number;
+  leafIndex: number;
 }
 
 /** How far a clock may step back before a thisUpdate just given counts as one of the future (I12). */

@@ -1,22 +1,19 @@
-import { hash } from 'node:crypto';
-import { setImmediate as aTurn } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
-import { asVouchError, VouchError } from '../core/errors.ts';
-import type { Serial } from '../core/serial.ts';
+import { VouchError } from '../core/errors.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import { chunksSignedBy, type Issuer, signedBy } from '../issuance/issuer.ts';
+import { chunksSignedBy, type Issuer } from '../issuance/issuer.ts';
 import { crlLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import { allRevocationsAfter, allStanding } from '../store/pages.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
-import { assembleSigned } from '../x509/certificate-tbs.ts';
-import { type ParsedTbsCrl, parseTbsCrl } from '../x509/crl.ts';
-import { joinedCrl, unsplitCrl } from '../x509/crl-tbs.ts';
-import { Backlog } from './backlog.ts';
+import { splitCrl } from '../x509/crl.ts';
+import { crlChunks, wholeCrl } from '../x509/crl-tbs.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
+import { Lane } from './lane.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
-import { type Coverage, coverageOf, fullScope, RevokedSet } from './revoked-set.ts';
+import { crlSha256, readTbs } from './read-tbs.ts';
+import { reconcile } from './reconcile.ts';
+import { type Coverage, coverageOf, deltaScope, fullScope, RevokedLists } from './revoked-lists.ts';
 import { Waits } from './waits.ts';
 
 /** How often and for how long. */
@@ -36,10 +33,12 @@ export const defaultCrlTiming: CrlTiming = { validitySeconds: 24 * 3600, batchMs
 const signerWaitMs = 3_000;
 /** How long one waits for the second that its thisUpdate names: bursts wait for one, a clock set back for more. */
 const budgetWaitMs = 5_000;
-/** What waits for longer is a problem: as long as an operator who revokes is made to wait. */
-const lateAfterMs = 5_000;
-/** Longest time between two attempts at a CRL that was refused. */
-const refusedPauseMs = 60_000;
+/** A full CRL above this has a lane of its own, so that no shard waits for it. */
+const smallBytes = 1024 * 1024;
+/** A delta above this many entries asks for a new base. */
+const deltaMaxEntries = 10_000;
+/** Rows that leave in one transaction. */
+const leavingAtOnce = 500;
 
 interface Parts {
   issuer: Issuer;
@@ -50,8 +49,8 @@ interface Parts {
   clock: Clock;
   clockGuard: ClockGuard;
   timing: CrlTiming;
-  /** Called with each CRL that passed the gate; what it serves from then on. */
-  publish: (crl: PublishedCrl) => void;
+  /** Called with each CRL that passed the gate, and with the one of its scope that it replaces; scope `base`: what a delta goes with. */
+  publish: (crl: PublishedCrl, previous: PublishedCrl | undefined) => void;
   /** Called with what the gate refused or what failed; the old CRL keeps being served. */
   alarm: (scope: string, problems: readonly string[]) => void;
 }
@@ -60,47 +59,64 @@ interface Parts {
 export class CrlPublisher {
   readonly #parts: Parts;
   readonly #waits: Waits;
-  readonly #set: RevokedSet;
+  readonly #lists: RevokedLists;
   readonly #drafts: CrlDrafts;
   readonly #published = new PublishedCrls();
   /** The last signed CRL of each scope, served or not: what the next one follows. */
   readonly #previous = new Map<string, Predecessor>();
   /** thisUpdate of each scope's newest scheduled CRL. */
   readonly #scheduledSeconds: Map<string, number>;
-  readonly #backlog = new Backlog();
-  /** Why the last attempt was refused, until one is not. */
-  #refusal: string | undefined;
-  #loop: Promise<void> | undefined;
-  #lastRunMs = Number.NEGATIVE_INFINITY;
-  #scheduled = false;
+  /** Shards and delta, and the full CRL as long as it is small. */
+  readonly #near: Lane;
+  /** A large full CRL. */
+  readonly #far: Lane;
+  /** What is stored was held against the store's rows. */
+  #reconciled: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts) {
+    const { clock, timing, store, issuer } = parts;
     this.#parts = parts;
-    this.#waits = new Waits(parts.clock);
-    this.#set = new RevokedSet([...allStanding(parts.store, parts.issuer.keyId)], parts.shardCount);
-    this.#scheduledSeconds = new Map(parts.store.scheduledUpdates(parts.issuer.keyId));
+    this.#waits = new Waits(clock);
+    this.#lists = new RevokedLists(parts.shardCount);
+    this.#scheduledSeconds = new Map(store.scheduledUpdates(issuer.keyId));
     this.#drafts = new CrlDrafts({
       ...parts,
-      ...parts.timing,
-      set: this.#set,
+      ...timing,
+      lists: this.#lists,
       previous: this.#previous,
-      lastNumber: parts.store.lastCrlNumber(parts.issuer.keyId),
+      lastNumber: store.lastCrlNumber(issuer.keyId),
     });
+    const lane = (pauseMs: (tookMs: number) => number): Lane =>
+      new Lane({
+        ...{ clock, waits: this.#waits, pauseMs },
+        ready: (scopes) => this.#ready(scopes),
+        round: (scopes, scheduled, done) => this.#publish(scopes, scheduled, done),
+        failed: (scopes, problem) => parts.alarm(scopes.join(' '), [problem]),
+      });
+    this.#near = lane(() => timing.batchMs);
+    // It leaves as much of the machine to others as it takes.
+    this.#far = lane((tookMs) => Math.max(timing.batchMs, 2 * tookMs));
   }
 
-  /** Publishes what is stored, at once and without the signer, and marks what is behind the last revocation. */
-  start(): void {
+  /**
+   * Serves what is stored, without the signer; resolves when that is done. Then marks what is behind the store's events,
+   * and publishes it.
+   */
+  async start(): Promise<void> {
     const { store, issuer } = this.#parts;
-    for (const row of store.lastCrls(issuer.keyId)) this.#adopt(row);
-    for (const scope of this.#scopes())
-      if (!this.#covers(scope, this.#set.newest.get(scope) ?? -1)) this.#want(scope);
+    const rows = store.lastCrls(issuer.keyId);
+    for (const row of rows) await this.#adopt(row);
+    const base = store.baseCrl(issuer.keyId);
+    const served = base && (await this.#served(base, this.#drafts.baseUrl));
+    if (served) this.#takeBase(served);
+    this.#reconciled = this.#reconcile();
     this.publishDue();
     this.#kick();
   }
 
-  /** Takes a revocation that is durable; its shard and the full CRL follow. */
+  /** Takes an event that is durable, a revocation or a release; its shard, the delta and the full CRL follow. */
   add(record: RevocationRecord): void {
-    for (const scope of this.#set.add(record)) this.#want(scope);
+    for (const scope of this.#lists.add(record)) this.#want(scope);
     this.#kick();
   }
 
@@ -109,7 +125,8 @@ export class CrlPublisher {
    * looks once in a period has then seen them (RFC 5280 §3.3).
    */
   publishAll(scheduled: boolean): void {
-    this.#publishAnew(this.#scopes(), scheduled);
+    for (const scope of this.#scopes()) this.#want(scope, scheduled);
+    this.#kick();
   }
 
   /** As `publishAll` off the schedule; whether every scope has a newer CRL by the deadline. */
@@ -123,13 +140,14 @@ export class CrlPublisher {
 
   /** The schedule: each scope anew where a third of the validity has passed since it last asked for it. */
   publishDue(): void {
-    const due = this.#scopes().filter((scope) => this.#due(scope) && !this.#backlog.isTaken(scope));
-    if (due.length > 0) this.#publishAnew(due, true);
+    for (const scope of this.#scopes())
+      if (this.#due(scope) && !this.#laneOf(scope).isTaken(scope)) this.#want(scope, true);
+    this.#kick();
   }
 
   /** What a CRL of each scope has to cover by now. */
   get newest(): Coverage {
-    return this.#set.newest;
+    return this.#lists.newest;
   }
 
   /**
@@ -156,42 +174,47 @@ export class CrlPublisher {
 
   /** Why peers may not see what they should; as long as a publication takes it is no problem to be behind. */
   problems(): string[] {
-    const { clock, clockGuard } = this.#parts;
-    const late = this.#backlog.olderThan(clock.monotonicMs() - lateAfterMs);
     return [
-      ...(this.#refusal === undefined ? [] : [this.#refusal]),
-      ...(late.length === 0
-        ? []
-        : [`not published for ${lateAfterMs / 1000} s and more: CRL ${late.join(' ')}`]),
+      ...this.#near.problems(),
+      ...this.#far.problems(),
       // By the time that is believed: a clock in doubt is a problem of its own.
-      ...this.#published.problems(clockGuard.steadyTimeMs() / 1000),
+      ...this.#published.problems(this.#parts.clockGuard.steadyTimeMs() / 1000),
     ];
   }
 
-  /** What is served now: the full CRL, then the shards by number. */
+  /** What is served now: the full CRL, then the shards by number, then the delta. */
   current(): PublishedCrl[] {
     return this.#scopes().flatMap((scope) => this.#published.of(scope) ?? []);
   }
 
   async close(): Promise<void> {
     this.#waits.end();
-    await this.#loop;
+    await this.#reconciled;
+    await Promise.all([this.#near.ended(), this.#far.ended()]);
   }
 
   #scopes(): string[] {
-    return [fullScope, ...Array.from({ length: this.#parts.shardCount }, (_, shard) => String(shard))];
+    const shards = Array.from({ length: this.#parts.shardCount }, (_, shard) => String(shard));
+    return [fullScope, ...shards, ...(this.#lists.base ? [deltaScope] : [])];
   }
 
-  #publishAnew(scopes: readonly string[], scheduled: boolean): void {
-    for (const scope of scopes) this.#want(scope);
-    this.#scheduled ||= scheduled;
-    this.#kick();
+  #laneOf(scope: string): Lane {
+    return scope === fullScope && this.#lists.of(fullScope).byteLength > smallBytes ? this.#far : this.#near;
+  }
+
+  #want(scope: string, scheduled = false): void {
+    this.#laneOf(scope).want(scope, scheduled);
+  }
+
+  #kick(): void {
+    this.#near.kick();
+    this.#far.kick();
   }
 
   /** However often revocations renew a CRL, the schedule goes on: else nothing would ever leave. */
   #due(scope: string): boolean {
     const published = this.#published.of(scope);
-    if (!published) return true;
+    if (!published || (scope === fullScope && !this.#lists.base)) return true;
     const { thisUpdateSeconds, nextUpdateSeconds } = published;
     const last = Math.min(thisUpdateSeconds, this.#scheduledSeconds.get(scope) ?? 0);
     const third = (nextUpdateSeconds - thisUpdateSeconds) / 3;
@@ -207,61 +230,64 @@ export class CrlPublisher {
    * Serves a stored CRL again: the gate let it be signed, and the signature says that it is the same. Where the store
    * by now says otherwise than it, the gate judges what would follow.
    */
-  #adopt(row: CrlRecord): void {
-    const { issuer } = this.#parts;
-    const tbs = joinedCrl(row.tbs);
-    if (!row.signature || !signedBy(issuer, tbs, row.signature)) {
-      this.#parts.alarm(row.scope, ['the signature of the stored CRL does not verify']);
-      return;
-    }
-    const crl = parseTbsCrl(tbs);
-    this.#previous.set(row.scope, { crl, coversTreeSize: row.coversTreeSize });
-    // Under another publication URL a shard's CRL is of no use to anybody: its IDP names the old one.
+  async #adopt(stored: CrlRecord): Promise<void> {
+    // One that came in one buffer, by a restore or from a time before pieces, is cut once.
+    const row = stored.tbs.tail.length === 0 ? { ...stored, tbs: splitCrl(stored.tbs.head) } : stored;
     const url = this.#drafts.url(row.scope);
-    if (speaksFor(crl, row.scope, url))
-      this.#release({ ...row, url, der: assembleSigned(tbs, issuer.algorithm, row.signature) });
-    if (!this.#set.isAsOn(row.scope, crl.entries.bytes)) this.#want(row.scope);
+    const served = await this.#served(row, url);
+    if (!served) return;
+    const { idp, deltaBase, freshestUrls } = await readTbs(row.tbs);
+    this.#previous.set(row.scope, { ...row, list: row.tbs.list, deltaBase });
+    if (row.scope !== deltaScope) this.#lists.adopt(row.scope, row.tbs.list, row.coversTreeSize);
+    // Under another publication URL a shard's CRL is of no use to anybody: its IDP names the old one.
+    if (speaksFor({ idp }, row.scope, url)) this.#release(served);
+    if (row.scope === fullScope && freshestUrls.join() !== this.#drafts.url(deltaScope))
+      this.#want(fullScope);
+  }
+
+  /** A stored CRL as it was served; undefined, and an alarm, where its signature does not verify. */
+  async #served({ tbs, signature, ...head }: CrlRecord, url: string): Promise<PublishedCrl | undefined> {
+    const { issuer, alarm } = this.#parts;
+    if (signature && (await chunksSignedBy(issuer, crlChunks(tbs), signature)))
+      return {
+        ...head,
+        url,
+        der: wholeCrl(tbs, issuer.algorithm, signature),
+        tbsSha256: await crlSha256(tbs),
+      };
+    alarm(head.scope, ['the signature of the stored CRL does not verify']);
+    return undefined;
   }
 
   #release(crl: PublishedCrl): void {
+    const previous = this.#published.of(crl.scope);
     this.#published.put(crl);
-    this.#parts.publish(crl);
+    this.#parts.publish(crl, previous);
   }
 
-  #want(scope: string): void {
-    this.#backlog.add(scope, this.#parts.clock.monotonicMs());
+  /** Deltas follow this full CRL from now on, and it stays to be had. */
+  #takeBase(crl: PublishedCrl): void {
+    const { crlNumber, coversTreeSize, der } = crl;
+    this.#lists.setBase({ crlNumber, coversTreeSize, list: der.list });
+    this.#parts.publish({ ...crl, scope: 'base', url: this.#drafts.baseUrl }, undefined);
+    this.#want(deltaScope);
   }
 
-  #kick(): void {
-    if (this.#backlog.waiting().length > 0) this.#loop ??= this.#run();
+  async #reconcile(): Promise<void> {
+    const { store, issuer, shardCount } = this.#parts;
+    const wrong = await reconcile(this.#lists, store, issuer.keyId, shardCount);
+    const newest = this.newest.get(fullScope) ?? -1;
+    const behind = this.#scopes().filter(
+      (scope) => !this.#covers(scope, scope === deltaScope ? newest : (this.newest.get(scope) ?? -1)),
+    );
+    for (const scope of [...wrong, ...behind]) this.#want(scope);
+    this.#kick();
   }
 
-  /** Owns publication: one at a time, batchMs apart, until nothing is left. A failure is tried again. */
-  async #run(): Promise<void> {
-    let refusals = 0;
-    while (this.#backlog.waiting().length > 0 && !this.#waits.hasEnded) {
-      await this.#waits.pause(this.#lastRunMs + this.#parts.timing.batchMs - this.#parts.clock.monotonicMs());
-      this.#lastRunMs = this.#parts.clock.monotonicMs();
-      try {
-        await this.#untilSignerAnswers();
-        await this.#untilBudget();
-        await this.#publishBacklog();
-        refusals = 0;
-        this.#refusal = undefined;
-      } catch (error) {
-        const { message } = asVouchError(error);
-        this.#parts.alarm(this.#backlog.waiting().join(' '), [message]);
-        const code = error instanceof VouchError ? error.code : 'internal';
-        if (code === 'unavailable-stopping') break;
-        // What was refused is refused again, and each time by the signer is a leaf; what is away is noticed at once.
-        const isAway = code.startsWith('unavailable-');
-        refusals = isAway ? 0 : refusals + 1;
-        if (!isAway) this.#refusal = message;
-        await this.#waits.pause(Math.min(1000 * 2 ** Math.max(0, refusals - 1), refusedPauseMs));
-      }
-    }
-    // In the same turn as the last look at what is left, so that what comes next starts a new run.
-    this.#loop = undefined;
+  async #ready(scopes: readonly string[]): Promise<void> {
+    await this.#reconciled;
+    await this.#untilSignerAnswers();
+    await this.#untilBudget(scopes);
   }
 
   /** Commits nothing while the signer is away, longer than a restart takes. */
@@ -275,118 +301,118 @@ export class CrlPublisher {
   }
 
   /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */
-  #untilBudget(): Promise<void> {
+  #untilBudget(scopes: readonly string[]): Promise<void> {
     const late = new VouchError('policy-clock', 'the clock is behind the last CRL; waiting for it');
     const waitMs = (): number => {
       const nowMs = this.#parts.clockGuard.steadyTimeMs();
-      const thisUpdates = this.#backlog
-        .waiting()
-        .map((scope) => this.#drafts.thisUpdateSeconds(scope, nowMs));
+      const thisUpdates = scopes.map((scope) => this.#drafts.thisUpdateSeconds(scope, nowMs));
       return Math.max(...thisUpdates) * 1000 - nowMs;
     };
     return this.#waits.until(waitMs, budgetWaitMs, late);
   }
 
-  /**
-   * Takes the backlog when nothing is waited for any more, in one turn with drafting it: what stands on the full CRL
-   * stands on the CRL of its shard in the same round. What was not released waits again.
-   */
-  async #publishBacklog(): Promise<void> {
-    const scopes = this.#backlog.take();
-    const scheduled = this.#scheduled;
-    this.#scheduled = false;
-    try {
-      await this.#publish(scopes, scheduled);
-    } catch (error) {
-      this.#scheduled ||= scheduled;
-      throw error;
-    } finally {
-      this.#backlog.giveBack();
-    }
-  }
-
   /** Releases what it can; throws what kept the others back. */
-  async #publish(scopes: readonly string[], scheduled: boolean): Promise<void> {
+  async #publish(
+    scopes: readonly string[],
+    scheduled: boolean,
+    done: (scope: string) => void,
+  ): Promise<void> {
+    if (scheduled && scopes.includes(fullScope)) await this.#letExpiredLeave();
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
-    const drafts = this.#drafts.make(scopes, scheduled, nowMs);
-    const judged = await this.#judge(drafts, nowMs);
-    const results = await Promise.allSettled(judged.passed.map((draft) => this.#sign(draft, nowMs)));
-    const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-    for (const { draft } of signed) this.#drafts.committed(draft);
-    // A restart serves the newest one with a stored signature: that must be none older than what was served.
-    await this.#parts.sequencer.storeSigned();
-    for (const { draft, der } of signed) {
-      this.#previous.set(draft.scope, draft);
-      if (draft.scheduled) this.#scheduledSeconds.set(draft.scope, draft.thisUpdateSeconds);
-      this.#release({ ...draft, der });
-      this.#backlog.done(draft.scope);
+    const newBase = scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > deltaMaxEntries;
+    const drafts = this.#drafts.make(scopes, { scheduled, newBase }, nowMs);
+    const { passed, refused } = await this.#judge(drafts, nowMs);
+    const isWhole = ({ scope }: CrlDraft): boolean => scope === fullScope || scope === deltaScope;
+    const failures: unknown[] = [];
+    // What stands on the full one stands on its shard's before; and its date is fixed then.
+    for (const group of [passed.filter((draft) => !isWhole(draft)), passed.filter(isWhole)]) {
+      const results = await Promise.allSettled(group.map((draft) => this.#sign(draft, nowMs)));
+      const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+      // A restart serves the newest one with a stored signature: that must be none older than what was served.
+      if (signed.length > 0) await this.#parts.sequencer.storeSigned();
+      for (const [draft, crl] of signed) {
+        this.#took(draft, crl);
+        done(draft.scope);
+      }
+      failures.push(...results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : [])));
     }
-    for (const result of results) if (result.status === 'rejected') throw result.reason;
-    if (judged.refused.length > 0)
-      throw new VouchError('integrity-crl', `not published: ${judged.refused.join('; ')}`);
-    if (scheduled) await this.#letExpiredLeave(drafts);
+    // There is no delta yet where the first base is made.
+    for (const scope of scopes) if (!drafts.some((draft) => draft.scope === scope)) done(scope);
+    if (failures.length > 0) throw failures[0];
+    if (refused.length > 0) throw new VouchError('integrity-crl', `not published: ${refused.join('; ')}`);
   }
 
   /** Before anything of them is committed: a number, a leaf and a signature are for what the gate lets out. */
   async #judge(
     drafts: readonly CrlDraft[],
     nowMs: number,
-  ): Promise<{ passed: JudgedDraft[]; refused: string[] }> {
+  ): Promise<{ passed: CrlDraft[]; refused: string[] }> {
     const { store, issuer, shardCount } = this.#parts;
-    const since = drafts.map(({ scope }) => this.#previous.get(scope)?.coversTreeSize ?? 0);
-    const revocations = [...allRevocationsAfter(store, issuer.keyId, Math.min(...since) - 1)];
-    const recorded = (serial: Serial): RevocationRecord | undefined => store.revocation(issuer.keyId, serial);
-    const passed: JudgedDraft[] = [];
+    const passed: CrlDraft[] = [];
     const refused: string[] = [];
+    const deltaUrl = this.#drafts.url(deltaScope);
     for (const draft of drafts) {
-      // Each is read whole: with a turn between them, no request waits for all.
-      await aTurn();
       const previous = this.#previous.get(draft.scope);
-      const candidate = { ...draft, issuer, shardCount, previous, revocations, recorded, nowMs };
-      const { crl, problems } = publishGate(candidate);
-      if (crl && problems.length === 0) passed.push({ ...draft, crl });
+      const problems = await publishGate({
+        ...draft,
+        base: draft.follows,
+        ...{ issuer, shardCount, previous, deltaUrl, store, nowMs },
+      });
+      if (problems.length === 0) passed.push(draft);
       else refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
     }
     return { passed, refused };
   }
 
-  async #sign(draft: JudgedDraft, nowMs: number): Promise<{ draft: JudgedDraft; der: Buffer }> {
-    const { issuer, sequencer } = this.#parts;
-    const { datesFixed, url: _url, crl: _crl, ...crl } = draft;
-    await sequencer.upload(issuer.keyId, [draft.tbs]);
-    const leaf = crlLeaf(nowMs, issuer.keyId, {
-      scope: draft.scope,
-      crlNumber: draft.crlNumber,
-      tbsSha256: hash('sha256', draft.tbs, 'buffer'),
-    });
+  /** Its bytes go to the signer first; then number and leaf are durable; then the signer signs what the leaf names. */
+  async #sign(draft: CrlDraft, nowMs: number): Promise<[draft: CrlDraft, crl: PublishedCrl]> {
+    const { issuer, sequencer, store } = this.#parts;
+    const { url, follows: _follows, ...crl } = draft;
+    const chunks = crlChunks(draft.tbs);
+    const tbsSha256 = await crlSha256(draft.tbs);
+    await Promise.all([store.putPieces(draft.tbs.list.pieces), sequencer.upload(issuer.keyId, chunks)]);
+    const datesFixed = this.#drafts.datesToFix(draft.scope);
     const result = await sequencer.sign({
       purpose: 'crl',
-      verify: (signature) => chunksSignedBy(issuer, [draft.tbs], signature),
-      mutation: { kind: 'crl', leaf, crl: { ...crl, tbs: unsplitCrl(draft.tbs) }, datesFixed },
+      verify: (signature) => chunksSignedBy(issuer, chunks, signature),
+      mutation: {
+        kind: 'crl',
+        leaf: crlLeaf(nowMs, issuer.keyId, { scope: draft.scope, crlNumber: draft.crlNumber, tbsSha256 }),
+        crl,
+        datesFixed,
+      },
     });
     if (result.status === 'exists') throw new VouchError('internal', 'a CRL cannot exist already');
-    return { draft, der: assembleSigned(draft.tbs, issuer.algorithm, result.signature) };
+    this.#drafts.datesStored(datesFixed);
+    const { tbs, base: _base, scheduled: _scheduled, ...head } = crl;
+    const der = wholeCrl(tbs, issuer.algorithm, result.signature);
+    return [draft, { ...head, url, der, tbsSha256, leafIndex: result.leafIndex }];
   }
 
-  /** An entry may leave after it stood on a scheduled CRL whose thisUpdate is past its notAfter (RFC 5280 §3.3). */
-  async #letExpiredLeave(drafts: readonly CrlDraft[]): Promise<void> {
-    if (this.#parts.clockGuard.doubt() !== undefined) return;
-    const past = Math.min(...drafts.map((draft) => draft.thisUpdateSeconds)) * 1000;
-    const expired = this.#set
-      .records()
-      .filter((record) => record.notAfterMs < past && record.crlDateSeconds !== undefined);
-    if (expired.length === 0) return;
-    const { store, issuer } = this.#parts;
-    await store.releaseExpired(
-      issuer.keyId,
-      expired.map(({ serial }) => serial),
-    );
-    // The store decides by its own record of scheduled CRLs; what it kept stays on ours.
-    const left = expired.filter(({ serial }) => store.revocation(issuer.keyId, serial)?.mayLeave === true);
-    this.#set.remove(left.map(({ serial }) => serial));
+  #took(draft: CrlDraft, crl: PublishedCrl): void {
+    const { scope, thisUpdateSeconds, tbs, follows } = draft;
+    this.#previous.set(scope, { ...crl, list: tbs.list, deltaBase: follows?.crlNumber });
+    if (draft.scheduled) this.#scheduledSeconds.set(scope, thisUpdateSeconds);
+    this.#release(crl);
+    if (draft.base) this.#takeBase(crl);
   }
-}
 
-interface JudgedDraft extends CrlDraft {
-  crl: ParsedTbsCrl;
+  /**
+   * An entry may leave after it stood on a scheduled CRL whose thisUpdate is past its notAfter (RFC 5280 §3.3): with the
+   * next scheduled one, so that the delta need not speak of it.
+   */
+  async #letExpiredLeave(): Promise<void> {
+    const { store, issuer, clockGuard } = this.#parts;
+    const beforeMs = (this.#scheduledSeconds.get(fullScope) ?? 0) * 1000;
+    while (clockGuard.doubt() === undefined) {
+      const serials = store
+        .expiredStanding(issuer.keyId, beforeMs, leavingAtOnce)
+        .map(({ serial }) => serial);
+      if (serials.length > 0) await store.releaseExpired(issuer.keyId, serials);
+      // The store decides by its own record of scheduled CRLs; what it kept stays on ours.
+      const left = serials.filter((serial) => store.revocation(issuer.keyId, serial)?.mayLeave === true);
+      if (left.length === 0) return;
+      this.#lists.remove(left);
+    }
+  }
 }

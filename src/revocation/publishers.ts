@@ -10,8 +10,8 @@ export class CrlPublishers {
     this.#publishers = publishers;
   }
 
-  start(): void {
-    for (const publisher of this.#publishers) publisher.start();
+  async start(): Promise<void> {
+    await Promise.all(this.#publishers.map((publisher) => publisher.start()));
   }
 
   publishDue(): void {

@@ -13,10 +13,22 @@ export interface LastCrl {
  */
 export class CrlNumbers {
   readonly #issuers = new Map<string, { highest: bigint; scopes: Map<string, LastCrl> }>();
+  /** The highest number of each issuer when `begin` was called. */
+  readonly #minimums = new Map<string, bigint>();
 
   /** Highest number of any scope of the issuer; undefined where none was seen. */
   highest(issuerKeyId: string): bigint | undefined {
     return this.#issuers.get(issuerKeyId)?.highest;
+  }
+
+  /** Every number from now on is above those that are known now, whatever its scope. */
+  begin(): void {
+    for (const [issuerKeyId, { highest }] of this.#issuers) this.#minimums.set(issuerKeyId, highest);
+  }
+
+  /** What `begin` found of the issuer. */
+  minimum(issuerKeyId: string): bigint | undefined {
+    return this.#minimums.get(issuerKeyId);
   }
 
   /** The CRL with the highest number of one scope (`full` or a shard's number). */

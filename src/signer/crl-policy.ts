@@ -9,6 +9,12 @@ const deltaScope = 'delta';
 /** How many numbers may be passed over where the clock was set back: a batch takes a few, a lost state some thousands. */
 const numbersAhead = 2n ** 20n;
 
+/**
+ * How far below the issuer's last: a large full CRL gets its number when its content is taken, and is signed after shards
+ * with higher ones (adr 011). Ten minutes of Unix milliseconds.
+ */
+const numbersLate = 600_000n;
+
 /** What a CRL number is compared with. */
 export interface NumberBounds {
   limits: SigningLimits;
@@ -60,10 +66,12 @@ function checkNumber(crl: ParsedCrlHead, bounds: CrlBounds): void {
     refuse(`number ${said.crlNumber} is not above ${last.crlNumber}, the last of scope ${said.scope}`);
   if (said.crlNumber > crlNumberCeiling(issuer.keyId, bounds))
     refuse(`number ${said.crlNumber} is too far ahead`);
+  const minimum = crlNumbers.minimum(issuer.keyId);
+  if (minimum !== undefined && said.crlNumber <= minimum)
+    refuse(`number ${said.crlNumber} is not above ${minimum}, the issuer's last before this start`);
   const highest = crlNumbers.highest(issuer.keyId);
-  // A full CRL and the delta built with it share a number (RFC 5280 §5.2.3), so an equal one is no fault here.
-  if (highest !== undefined && said.crlNumber < highest)
-    refuse(`number ${said.crlNumber} is below ${highest}, the issuer's last`);
+  if (highest !== undefined && said.crlNumber + numbersLate < highest)
+    refuse(`number ${said.crlNumber} is far below ${highest}, the issuer's last`);
 }
 
 function checkTimes(crl: ParsedCrlHead, { limits, nowMs }: CrlBounds): void {

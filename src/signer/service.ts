@@ -211,6 +211,7 @@ export class SignerService {
     tree.finishResume();
     const head = { treeSize: tree.size, rootHash: tree.root() };
     floor.advance(head.treeSize, head.rootHash);
+    floor.crlNumbers.begin();
     await floor.start();
     const checkpoint = await this.#signCheckpoint(head, { urgent: true });
     if (this.#takenUp !== takenUp)

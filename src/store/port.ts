@@ -117,6 +117,8 @@ export interface CrlRecord {
   nextUpdateSeconds: number;
   /** Made by the schedule, not by a revocation: only such a one lets entries leave (RFC 5280 §3.3). */
   scheduled: boolean;
+  /** Made to be what delta CRLs go with. */
+  base: boolean;
   /** Log size that it covers: every revocation with a smaller index is in it or may have left. */
   coversTreeSize: number;
   leafIndex: number;
@@ -290,7 +292,7 @@ export interface StoreReader {
   revocationEvents(issuerKeyId: string, serial: Serial): RevocationRecord[];
   /** The newest signed CRL of each scope. */
   lastCrls(issuerKeyId: string): CrlRecord[];
-  /** The newest signed full CRL that the schedule made: what delta CRLs go with. */
+  /** The newest signed full CRL that was made to be the base of delta CRLs. */
   baseCrl(issuerKeyId: string): CrlRecord | undefined;
   /** thisUpdate, in Unix seconds, of the newest scheduled CRL of each scope that had one. */
   scheduledUpdates(issuerKeyId: string): ReadonlyMap<CrlScope, number>;

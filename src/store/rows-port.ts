@@ -106,6 +106,7 @@ export interface StoredCrl {
   thisUpdateSeconds: number;
   nextUpdateSeconds: number;
   scheduled: number;
+  base: number;
   coversTreeSize: number;
   signature: Buffer | null;
   head: Buffer;

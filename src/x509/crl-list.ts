@@ -52,6 +52,14 @@ export class CrlList {
     return new CrlList(pieces.filter(({ count }) => count > 0));
   }
 
+  /** Of entries that stand one behind the other in serial order and were read before. */
+  static cut(entries: Buffer): CrlList {
+    const filling = new Filling();
+    for (const entry = new EntryCursor(entries); entry.step(); )
+      filling.add(entries.subarray(entry.start, entry.end));
+    return new CrlList(filling.done());
+  }
+
   /** The entry of a serial. */
   find(serial: Serial): ParsedRevoked | undefined {
     const wanted = serialBytes(serial);

@@ -1,5 +1,7 @@
 import type { Serial } from '../core/serial.ts';
 import { parseAlgorithmIdentifier, type SignatureAlgorithm } from './algorithm.ts';
+import { CrlList } from './crl-list.ts';
+import { type CrlBytes, unsplitCrl } from './crl-tbs.ts';
 import { CrlEntries, type EntryTally, type ParsedRevoked } from './crl-entries.ts';
 import { type CrlExtensions, readCrlExtensions } from './crl-extensions.ts';
 import { tags } from './der.ts';
@@ -121,4 +123,16 @@ function readIssuerName(list: DerReader): Buffer {
   const start = list.at;
   if (readName(list).length === 0) malformed('issuer is empty', start);
   return list.bytes.subarray(start, list.at);
+}
+
+/** A TBSCertList that is at hand in one buffer, with its entries in pieces of it. Throws `request-malformed`. */
+export function splitCrl(tbs: Buffer): CrlBytes {
+  const { bytes } = parseTbsCrl(tbs).entries;
+  if (bytes.length === 0) return unsplitCrl(tbs);
+  const start = bytes.byteOffset - tbs.byteOffset;
+  return {
+    head: tbs.subarray(0, start),
+    list: CrlList.cut(bytes),
+    tail: tbs.subarray(start + bytes.length),
+  };
 }

@@ -35,8 +35,8 @@ beforeEach(async () => {
     publish: () => undefined,
     alarm: () => undefined,
   });
-  publisher.start();
-  await eventually(() => publisher.current().length === 17);
+  await publisher.start();
+  await eventually(() => publisher.current().length === 18);
   revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
 });
 afterEach(async () => {

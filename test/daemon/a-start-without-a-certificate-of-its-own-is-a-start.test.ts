@@ -52,7 +52,7 @@ it('with the token away CRLs are served, and the token brings the certificate ba
   const { publicationUrl } = authority.server.ready;
   expect((await fetch(`${publicationUrl}/bundle.json`)).status).toBe(200);
   const { crls } = (await authority.vouch('crl', 'show')).json<{ crls: { url: string }[] }>();
-  expect(crls).toHaveLength(17);
+  expect(crls).toHaveLength(18);
   for (const { url } of crls) expect((await fetch(url)).status, url).toBe(200);
   expect(await problemOf(authority, 'signer')).toBeDefined();
   const early = await authority.vouch(

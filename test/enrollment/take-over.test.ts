@@ -8,7 +8,6 @@ import { verifyState } from '../../src/audit/verify-state.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { CrlPublishers } from '../../src/revocation/publishers.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
 import { Enrollee, newToken } from '../invariants/support/enrollee.ts';
 import { becomes, codeOf } from '../invariants/support/refusal.ts';
 import {
@@ -17,6 +16,7 @@ import {
   publicationUrl,
   takeOverAfterMs,
 } from '../support/software-authority.ts';
+import { readPublished } from '../support/crl-bytes.ts';
 
 let authority: PairedAuthority;
 let publishers: CrlPublishers;
@@ -36,10 +36,10 @@ beforeEach(async () => {
         }),
     ),
   );
-  publishers.start();
+  await publishers.start();
   revocation = new Revocation({ ...authority, publisher: publishers, shardCount: 16 });
   enrollment = enrollmentOf();
-  expect(await becomes(() => publishers.current().length === 34)).toBe(true);
+  expect(await becomes(() => publishers.current().length === 36)).toBe(true);
 });
 afterEach(async () => {
   await publishers.close();
@@ -207,11 +207,11 @@ test('its entry follows on the CRLs of its issuer when that is back, and the log
     publishers
       .current()
       .some(
-        ({ issuerKeyId, scope, der }) =>
-          issuerKeyId === keyId().first &&
-          scope === 'full' &&
+        (crl) =>
+          crl.issuerKeyId === keyId().first &&
+          crl.scope === 'full' &&
           lost !== undefined &&
-          parseCrl(der).has(lost.serial),
+          readPublished(crl).has(lost.serial),
       );
   expect(isListed()).toBe(false);
   firstIsBack();

@@ -168,10 +168,10 @@ describe('the server', () => {
       seen += items.length;
     };
     await Promise.all(good.map(({ entry, tokenId }) => authority.issuance.issue(requestFor(entry, tokenId))));
-    const publisher = openPublisher(authority);
-    expect(await becomes(() => publisher.current().length === 17)).toBe(true);
+    const publisher = await openPublisher(authority);
+    expect(await becomes(() => publisher.current().length === 18)).toBe(true);
     await publisher.close();
-    expect(seen).toBe(12 + 17);
+    expect(seen).toBe(12 + 18);
   });
 
   test('asks for no signature where the commit failed, and grows no tree', async () => {
@@ -233,8 +233,8 @@ describe('the server', () => {
       const { entry, tokenId } = await registered(authority, name);
       await authority.issuance.issue(requestFor(entry, tokenId));
     }
-    const publisher = openPublisher(authority);
-    expect(await becomes(() => publisher.current().length === 17)).toBe(true);
+    const publisher = await openPublisher(authority);
+    expect(await becomes(() => publisher.current().length === 18)).toBe(true);
     await publisher.close();
     await authority.sequencer.close();
     const leafAt = (index: number) =>
@@ -253,11 +253,11 @@ describe('the server', () => {
   });
 });
 
-function openPublisher(authority: SoftwareAuthority): CrlPublisher {
+async function openPublisher(authority: SoftwareAuthority): Promise<CrlPublisher> {
   const timing = { ...defaultCrlTiming, batchMs: 0 };
   const sinks = { publish: () => undefined, alarm: () => undefined };
   const publisher = new CrlPublisher({ ...authority, publicationUrl, shardCount: 16, timing, ...sinks });
-  publisher.start();
+  await publisher.start();
   return publisher;
 }
 

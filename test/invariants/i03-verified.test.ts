@@ -15,7 +15,6 @@ import { runCeremony } from '../../src/signer/ceremony.ts';
 import type { HsmConfig } from '../../src/signer/hsm.ts';
 import type { CertificateRecord } from '../../src/store/port.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
 import { newTestToken } from '../support/hsm.ts';
 import {
   freshKey,
@@ -26,6 +25,7 @@ import {
   softwareAuthority,
   trustDomain,
 } from '../support/software-authority.ts';
+import { readPublished } from '../support/crl-bytes.ts';
 import { vouchEntry } from '../support/daemon.ts';
 import { newFolder } from '../support/running.ts';
 import { becomes, codeOf } from './support/refusal.ts';
@@ -127,11 +127,11 @@ test('[guard] what nobody can verify is not released: a submission without its c
 test('a CRL with a wrong signature is not published; the one before stays', async () => {
   const published: PublishedCrl[] = [];
   const alarms: string[] = [];
-  const publisher = openPublisher(
+  const publisher = await openPublisher(
     (crl) => published.push(crl),
     (scope) => alarms.push(scope),
   );
-  expect(await becomes(() => published.length === 17)).toBe(true);
+  expect(await becomes(() => published.length === 19)).toBe(true);
   const { record } = await issued();
   authority.signer.corrupt = flipped;
   // The revocation itself needs no signature: it is durable.
@@ -154,9 +154,9 @@ test('a CRL with a wrong signature is not published; the one before stays', asyn
     ...{ invalidityDateSeconds: undefined, followedBy: undefined },
   });
   expect(await becomes(() => alarms.length > 0)).toBe(true);
-  expect(published).toHaveLength(17);
-  for (const { der } of publisher.current()) {
-    const { tbs, signature } = parseCrl(der);
+  expect(published).toHaveLength(19);
+  for (const crl of publisher.current()) {
+    const { tbs, signature } = readPublished(crl);
     expect(signedBy(authority.issuer, tbs, signature)).toBe(true);
   }
   await publisher.close();
@@ -239,26 +239,26 @@ test('a stored signature that rotted on disk is not handed out again', async () 
 });
 
 test('a stored CRL that rotted on disk is not published at the next start', async () => {
-  const first = openPublisher(() => undefined);
-  expect(await becomes(() => first.current().length === 17)).toBe(true);
+  const first = await openPublisher(() => undefined);
+  expect(await becomes(() => first.current().length === 18)).toBe(true);
   await first.close();
   await authority.sequencer.close();
   const { store } = authority;
   const rows = store.lastCrls(authority.issuer.keyId);
   store.lastCrls = () => rows.map((row) => ({ ...row, signature: row.signature && flipped(row.signature) }));
   const served: PublishedCrl[] = [];
-  const second = openPublisher((crl) => served.push(crl));
+  const second = await openPublisher((crl) => served.push(crl));
   await second.close();
-  const broken = served.filter(
-    ({ der }) => !signedBy(authority.issuer, parseCrl(der).tbs, parseCrl(der).signature),
-  );
+  const broken = served
+    .map(readPublished)
+    .filter(({ tbs, signature }) => !signedBy(authority.issuer, tbs, signature));
   expect(broken).toHaveLength(0);
 });
 
-function openPublisher(
+async function openPublisher(
   publish: (crl: PublishedCrl) => void,
   alarm: (scope: string) => void = () => undefined,
-): CrlPublisher {
+): Promise<CrlPublisher> {
   const timing = { ...defaultCrlTiming, batchMs: 0 };
   const publisher = new CrlPublisher({
     ...authority,
@@ -268,7 +268,7 @@ function openPublisher(
     publish,
     alarm,
   });
-  publisher.start();
+  await publisher.start();
   return publisher;
 }
 

@@ -9,14 +9,21 @@ import { type Candidate, publishGate } from '../../src/revocation/publish-gate.t
 import { CrlPublisher, type CrlTiming, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
-import { fullScope } from '../../src/revocation/revoked-set.ts';
+import { deltaScope, fullScope } from '../../src/revocation/revoked-lists.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import { crlLeaf } from '../../src/sequencer/record.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { type ParsedCrl, parseCrl } from '../../src/x509/crl.ts';
-import { allStanding } from '../../src/store/pages.ts';
-import { buildCrlTbs, type CrlTemplate, encodeRevoked, unsplitCrl } from '../../src/x509/crl-tbs.ts';
+import { type ParsedCrl, parseCrl, splitCrl } from '../../src/x509/crl.ts';
+import type { RevocationRecord } from '../../src/store/port.ts';
+import {
+  buildCrlTbs,
+  type CrlBytes,
+  type CrlTemplate,
+  encodeRevoked,
+  unsplitCrl,
+} from '../../src/x509/crl-tbs.ts';
 import { rdnName } from '../../src/x509/name.ts';
+import { readPublished } from '../support/crl-bytes.ts';
 import { bendRevocations } from '../support/bent-revocations.ts';
 import {
   publicationUrl,
@@ -33,7 +40,7 @@ let revocation: Revocation;
 let published: PublishedCrl[];
 let alarms: string[];
 
-function open(timing: Partial<CrlTiming> = {}): void {
+async function open(timing: Partial<CrlTiming> = {}): Promise<void> {
   publisher = new CrlPublisher({
     ...authority,
     publicationUrl,
@@ -42,7 +49,7 @@ function open(timing: Partial<CrlTiming> = {}): void {
     publish: (crl) => published.push(crl),
     alarm: (scope, problems) => alarms.push(`${scope}: ${problems.join()}`),
   });
-  publisher.start();
+  await publisher.start();
   revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
 }
 
@@ -72,7 +79,7 @@ function revoke(serial: Serial, reason: 'superseded' | 'keyCompromise' = 'supers
 function full() {
   const found = publisher.current().find((one) => one.scope === fullScope);
   if (!found) throw new Error('no full CRL');
-  return parseCrl(found.der);
+  return readPublished(found);
 }
 
 /** Publishes everything by the schedule and waits for it. */
@@ -80,7 +87,7 @@ async function scheduled(): Promise<void> {
   const before = full().crlNumber;
   const count = published.length;
   publisher.publishAll(true);
-  expect(await becomes(() => full().crlNumber !== before && published.length >= count + 17)).toBe(true);
+  expect(await becomes(() => full().crlNumber !== before && published.length >= count + 18)).toBe(true);
 }
 
 /** True where a restart would find this CRL with its signature. */
@@ -89,7 +96,7 @@ function isStored({ scope, crlNumber }: PublishedCrl): boolean {
   return stored !== undefined && stored.crlNumber >= crlNumber;
 }
 
-const started = () => becomes(() => publisher.current().length === 17);
+const started = () => becomes(() => publisher.current().length === 18);
 
 describe('whatever happens', () => {
   type Op = { kind: 'issue' | 'revoke' | 'schedule' | 'restart' } | { kind: 'pass'; seconds: number };
@@ -109,7 +116,7 @@ describe('whatever happens', () => {
       fc.asyncProperty(fc.array(op, { minLength: 10, maxLength: 16 }), async (ops) => {
         await begin();
         const history = new History();
-        open();
+        await open();
         await started();
         const live: { serial: Serial; der: Buffer; notAfterMs: number }[] = [];
         for (const step of ops) {
@@ -119,7 +126,7 @@ describe('whatever happens', () => {
           else if (step.kind === 'restart') {
             expect(await becomes(() => publisher.current().every(isStored))).toBe(true);
             await publisher.close();
-            open();
+            await open();
           } else await revokeNext(live, history);
           history.check(published.splice(0));
           history.checkCoverage(publisher.current());
@@ -148,12 +155,18 @@ describe('whatever happens', () => {
     readonly #mayLeave = new Set<Serial>();
 
     check(crls: readonly PublishedCrl[]): void {
-      for (const { scope, der, url } of crls) {
-        const crl = parseCrl(der);
+      for (const one of crls) {
+        const { scope, url } = one;
+        const crl = readPublished(one);
         const before = this.#last.get(scope);
         const number = crl.crlNumber ?? -1n;
-        // What a restart serves again is the very same CRL.
-        if (before?.der.equals(der)) continue;
+        // What a restart serves again is the very same CRL; the base of deltas was the full one.
+        if (before?.der.equals(crl.der) || scope === 'base') continue;
+        if (scope === deltaScope) {
+          this.#delta(crl, before);
+          this.#last.set(scope, crl);
+          continue;
+        }
         expect(this.#numbers.has(number), 'one counter for the issuer').toBe(false);
         this.#numbers.add(number);
         expect(number >= BigInt(crl.thisUpdateSeconds) * 1000n, 'not below Unix milliseconds').toBe(true);
@@ -169,7 +182,8 @@ describe('whatever happens', () => {
 
     /** Every unexpired revocation is on the full CRL and on its own shard's, and on no other. */
     checkCoverage(current: readonly PublishedCrl[]): void {
-      const lists = current.map(({ url, der }) => ({ url, crl: parseCrl(der) }));
+      const whole = current.filter(({ scope }) => scope !== deltaScope);
+      const lists = whole.map((one) => ({ url: one.url, crl: readPublished(one) }));
       for (const [serial, { der, notAfterMs }] of this.revoked) {
         const on = lists.filter(({ crl }) => crl.has(serial)).map(({ url }) => url);
         const [shardUrl = ''] = parseCertificate(der).crlUrls;
@@ -177,6 +191,25 @@ describe('whatever happens', () => {
         if (notAfterMs >= authority.clock.now()) expect(on.sort()).toEqual([fullUrl, shardUrl].sort());
         else for (const url of on) expect([fullUrl, shardUrl]).toContain(url);
       }
+    }
+
+    /** Base and delta say what the full CRL of that moment did, or would have. */
+    #delta(crl: ParsedCrl, before: ParsedCrl | undefined): void {
+      expect((crl.crlNumber ?? -1n) > (before?.crlNumber ?? -1n), 'numbers rise').toBe(true);
+      expect((crl.deltaBase ?? -1n) <= (crl.crlNumber ?? -1n)).toBe(true);
+      expect(crl.idp).toBeUndefined();
+      this.#entries(crl);
+      const full = this.#last.get(fullScope);
+      if (full?.crlNumber !== crl.crlNumber) return;
+      const base = published.concat(publisher.current()).find((one) => one.crlNumber === crl.deltaBase);
+      if (!base) return;
+      const told = new Map(
+        [...readPublished(base).revoked(), ...crl.revoked()].map((one) => [one.serial, one]),
+      );
+      const standing = [...told.values()].filter(({ reason }) => reason !== 'removeFromCRL');
+      expect(standing.map(({ serial }) => serial).sort()).toEqual(
+        [...full!.revoked()].map(({ serial }) => serial),
+      );
     }
 
     #succeeds(crl: ReturnType<typeof parseCrl>, before: ReturnType<typeof parseCrl>): void {
@@ -213,7 +246,7 @@ describe('the publish gate', () => {
 
   beforeAll(async () => {
     await begin();
-    open();
+    await open();
     await started();
     const [a, b, c] = await Promise.all([issue(), issue(), issue()]);
     if (!a || !b || !c) throw new Error('three certificates');
@@ -222,17 +255,18 @@ describe('the publish gate', () => {
     await revoke(b.serial);
     const previous = publisher.current().find((one) => one.scope === fullScope);
     if (!previous) throw new Error('a full CRL');
-    before = parseCrl(previous.der);
+    before = readPublished(previous);
     entries = [...before.revoked()].map((one) => ({ ...one, reason: 'superseded' as const }));
     base = {
-      tbs: Buffer.alloc(0),
+      tbs: unsplitCrl(Buffer.alloc(0)),
       scope: fullScope,
       issuer: authority.issuer,
       shardCount: 16,
       url: previous.url,
-      previous: { crl: before, coversTreeSize: previous.coversTreeSize },
-      revocations: [...allStanding(authority.store, authority.issuer.keyId)],
-      recorded: (serial) => authority.store.revocation(authority.issuer.keyId, serial),
+      deltaUrl: `${publicationUrl}/crl/${authority.issuer.keyId}/delta.crl`,
+      previous: { ...previous, list: previous.der.list, deltaBase: undefined },
+      base: undefined,
+      store: authority.store,
       coversTreeSize: authority.store.treeSize(),
       nowMs: authority.clock.now(),
     };
@@ -250,18 +284,40 @@ describe('the publish gate', () => {
       nextUpdateSeconds: before.nextUpdateSeconds + 1,
       authorityKeyId: authority.issuer.keyId,
       crlNumber: (before.crlNumber ?? 0n) + 100n,
+      freshestUrl: 'idpUrl' in template || 'deltaBase' in template ? undefined : base.deltaUrl,
       revoked: listed.toSorted((a, b) => (a.serial < b.serial ? -1 : 1)).map(encodeRevoked),
       ...template,
     });
   }
 
-  function problemsOf(tbs: Buffer, of: Partial<Candidate> = {}): string[] {
-    return publishGate({ ...base, tbs, ...of }).problems;
+  async function problemsOf(tbs: Buffer, of: Partial<Candidate> = {}): Promise<string> {
+    return (await publishGate({ ...base, tbs: inPieces(tbs), ...of })).join();
   }
 
-  test('lets out what is true', () => {
-    expect(problemsOf(bent({}))).toEqual([]);
-    expect(problemsOf(bent({}), { previous: undefined })).toEqual([]);
+  function inPieces(tbs: Buffer): CrlBytes {
+    try {
+      return splitCrl(tbs);
+    } catch {
+      return unsplitCrl(tbs);
+    }
+  }
+
+  /** The store's answers, bent. */
+  function storeWith(bend: (record: RevocationRecord) => RevocationRecord): Candidate['store'] {
+    const { store } = authority;
+    return {
+      revocation: (...args) => {
+        const record = store.revocation(...args);
+        return record && bend(record);
+      },
+      revocationEvents: (...args) => store.revocationEvents(...args).map(bend),
+      revocationsAfter: (...args) => store.revocationsAfter(...args).map(bend),
+    };
+  }
+
+  test('lets out what is true', async () => {
+    expect(await problemsOf(bent({}))).toBe('');
+    expect(await problemsOf(bent({}), { previous: undefined })).toBe('');
   });
 
   const lies: [string, () => Bend, RegExp][] = [
@@ -302,60 +358,57 @@ describe('the publish gate', () => {
     ['another authority key id', () => ({ authorityKeyId: 'ab'.repeat(20) }), /key id/],
     ['a shard as if it were the full one', () => ({ idpUrl: base.url }), /distribution point/],
   ];
-  test.each(lies)('[guard] holds back %s', (_name, bend, why) => {
-    expect(problemsOf(bent(bend())).join()).toMatch(why);
+  test.each(lies)('[guard] holds back %s', async (_name, bend, why) => {
+    expect(await problemsOf(bent(bend()))).toMatch(why);
   });
 
-  test('holds back a cut CRL, and bytes that are none', () => {
-    expect(problemsOf(bent({}).subarray(0, -1)).join()).toMatch(/parse/);
-    expect(problemsOf(Buffer.from('3000', 'hex')).join()).toMatch(/parse/);
+  test('holds back a cut CRL, and bytes that are none', async () => {
+    expect(await problemsOf(bent({}).subarray(0, -1))).toMatch(/parse/);
+    expect(await problemsOf(Buffer.from('3000', 'hex'))).toMatch(/parse/);
   });
 
-  test('[guard] holds back what no predecessor tells of: a revocation that is missing, another date or reason', () => {
+  test('[guard] holds back what no predecessor tells of: a revocation that is missing, another date or reason', async () => {
     const first = { previous: undefined };
-    expect(problemsOf(bent({ entries: entries.slice(1) }), first).join()).toMatch(/is missing/);
+    expect(await problemsOf(bent({ entries: entries.slice(1) }), first)).toMatch(/is missing/);
     const bend = (change: object) => bent({ entries: entries.map((one) => ({ ...one, ...change })) });
-    expect(problemsOf(bend({ dateSeconds: 1_600_000_000 }), first).join()).toMatch(/another date/);
-    expect(problemsOf(bend({ reason: 'keyCompromise' }), first).join()).toMatch(/another date or reason/);
+    expect(await problemsOf(bend({ dateSeconds: 1_600_000_000 }), first)).toMatch(/another date/);
+    expect(await problemsOf(bend({ reason: 'keyCompromise' }), first)).toMatch(/another date or reason/);
   });
 
-  test('[guard] holds back a list without an unexpired one, though the store says that it may leave', () => {
-    const recorded: Candidate['recorded'] = (serial) => {
-      const record = base.recorded(serial);
-      return record && { ...record, mayLeave: true };
-    };
+  test('[guard] holds back a list without an unexpired one, though the store says that it may leave', async () => {
+    const store = { ...storeWith((record) => ({ ...record, mayLeave: true })), revocationsAfter: () => [] };
     const less = bent({ entries: entries.slice(1) });
-    expect(problemsOf(less, { recorded, revocations: [] }).join()).toMatch(/too early/);
-    const end = base.recorded(entries[0]!.serial)!.notAfterMs;
-    expect(problemsOf(less, { recorded, revocations: [], nowMs: end + 1 })).toEqual([]);
+    expect(await problemsOf(less, { store })).toMatch(/too early/);
+    const end = authority.store.revocation(authority.issuer.keyId, entries[0]!.serial)!.notAfterMs;
+    expect(await problemsOf(less, { store, nowMs: end + 1 })).toBe('');
   });
 
-  test('[guard] holds back what the lint rules for CRLs forbid', () => {
+  test('[guard] holds back what the lint rules for CRLs forbid', async () => {
     const late = entries.map((one) => ({ ...one, dateSeconds: before.thisUpdateSeconds + 2 }));
-    expect(problemsOf(bent({ entries: late })).join()).toMatch(/dated after thisUpdate/);
+    expect(await problemsOf(bent({ entries: late }))).toMatch(/dated after thisUpdate/);
     const down = entries.map(encodeRevoked).toReversed();
-    expect(problemsOf(bent({ revoked: down })).join()).toMatch(/do not rise/);
+    expect(await problemsOf(bent({ revoked: down }))).toMatch(/do not rise/);
   });
 
-  test('[guard] holds back a shard with the entries of another, or under the address of another', () => {
+  test('[guard] holds back a shard with the entries of another, or under the address of another', async () => {
     const shard = String((shardOf(entries[0]!.serial, 16) + 1) % 16);
     const url = `${publicationUrl}/crl/${authority.issuer.keyId}/${shard}.crl`;
     const own = entries.filter(({ serial }) => String(shardOf(serial, 16)) === shard);
     const problems = (bend: Bend, more: Partial<Candidate> = {}) =>
-      problemsOf(bent(bend), { scope: shard, url, previous: undefined, ...more }).join();
-    expect(problems({ idpUrl: url, entries: own })).toBe('');
-    expect(problems({ idpUrl: url })).toMatch(/does not belong/);
-    expect(problems({ entries: own })).toMatch(/distribution point/);
-    expect(problems({ idpUrl: `${url}x`, entries: own })).toMatch(/distribution point/);
+      problemsOf(bent(bend), { scope: shard, url, previous: undefined, ...more });
+    expect(await problems({ idpUrl: url, entries: own })).toBe('');
+    expect(await problems({ idpUrl: url })).toMatch(/does not belong/);
+    expect(await problems({ entries: own })).toMatch(/distribution point/);
+    expect(await problems({ idpUrl: `${url}x`, entries: own })).toMatch(/distribution point/);
     // Where a serial belongs follows from the serial: no column of the store says otherwise.
-    const moved = base.revocations.map((record) => ({ ...record, shard: Number(shard) }));
-    expect(problems({ idpUrl: url }, { revocations: moved })).toMatch(/does not belong/);
+    const moved = storeWith((record) => ({ ...record, shard: Number(shard) }));
+    expect(await problems({ idpUrl: url }, { store: moved })).toMatch(/does not belong/);
   });
 
-  test('[guard] holds back one whose serial nobody ever issued', () => {
+  test('[guard] holds back one whose serial nobody ever issued', async () => {
     const invented = newSerial(0x2a, randomBytes);
     const tbs = bent({ entries: [...entries, { ...entries[0]!, serial: invented }] });
-    expect(problemsOf(tbs).join()).toMatch(/does not belong/);
+    expect(await problemsOf(tbs)).toMatch(/does not belong/);
   });
 });
 
@@ -364,7 +417,7 @@ describe('the publisher', () => {
   afterEach(end);
 
   test('a burst does not run into the future: past its budget a publication waits for the next second', async () => {
-    open({ backdateSeconds: 2 });
+    await open({ backdateSeconds: 2 });
     await started();
     const serials = await Promise.all(Array.from({ length: 5 }, () => issue()));
     const nowSeconds = Math.floor(authority.clock.now() / 1000);
@@ -376,12 +429,12 @@ describe('the publisher', () => {
     authority.clock.pass(1000);
     expect(await waiting).toMatchObject({ published: true });
     expect(full().thisUpdateSeconds).toBe(nowSeconds + 1);
-    for (const { der } of published)
-      expect(parseCrl(der).thisUpdateSeconds * 1000).toBeLessThanOrEqual(authority.clock.now());
+    for (const crl of published)
+      expect(readPublished(crl).thisUpdateSeconds * 1000).toBeLessThanOrEqual(authority.clock.now());
   });
 
   test('[guard] an entry does not leave by being asked to: the store knows what it stood on', async () => {
-    open();
+    await open();
     await started();
     const { serial, notAfterMs } = await issue();
     await revoke(serial);
@@ -399,7 +452,7 @@ describe('the publisher', () => {
   });
 
   test('[guard] a CRL number that does not rise is not even recorded', async () => {
-    open();
+    await open();
     await started();
     expect(await becomes(() => publisher.current().every(isStored))).toBe(true);
     await publisher.close();
@@ -409,7 +462,7 @@ describe('the publisher', () => {
       const tbs = unsplitCrl(randomBytes(40));
       const crl = {
         ...{ issuerKeyId: issuer.keyId, scope, crlNumber, thisUpdateSeconds: 1, nextUpdateSeconds: 2 },
-        ...{ scheduled: false, coversTreeSize: 0, tbs },
+        ...{ scheduled: false, base: false, coversTreeSize: 0, tbs },
       };
       const leaf = crlLeaf(authority.clock.now(), issuer.keyId, {
         scope,
@@ -422,9 +475,9 @@ describe('the publisher', () => {
       );
     };
     const ofScope = store.lastCrls(issuer.keyId).find((row) => row.scope === '3')?.crlNumber ?? 0n;
-    for (const number of [0n, 1n, ofScope - 1n, last - 1n])
+    for (const number of [0n, 1n, ofScope - 1n, ofScope])
       expect(await record('3', number), `${number}`).toBe('integrity-crl');
-    expect(await record('full', last - 20n)).toBe('integrity-crl');
+    expect(await record('full', 5n)).toBe('integrity-crl');
     expect(store.lastCrlNumber(issuer.keyId)).toBe(last);
   });
 
@@ -436,7 +489,7 @@ describe('the publisher', () => {
   }
 
   test('[guard] what the gate holds back leaves the one before served, alarms, and is tried again', async () => {
-    open();
+    await open();
     await started();
     const { serial } = await issue();
     const other = await issue();
@@ -452,7 +505,7 @@ describe('the publisher', () => {
   });
 
   test('[guard] what the gate holds back is neither logged nor signed, and what was served outlives restarts', async () => {
-    open();
+    await open();
     await started();
     const { serial } = await issue();
     await revoke(serial);
@@ -463,7 +516,7 @@ describe('the publisher', () => {
     const truth = misrecorded(serial);
     for (let restart = 0; restart < 2; restart += 1) {
       alarms = [];
-      open();
+      await open();
       expect(full().der.equals(before), 'served at once').toBe(true);
       expect(await becomes(() => alarms.some((alarm) => alarm.includes(serial)), 3000)).toBe(true);
       expect(full().der.equals(before)).toBe(true);
@@ -471,11 +524,11 @@ describe('the publisher', () => {
     }
     expect(rows().map(({ crlNumber }) => crlNumber)).toEqual(stored);
     truth();
-    open();
+    await open();
   });
 
   test('a CRL that was fetchable is what a restart serves, whenever the crash comes', async () => {
-    open();
+    await open();
     await started();
     expect(await becomes(() => publisher.current().every(isStored))).toBe(true);
     const { serial } = await issue();
@@ -487,11 +540,11 @@ describe('the publisher', () => {
       return push(...crls);
     };
     await revoke(serial);
-    expect(onCrash).toEqual([true, true]);
+    expect(onCrash).toEqual([true, true, true]);
   });
 
   test('a revocation date stays fixed when the commit that carries it fails once and the server restarts', async () => {
-    open();
+    await open();
     await started();
     const { serial } = await issue();
     const commit = authority.store.commitBatch.bind(authority.store);
@@ -507,7 +560,7 @@ describe('the publisher', () => {
     expect(await becomes(() => publisher.current().every(isStored))).toBe(true);
     await publisher.close();
     authority.clock.pass(600_000);
-    open();
+    await open();
     onTestFinished(() => publisher.close());
     alarms = [];
     publisher.publishAll(true);

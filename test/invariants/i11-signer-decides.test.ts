@@ -155,17 +155,18 @@ describe.each([
   });
 
   describe('of CRLs', () => {
-    test('[guard] signs no lower number, no number twice, no number below that of any scope', async () => {
+    test('[guard] signs no lower number of a scope, no number twice, none far below that of any scope', async () => {
       const first = attacker.goodCrl();
       expect(await attacker.verdict(first)).toBe('signed');
       const crlNumber = attacker.nextCrlNumber();
       expect(await attacker.verdict(attacker.goodCrl({ crlNumber, scope: '5' }))).toBe('signed');
+      const verdict = (scope: string, number: bigint) =>
+        attacker.verdict(attacker.goodCrl({ crlNumber: number, scope }));
       for (const number of [crlNumber - 1n, crlNumber - 1000n, 0n, 1n])
-        for (const scope of ['full', '5', '6'])
-          expect(
-            await attacker.verdict(attacker.goodCrl({ crlNumber: number, scope })),
-            `${scope} ${number}`,
-          ).toMatch(refused);
+        expect(await verdict('5', number), `${number}`).toMatch(refused);
+      for (const number of [crlNumber - 600_001n, 0n, 1n])
+        for (const scope of ['full', '6', 'delta'])
+          expect(await verdict(scope, number), `${scope} ${number}`).toMatch(refused);
       const again = attacker.goodCrl({ crlNumber, scope: '5', nextUpdateSeconds: target.nowSeconds() + 99 });
       expect(await attacker.verdict(again)).toMatch(refused);
     });

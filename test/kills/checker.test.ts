@@ -18,6 +18,7 @@ import { Checker } from './checker.ts';
 import type { KillsEvent, Verdict } from './history.ts';
 import { readState } from './state-reading.ts';
 import { Verdicts } from './verdicts.ts';
+import { joinedCrl } from '../../src/x509/crl-tbs.ts';
 
 const verdictNames = ['lost', 'duplicates', 'orphans', 'regressions', 'faults'] as const;
 
@@ -39,8 +40,8 @@ beforeEach(async () => {
     publish: (crl) => served.push(crl),
     alarm: () => undefined,
   });
-  publisher.start();
-  await expect.poll(() => publisher.current().length).toBe(17);
+  await publisher.start();
+  await expect.poll(() => publisher.current().length).toBe(18);
   verdicts = new Verdicts(() => undefined);
   checker = new Checker({ ...checkerParts(), verdicts });
   nowNs = 0;
@@ -162,7 +163,7 @@ test('a served CRL that no leaf names is an orphan', async () => {
   await authority.store.backup(before);
   await revoke((await issue()).first);
   const [crl] = served.slice(-1);
-  take({ kind: 'crl', url: crl?.url ?? '', der: crl?.der });
+  take({ kind: 'crl', url: crl?.url ?? '', der: crl && joinedCrl(crl.der) });
   checker.compare(readState(before, checker.shownSizes));
   expect(found()).toContain('orphans');
 });
@@ -192,12 +193,18 @@ test('a CRL without a revocation that was answered before is a regression, in wh
   const { first } = await issue();
   const [old] = served.filter((crl) => crl.scope === 'full');
   await revoke(first);
-  take({ kind: 'crl', url: old?.url ?? '', der: old?.der });
+  take({ kind: 'crl', url: old?.url ?? '', der: old && joinedCrl(old.der) });
   expect(found()).toEqual(['regressions']);
 
   const late = new Verdicts(() => undefined);
   const listener = new Checker({ ...checkerParts(), verdicts: late });
-  listener.take({ kind: 'crl', url: old?.url ?? '', der: old?.der ?? Buffer.alloc(0), sentNs: 7, atNs: 8 });
+  listener.take({
+    kind: 'crl',
+    url: old?.url ?? '',
+    der: old ? joinedCrl(old.der) : Buffer.alloc(0),
+    sentNs: 7,
+    atNs: 8,
+  });
   listener.take({ kind: 'revoked', serials: [first.record.serial], published: true, sentNs: 5, atNs: 6 });
   expect(late.count('regressions')).toBe(1);
 });

@@ -31,9 +31,9 @@ beforeEach(async () => {
     publish: (_crl: PublishedCrl) => undefined,
     alarm: (scope, problems) => expect.fail(`${scope}: ${problems.join()}`),
   });
-  publisher.start();
+  await publisher.start();
   revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
-  await eventually(() => publisher.current().length === 17);
+  await eventually(() => publisher.current().length === 18);
 });
 
 afterEach(async () => {

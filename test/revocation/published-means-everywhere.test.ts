@@ -4,7 +4,6 @@ import { type CrlTiming, CrlPublisher, defaultCrlTiming } from '../../src/revoca
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { allStanding } from '../../src/store/pages.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
 import { becomes } from '../invariants/support/refusal.ts';
 import {
   publicationUrl,
@@ -13,6 +12,7 @@ import {
   type SoftwareAuthority,
   softwareAuthority,
 } from '../support/software-authority.ts';
+import { readPublished } from '../support/crl-bytes.ts';
 
 type Certificate = Awaited<ReturnType<SoftwareAuthority['issuance']['issue']>>;
 
@@ -30,9 +30,9 @@ async function open(timing: Partial<CrlTiming> = {}): Promise<void> {
     publish: () => undefined,
     alarm: (scope, problems) => alarms.push(`${scope}: ${problems.join()}`),
   });
-  publisher.start();
+  await publisher.start();
   revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
-  expect(await becomes(() => publisher.current().length === 17)).toBe(true);
+  expect(await becomes(() => publisher.current().length === 18)).toBe(true);
 }
 
 beforeEach(async () => {
@@ -58,7 +58,7 @@ function isOn({ der, record }: Certificate, scope: 'full' | 'shard'): boolean {
   const served = publisher
     .current()
     .find((one) => (scope === 'full' ? one.scope === 'full' : one.url === shardUrl));
-  return served !== undefined && parseCrl(served.der).has(record.serial);
+  return served !== undefined && readPublished(served).has(record.serial);
 }
 
 /** Two whose shards differ: each is the last of sixteen at most to be looked for. */

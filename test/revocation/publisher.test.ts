@@ -5,7 +5,6 @@ import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.t
 import { shardOf } from '../../src/core/publication.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
-import { parseCrl } from '../../src/x509/crl.ts';
 import { bendRevocations } from '../support/bent-revocations.ts';
 import {
   freshKey,
@@ -15,6 +14,7 @@ import {
   type SoftwareAuthority,
   softwareAuthority,
 } from '../support/software-authority.ts';
+import { readPublished } from '../support/crl-bytes.ts';
 
 let authority: SoftwareAuthority;
 let publisher: CrlPublisher;
@@ -41,9 +41,9 @@ beforeEach(async () => {
   published = [];
   alarms = [];
   publisher = openPublisher();
-  publisher.start();
+  await publisher.start();
   revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
-  await until(() => publisher.current().length === 17);
+  await until(() => publisher.current().length === 18);
 });
 afterEach(async () => {
   await publisher.close();
@@ -64,7 +64,7 @@ async function issue(name = 'orders', uses = 1) {
 function crl(scope: string) {
   const found = publisher.current().find((one) => one.scope === scope);
   if (!found) throw new Error(`no CRL ${scope}`);
-  return parseCrl(found.der);
+  return readPublished(found);
 }
 
 test('a revocation stands on its shard and on the full CRL, and on no other shard', async () => {
@@ -77,22 +77,21 @@ test('a revocation stands on its shard and on the full CRL, and on no other shar
     published: true,
   });
   const shardUrl = parseCertificate(issued.der).crlUrls[0] ?? '';
-  const on = publisher.current().filter((one) => parseCrl(one.der).has(serial));
+  const on = publisher.current().filter((one) => one.scope !== 'delta' && readPublished(one).has(serial));
   expect(on.map((one) => one.url).sort()).toEqual(
     [`${publicationUrl}/crl/${authority.issuer.keyId}.crl`, shardUrl].sort(),
   );
-  expect(parseCrl(on.find((one) => one.url === shardUrl)?.der ?? Buffer.alloc(0)).idp?.urls).toEqual([
-    shardUrl,
-  ]);
+  const atShard = on.find((one) => one.url === shardUrl);
+  expect(atShard && readPublished(atShard).idp?.urls).toEqual([shardUrl]);
   expect(crl('full').idp).toBeUndefined();
 });
 
 test('CRLs are listed full first, then by shard, after a restart too', async () => {
-  const scopes = ['full', ...Array.from({ length: 16 }, (_, shard) => String(shard))];
+  const scopes = ['full', ...Array.from({ length: 16 }, (_, shard) => String(shard)), 'delta'];
   expect(publisher.current().map(({ scope }) => scope)).toEqual(scopes);
   await publisher.close();
   publisher = openPublisher();
-  publisher.start();
+  await publisher.start();
   expect(publisher.current().map(({ scope }) => scope)).toEqual(scopes);
 });
 
@@ -261,10 +260,16 @@ test('an entry leaves only after a scheduled CRL past its expiry carried it', as
   publisher.publishAll(true);
   await until(() => crl('full').crlNumber !== number);
   expect(crl('full').has(serial)).toBe(true);
-  await until(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true);
+  expect(authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave).toBe(false);
+  authority.clock.pass(61_000);
+  publisher.publishAll(false);
+  const unscheduled = crl('full').crlNumber;
+  await until(() => crl('full').crlNumber !== unscheduled);
+  expect(crl('full').has(serial)).toBe(true);
   authority.clock.pass(61_000);
   publisher.publishAll(true);
   await until(() => !crl('full').has(serial));
+  expect(authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave).toBe(true);
   expect(crl('full').has(other.issued.record.serial)).toBe(true);
   expect(alarms).toEqual([]);
 });
@@ -286,15 +291,14 @@ test('off the schedule nothing leaves, and the schedule goes on however often re
     if (hour % 5 === 4) {
       await publisher.close();
       publisher = openPublisher();
-      publisher.start();
+      await publisher.start();
     }
     authority.clock.pass(3600_000);
     expect(await publisher.publishNow(5000)).toBe(true);
     publisher.publishDue();
   }
   await until(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true);
-  expect(await publisher.publishNow(5000)).toBe(true);
-  expect(crl('full').has(serial)).toBe(false);
+  await until(() => !crl('full').has(serial));
   expect(alarms).toEqual([]);
 });
 
@@ -359,13 +363,13 @@ test('a publisher that starts again serves the stored CRLs at once and rebuilds 
   const { issued } = await issue();
   await revocation.revoke({ by: 'serial', serial: issued.record.serial, only: false }, 'superseded', 'uid:0');
   await until(
-    () => authority.store.lastCrls(authority.issuer.keyId).filter((row) => row.signature).length === 17,
+    () => authority.store.lastCrls(authority.issuer.keyId).filter((row) => row.signature).length === 18,
   );
   const before = published.length;
   const second = openPublisher();
-  second.start();
-  expect(second.current()).toHaveLength(17);
-  expect(published.length).toBe(before + 17);
+  await second.start();
+  expect(second.current()).toHaveLength(18);
+  expect(published.length).toBe(before + 19);
   await second.close();
 });
 
@@ -373,10 +377,13 @@ test('under another publication URL and with a shorter validity, times of a scop
   await publisher.close();
   const before = publisher.current().map(({ scope }) => ({ scope, crl: crl(scope) }));
   publisher = openPublisher('http://elsewhere.example', 3600);
-  publisher.start();
-  expect(publisher.current().map(({ scope }) => scope)).toEqual(['full']);
-  await until(() => publisher.current().length === 17);
-  for (const { scope, crl: old } of before.filter(({ scope }) => scope !== 'full')) {
+  await publisher.start();
+  expect(publisher.current().map(({ scope }) => scope)).toEqual(['full', 'delta']);
+  await until(() => publisher.current().length === 18);
+  await until(
+    () => crl('full').freshestUrls[0] === `http://elsewhere.example/crl/${authority.issuer.keyId}/delta.crl`,
+  );
+  for (const { scope, crl: old } of before.filter(({ scope }) => scope !== 'delta')) {
     expect(crl(scope).thisUpdateSeconds, scope).toBeGreaterThan(old.thisUpdateSeconds);
     expect(crl(scope).nextUpdateSeconds, scope).toBeGreaterThanOrEqual(old.nextUpdateSeconds);
   }
@@ -392,8 +399,8 @@ test('a revocation stands on the shard of its serial, whatever the store says by
   await until(() => store.revocation(authority.issuer.keyId, serial) !== undefined);
   bendRevocations(store, (record) => ({ ...record, shard: (record.shard + 1) % 16 }));
   publisher = openPublisher();
-  publisher.start();
-  const on = () => publisher.current().filter(({ der }) => parseCrl(der).has(serial));
+  await publisher.start();
+  const on = () => publisher.current().filter((crl) => readPublished(crl).has(serial));
   await until(() => on().length === 2);
   expect(on().map(({ url }) => url)).toContain(parseCertificate(issued.der).crlUrls[0]);
   expect(alarms).toEqual([]);

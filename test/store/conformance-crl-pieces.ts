@@ -26,7 +26,7 @@ export function crlPiecesConformance(current: Current): void {
     const first = CrlList.of(entries(3_000));
     const second = first.with(new Map([added()]));
     await sign(
-      await committed(current.store, crlMutation({ tbs: crlOf(first, 1n), crlNumber: 1n, scheduled: true })),
+      await committed(current.store, crlMutation({ tbs: crlOf(first, 1n), crlNumber: 1n, base: true })),
     );
     await sign(await committed(current.store, crlMutation({ tbs: crlOf(second, 2n), crlNumber: 2n })));
     const base = current.store.baseCrl(issuerKeyId)?.tbs.list;
@@ -59,15 +59,15 @@ export function crlPiecesConformance(current: Current): void {
     expect(current.store.lastCrls(issuerKeyId)[0]?.tbs.list.count).toBe(500);
   });
 
-  it('keeps the newest signed full CRL of the schedule, whatever came after it', async () => {
-    const publish = async (crlNumber: bigint, scheduled: boolean) =>
-      sign(await committed(current.store, crlMutation({ crlNumber, scheduled })));
+  it('keeps the newest signed base, whatever came after it', async () => {
+    const publish = async (crlNumber: bigint, base: boolean) =>
+      sign(await committed(current.store, crlMutation({ crlNumber, base })));
     expect(current.store.baseCrl(issuerKeyId)).toBeUndefined();
     await publish(1n, true);
     for (const number of [2n, 3n, 4n, 5n]) await publish(number, false);
-    await committed(current.store, crlMutation({ crlNumber: 6n, scheduled: true }));
+    await committed(current.store, crlMutation({ crlNumber: 6n, base: true }));
     const numbers = () => current.store.crls(issuerKeyId).map(({ crlNumber }) => crlNumber);
-    expect(numbers(), 'the newest scheduled one is not signed').toEqual([1n, 5n, 6n]);
+    expect(numbers(), 'the newest base is not signed').toEqual([1n, 5n, 6n]);
     expect(current.store.baseCrl(issuerKeyId)?.crlNumber).toBe(1n);
     await publish(7n, true);
     await publish(8n, false);

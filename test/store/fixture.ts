@@ -175,6 +175,7 @@ export function crlMutation(
       thisUpdateSeconds: startMs / 1000,
       nextUpdateSeconds: startMs / 1000 + 86_400,
       scheduled: false,
+      base: false,
       coversTreeSize: 0,
       tbs: unsplitCrl(bytes),
       ...crl,

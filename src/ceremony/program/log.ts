@@ -41,7 +41,7 @@ export function rootCrlMutation(
   const { issuerKeyId, scope, crlNumber, tbs } = record;
   const { thisUpdateSeconds, nextUpdateSeconds } = parseTbsCrl(tbs);
   const leaf = crlLeaf(nowMs, issuerKeyId, { scope, crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
-  const times = { thisUpdateSeconds, nextUpdateSeconds, scheduled: true, coversTreeSize: 0 };
+  const times = { thisUpdateSeconds, nextUpdateSeconds, scheduled: true, base: false, coversTreeSize: 0 };
   return {
     kind: 'crl',
     leaf,

@@ -1,5 +1,5 @@
-import type { ParsedTbsCrl } from '../../x509/crl.ts';
+import type { ParsedCrlHead } from '../../x509/crl.ts';
 import type { Rule } from '../finding.ts';
 
 /** A rule for CRLs; they are measured against nothing but themselves. */
-export type CrlRule = Rule<ParsedTbsCrl, undefined>;
+export type CrlRule = Rule<ParsedCrlHead, undefined>;

@@ -39,16 +39,15 @@ export class CrlWriter {
       this.#pieces.prune(gone, this.#statements.keptPieces.all(issuerKeyId));
   }
 
-  /** One counter for an issuer: a scope's numbers rise, and only a full CRL and the delta made with it share one. */
+  /** Numbers of a scope rise. Over all scopes they do in the order in which content was taken, not of commits (adr 011). */
   #requireRisingNumber({ issuerKeyId, scope, crlNumber }: CrlMutation['crl']): void {
     if (crlNumber > maxCrlNumber)
       throw new VouchError('integrity-crl', `CRL number ${crlNumber} is out of range`);
     const ofScope = BigInt(this.#reads.lastCrlNumberOfScope.get(issuerKeyId, scope) ?? -1);
-    const ofIssuer = BigInt(this.#reads.lastCrlNumber.get(issuerKeyId) ?? 0);
-    if (__VOUCH_WITHOUT__ !== 'I5' && (crlNumber <= ofScope || crlNumber < ofIssuer))
+    if (__VOUCH_WITHOUT__ !== 'I5' && crlNumber <= ofScope)
       throw new VouchError(
         'integrity-crl',
-        `CRL number ${crlNumber} of ${scope} must be above ${ofScope} and not below ${ofIssuer}: numbers never fall`,
+        `CRL number ${crlNumber} of ${scope} must be above ${ofScope}: numbers never fall`,
       );
   }
 
@@ -85,6 +84,7 @@ export class CrlWriter {
       crl.thisUpdateSeconds,
       crl.nextUpdateSeconds,
       crl.scheduled ? 1 : 0,
+      crl.base ? 1 : 0,
       crl.coversTreeSize,
       crl.tbs.head,
       crl.tbs.tail,
@@ -99,8 +99,8 @@ export class CrlWriter {
 function prepareCrl(db: Connection) {
   return {
     insert: db.prepare<unknown[]>(
-      `INSERT INTO crls (leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, covers_tree_size, head, tail, pieces)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO crls (leaf_index, issuer_key_id, scope, crl_number, this_update_seconds, next_update_seconds, scheduled, base, covers_tree_size, head, tail, pieces)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     advance: db.prepare<[string, string, bigint]>(
       `INSERT INTO crl_scopes (issuer_key_id, scope, last_number) VALUES (?, ?, ?)
@@ -118,7 +118,7 @@ function prepareCrl(db: Connection) {
            SELECT leaf_index FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope ORDER BY crl_number DESC LIMIT -1 OFFSET @kept)
          AND crl_number IS NOT (SELECT max(crl_number) FROM crls WHERE issuer_key_id = @issuerKeyId AND scope = @scope AND signature IS NOT NULL)
          AND (@scope <> 'full' OR crl_number IS NOT (SELECT max(crl_number) FROM crls
-           WHERE issuer_key_id = @issuerKeyId AND scope = 'full' AND signature IS NOT NULL AND scheduled = 1))
+           WHERE issuer_key_id = @issuerKeyId AND scope = 'full' AND signature IS NOT NULL AND base = 1))
          RETURNING pieces`,
       )
       .pluck(),

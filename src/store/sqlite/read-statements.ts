@@ -18,7 +18,7 @@ const entryColumns = `entries.entry_id, entries.spiffe_id, entries.selectors, en
   entries.allowed_clients, entries.profile, entries.lifetime_seconds, entries.version, entries.suspended_at_ms, entries.created_at_ms`;
 
 const crlColumns = `leaf_index, issuer_key_id, scope, CAST(crl_number AS TEXT) AS crl_number, this_update_seconds,
-  next_update_seconds, scheduled, covers_tree_size, signature, head, tail, pieces`;
+  next_update_seconds, scheduled, base, covers_tree_size, signature, head, tail, pieces`;
 
 /**
  * A parameter that SQLite's planner does not look into. Compared bare in a join or beside ORDER BY, a parameter makes
@@ -230,7 +230,7 @@ function prepareRevocation(db: Connection) {
          FROM crl_scopes AS s WHERE s.issuer_key_id = ?) ORDER BY scope`,
     ),
     baseCrl: db.prepare<[string], CrlRow>(
-      `SELECT ${crlColumns} FROM crls WHERE issuer_key_id = ? AND scope = 'full' AND signature IS NOT NULL AND scheduled = 1
+      `SELECT ${crlColumns} FROM crls WHERE issuer_key_id = ? AND scope = 'full' AND signature IS NOT NULL AND base = 1
        ORDER BY crls.crl_number DESC LIMIT 1`,
     ),
     crlPiece: db.prepare<[number], Buffer>('SELECT bytes FROM crl_pieces WHERE piece_id = ?').pluck(),

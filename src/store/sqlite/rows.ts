@@ -116,6 +116,7 @@ export interface CrlRow {
   this_update_seconds: number;
   next_update_seconds: number;
   scheduled: number;
+  base: number;
   covers_tree_size: number;
   signature: Buffer | null;
   head: Buffer;
@@ -235,6 +236,7 @@ export function crlOf(row: CrlRow, list: CrlList): CrlRecord {
     thisUpdateSeconds: row.this_update_seconds,
     nextUpdateSeconds: row.next_update_seconds,
     scheduled: row.scheduled !== 0,
+    base: row.base !== 0,
     coversTreeSize: row.covers_tree_size,
     leafIndex: row.leaf_index,
     tbs: { head: row.head, list, tail: row.tail },

@@ -152,7 +152,7 @@ function prepareRevoked(db: Connection) {
     ),
     crls: db.prepare<[number, number], StoredCrl>(
       `SELECT leaf_index AS leafIndex, issuer_key_id AS issuerKeyId, scope, CAST(crl_number AS TEXT) AS crlNumber,
-         this_update_seconds AS thisUpdateSeconds, next_update_seconds AS nextUpdateSeconds, scheduled,
+         this_update_seconds AS thisUpdateSeconds, next_update_seconds AS nextUpdateSeconds, scheduled, base,
          covers_tree_size AS coversTreeSize, signature, head, tail, pieces FROM crls WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?`,
     ),
     crlScopes: db.prepare<[], StoredCrlScope>(

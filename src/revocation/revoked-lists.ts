@@ -1,0 +1,187 @@
+import { shardOf } from '../core/publication.ts';
+import type { Serial } from '../core/serial.ts';
+import type { RevocationRecord } from '../store/port.ts';
+import { CrlList } from '../x509/crl-list.ts';
+import { encodeRevoked } from '../x509/crl-tbs.ts';
+
+/** Scope of the full CRL; a shard's scope is its number as text. */
+export const fullScope = 'full';
+/** Scope of the delta CRL: what differs from its base, an earlier full CRL (RFC 5280 §5.2.4). */
+export const deltaScope = 'delta';
+
+/** The two CRLs that a revoked serial stands on. */
+export function scopesOf(serial: Serial, shardCount: number): [shard: string, full: string] {
+  return [String(shardOf(serial, shardCount)), fullScope];
+}
+
+/** Of each scope the newest event, by its leaf's index. */
+export type Coverage = ReadonlyMap<string, number>;
+
+/** What has to be covered so that these stand where they must: each on its shard's CRL, all on the full one. */
+export function coverageOf(
+  records: readonly Pick<RevocationRecord, 'serial' | 'leafIndex'>[],
+  shardCount: number,
+): Coverage {
+  const newest = new Map<string, number>();
+  for (const { serial, leafIndex } of records)
+    for (const scope of scopesOf(serial, shardCount)) raise(newest, scope, leafIndex);
+  return newest;
+}
+
+/** True where the event leaves its serial revoked: it is no release from certificateHold. */
+export function isStanding({ reason }: Pick<RevocationRecord, 'reason'>): boolean {
+  return reason !== 'removeFromCRL';
+}
+
+/** The entry of a standing event whose date is fixed, as CRLs have it. */
+export function entryOf({ serial, crlDateSeconds, reason, invalidityDateSeconds }: RevocationRecord): Buffer {
+  if (crlDateSeconds === undefined) throw new Error(`the date of ${serial} is not fixed`);
+  return encodeRevoked({
+    serial,
+    dateSeconds: crlDateSeconds,
+    reason,
+    ...(invalidityDateSeconds !== undefined && { invalidityDateSeconds }),
+  });
+}
+
+/** The full CRL that the delta goes with. */
+export interface DeltaBase {
+  crlNumber: bigint;
+  coversTreeSize: number;
+  list: CrlList;
+}
+
+/** When an entry counts as revoked on its CRLs. */
+export interface FixedDate {
+  serial: Serial;
+  crlDateSeconds: number;
+}
+
+/**
+ * What the CRLs of one issuer have to say, list by list: every shard's, the full one's, the delta's. Events are taken in
+ * as they become durable, and brought into the lists together when CRLs are drafted.
+ */
+export class RevokedLists {
+  readonly #shardCount: number;
+  readonly #lists = new Map<string, CrlList>();
+  readonly #newest = new Map<string, number>();
+  /** Of each serial the last event that is not in the lists yet. */
+  readonly #pending = new Map<Serial, RevocationRecord>();
+  #base: DeltaBase | undefined;
+
+  constructor(shardCount: number) {
+    this.#shardCount = shardCount;
+  }
+
+  /** Log size that CRLs drafted after `update` cover. */
+  get coversTreeSize(): number {
+    return (this.#newest.get(fullScope) ?? -1) + 1;
+  }
+
+  get newest(): Coverage {
+    return this.#newest;
+  }
+
+  get base(): DeltaBase | undefined {
+    return this.#base;
+  }
+
+  of(scope: string): CrlList {
+    return this.#lists.get(scope) ?? CrlList.empty;
+  }
+
+  /** Begins with the list of a CRL that is out. */
+  adopt(scope: string, list: CrlList, coversTreeSize: number): void {
+    this.#lists.set(scope, list);
+    raise(this.#newest, scope, coversTreeSize - 1);
+  }
+
+  /** Takes note of an event that the lists have, or will have been corrected for. */
+  cover({ serial, leafIndex }: RevocationRecord): void {
+    for (const scope of scopesOf(serial, this.#shardCount)) raise(this.#newest, scope, leafIndex);
+  }
+
+  /** From now on the delta says what differs from this full CRL. */
+  setBase(base: DeltaBase): void {
+    this.#base = base;
+    this.#lists.set(deltaScope, CrlList.empty);
+    const changed = [...this.of(fullScope).changesSince(base.list)];
+    this.#changeDelta(changed.map(({ serial, after }) => [serial, after && encodeRevoked(after)]));
+  }
+
+  /** Takes an event in; returns the scopes that have to be published for it. */
+  add(record: RevocationRecord): string[] {
+    this.cover(record);
+    const waiting = this.#pending.get(record.serial);
+    if (waiting === undefined || waiting.leafIndex < record.leafIndex)
+      this.#pending.set(record.serial, record);
+    return [...scopesOf(record.serial, this.#shardCount), deltaScope];
+  }
+
+  /**
+   * Brings what was taken in into the lists, and fixes the dates of entries that no CRL carried yet: min(time revoked,
+   * thisUpdate that a CRL of each of its scopes would have now), so that none is dated after a CRL that carries it (I5).
+   */
+  update(thisUpdateSeconds: (scope: string) => number): FixedDate[] {
+    const fixed: FixedDate[] = [];
+    const changes: Change[] = [];
+    for (const record of this.#pending.values()) {
+      const { serial, crlDateSeconds } = record;
+      if (!isStanding(record)) changes.push([serial, undefined]);
+      else if (crlDateSeconds !== undefined) changes.push([serial, entryOf(record)]);
+      else {
+        const carriers = [...scopesOf(serial, this.#shardCount), deltaScope].map(thisUpdateSeconds);
+        const date = Math.min(Math.floor(record.revokedAtMs / 1000), ...carriers);
+        changes.push([serial, entryOf({ ...record, crlDateSeconds: date })]);
+        fixed.push({ serial, crlDateSeconds: date });
+      }
+    }
+    this.#pending.clear();
+    this.#change(changes);
+    return fixed;
+  }
+
+  /** Takes out what may leave. */
+  remove(serials: readonly Serial[]): void {
+    this.#change(serials.map((serial) => [serial, undefined]));
+  }
+
+  /** Puts right what the lists that were adopted say otherwise than the store. */
+  correct(changes: ReadonlyMap<string, ReadonlyMap<Serial, Buffer | undefined>>): void {
+    for (const [scope, some] of changes) {
+      this.#lists.set(scope, this.of(scope).with(some));
+      if (scope === fullScope) this.#changeDelta([...some]);
+    }
+  }
+
+  #change(changes: readonly Change[]): void {
+    const byScope = new Map<string, Map<Serial, Buffer | undefined>>();
+    for (const [serial, entry] of changes)
+      for (const scope of scopesOf(serial, this.#shardCount)) {
+        const some = byScope.get(scope) ?? new Map<Serial, Buffer | undefined>();
+        byScope.set(scope, some.set(serial, entry));
+      }
+    for (const [scope, some] of byScope) this.#lists.set(scope, this.of(scope).with(some));
+    this.#changeDelta(changes);
+  }
+
+  /** What is on the base as it is now needs no word; what is there no more leaves by the reason removeFromCRL. */
+  #changeDelta(changes: readonly Change[]): void {
+    const base = this.#base;
+    if (!base) return;
+    const delta = changes.map(([serial, entry]): Change => {
+      const before = base.list.find(serial);
+      if (entry && before && encodeRevoked(before).equals(entry)) return [serial, undefined];
+      if (entry || !before) return [serial, entry];
+      return [serial, encodeRevoked({ ...before, reason: 'removeFromCRL' })];
+    });
+    this.#lists.set(deltaScope, this.of(deltaScope).with(new Map(delta)));
+  }
+}
+
+/** A serial with the entry that it has from now on, DER; undefined: none. */
+type Change = readonly [serial: Serial, entry: Buffer | undefined];
+
+function raise(newest: Map<string, number>, scope: string, leafIndex: number): void {
+  newest.set(scope, Math.max(newest.get(scope) ?? -1, leafIndex));
+}
