@@ -37,7 +37,7 @@ export function checkCoverage(parts: Parts): void {
     const concerned = lists.filter(inScope);
     for (const list of concerned) list.take(events);
     for (const { delta, base } of deltas) delta.takeDelta(events, base);
-    const isListed = concerned.some(({ entry }) => entry !== undefined);
+    const isListed = [...concerned, ...deltas.map(({ delta }) => delta)].some(({ entry }) => entry);
     if (row.reason !== 'removeFromCRL' && row.crlDateSeconds !== null && row.mayLeave === 0 && !isListed)
       problems.add(`${named(row)}: it has a date, ${row.crlDateSeconds}, and stands on no CRL`);
     checkLeaving(events, parts.scopes.filter(inScope), marks.filter(inScope), problems);
