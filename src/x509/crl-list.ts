@@ -36,18 +36,21 @@ export class CrlList {
     return new CrlList(filling.done());
   }
 
-  /** Of pieces as they were stored; those that are in memory already stay the same objects. Throws `request-malformed` where an entry is not strict DER or serials do not rise. */
+  /** Of pieces as they were stored; those that are in memory stay the same objects and are not read again. Throws `request-malformed` where an entry is not strict DER or serials do not rise. */
   static read(stored: readonly (Buffer | CrlPiece)[]): CrlList {
     let last: EntryCursor | undefined;
     const pieces = stored.map((one): CrlPiece => {
-      const bytes = Buffer.isBuffer(one) ? one : one.bytes;
+      if (!Buffer.isBuffer(one)) {
+        last = undefined;
+        return one;
+      }
       let count = 0;
-      for (let entry = new EntryCursor(bytes); entry.next(); count += 1) {
+      for (let entry = new EntryCursor(one); entry.next(); count += 1) {
         if (last && last.compareSerial(entry) >= 0) malformed('serials do not rise', entry.start);
-        last ??= new EntryCursor(bytes);
+        last ??= new EntryCursor(one);
         last.follow(entry);
       }
-      return Buffer.isBuffer(one) ? { bytes, count } : one;
+      return { bytes: one, count };
     });
     return new CrlList(pieces.filter(({ count }) => count > 0));
   }

@@ -19,7 +19,7 @@ import { SqliteReader } from './reader.ts';
 import { RevocationWriter } from './revocation-writer.ts';
 
 /** How much of a CRL's list is written in one transaction: milliseconds. */
-const sliceMaxBytes = 1024 * 1024;
+const sliceMaxBytes = 256 * 1024;
 
 /** How a database is opened. */
 export interface SqliteStoreOptions {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -10,7 +11,16 @@ import {
   enterWal,
 } from '../../../src/store/sqlite/connection.ts';
 import { createSqliteStore, openSqliteStore } from '../../../src/store/sqlite/store.ts';
-import { committed, identity, nothingSigned, operatorMutation } from '../fixture.ts';
+import { CrlList } from '../../../src/x509/crl-list.ts';
+import { encodeRevoked } from '../../../src/x509/crl-tbs.ts';
+import {
+  committed,
+  crlMutation,
+  freshSerial,
+  identity,
+  nothingSigned,
+  operatorMutation,
+} from '../fixture.ts';
 import { temporaryDirectory } from './state.ts';
 
 let directory: ReturnType<typeof temporaryDirectory>;
@@ -160,4 +170,64 @@ describe('another process that holds the database', () => {
     expect(await committed(store, operatorMutation())).toBe(0);
     await store.close();
   });
+});
+
+describe('pieces of CRLs', () => {
+  const piece = () => ({ bytes: randomBytes(100), count: 1 });
+  const stored = () => {
+    const db = connect(file, { readonly: true });
+    const ids = db.prepare<[], number>('SELECT piece_id FROM crl_pieces ORDER BY 1').pluck().all();
+    db.close();
+    return ids;
+  };
+
+  it('that no CRL got before the process ended are cleared at the next start', async () => {
+    const store = createSqliteStore(file, identity);
+    await store.putPieces([piece(), piece()]);
+    expect(stored()).toEqual([1, 2]);
+    await store.close();
+    const reader = openSqliteStore(file, { readonly: true });
+    await reader.close();
+    expect(stored(), 'a reader clears nothing').toEqual([1, 2]);
+    await openSqliteStore(file).close();
+    expect(stored()).toEqual([]);
+  });
+
+  it('are deleted with the last CRL that has them, and are only written once', async () => {
+    const store = createSqliteStore(file, identity);
+    const [first, other] = [oneEntry(), oneEntry()];
+    const publish = (crlNumber: bigint, list: CrlList) => {
+      const tbs = { head: randomBytes(9), list, tail: randomBytes(9) };
+      return committed(store, crlMutation({ crlNumber, tbs }));
+    };
+    await publish(1n, first);
+    await publish(2n, first);
+    await store.putPieces(first.pieces);
+    expect(stored()).toEqual([1]);
+    await publish(3n, other);
+    expect(stored()).toEqual([1, 2]);
+    await publish(4n, other);
+    expect(stored()).toEqual([2]);
+    await store.close();
+  });
+
+  it('that are gone or damaged are said to be', async () => {
+    const store = createSqliteStore(file, identity);
+    const tbs = { head: randomBytes(9), list: oneEntry(), tail: randomBytes(9) };
+    await committed(store, crlMutation({ tbs }));
+    await store.close();
+    for (const change of ["UPDATE crl_pieces SET bytes = x'3000'", 'DELETE FROM crl_pieces']) {
+      const db = connect(file);
+      db.exec(`DROP TRIGGER IF EXISTS crl_pieces_are_fixed; ${change}`);
+      db.close();
+      const opened = openSqliteStore(file);
+      expect(() => opened.crls()).toThrow(expect.objectContaining({ code: 'integrity-state' }));
+      await opened.close();
+    }
+  });
+
+  function oneEntry(): CrlList {
+    const entry = { serial: freshSerial(), dateSeconds: 1, reason: 'superseded' as const };
+    return CrlList.of([encodeRevoked(entry)]);
+  }
 });
