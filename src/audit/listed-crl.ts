@@ -123,13 +123,15 @@ export class ListedCrl {
   }
 }
 
+type Difference = [name: string, onCrl: string | number | null, inStore: string | number | null];
+
 /** It expired and need not stand any more, whether it does or not. */
 function hasLeft(events: Events): boolean {
   return events.at(-1)?.mayLeave === 1;
 }
 
-function differences(event: StoredRevocation, entry: ParsedRevoked): [string, unknown, unknown][] {
-  const said: [string, unknown, unknown][] = [
+function differences(event: StoredRevocation, entry: ParsedRevoked): Difference[] {
+  const said: Difference[] = [
     ['reason', entry.reason, event.reason],
     ['date', entry.dateSeconds, event.crlDateSeconds],
     ['invalidity date', entry.invalidityDateSeconds ?? null, event.invalidityDateSeconds],

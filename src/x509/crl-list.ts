@@ -45,7 +45,8 @@ export class CrlList {
         return one;
       }
       let count = 0;
-      for (let entry = new EntryCursor(one); entry.next(); count += 1) {
+      const entry = new EntryCursor(one);
+      for (; entry.next(); count += 1) {
         if (last && last.compareSerial(entry) >= 0) malformed('serials do not rise', entry.start);
         last ??= new EntryCursor(one);
         last.follow(entry);

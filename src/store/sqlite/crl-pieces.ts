@@ -1,7 +1,6 @@
 import { VouchError } from '../../core/errors.ts';
 import { CrlList, type CrlPiece } from '../../x509/crl-list.ts';
 import type { Connection } from './connection.ts';
-import type { ReadStatements } from './read-statements.ts';
 
 const idBytes = 8;
 
@@ -39,8 +38,12 @@ export class PieceIds {
   }
 }
 
+interface PieceReads {
+  crlPiece: { get(id: number): Buffer | undefined };
+}
+
 /** The list of a row of `crls`. Throws `integrity-state` where a piece is missing or damaged. */
-export function readList(stored: Buffer, reads: Pick<ReadStatements, 'crlPiece'>, known: PieceIds): CrlList {
+export function readList(stored: Buffer, reads: PieceReads, known: PieceIds): CrlList {
   if (stored.length === 0) return CrlList.empty;
   const ids = decodeIds(stored);
   try {

@@ -16,7 +16,6 @@ import type {
 import type { Connection } from './connection.ts';
 import { decodeIds } from './crl-pieces.ts';
 import { storeFailure } from './failure.ts';
-import type { ReadStatements } from './read-statements.ts';
 
 /** The statements of `StateRows`, prepared with the others so that a test sees their plans. */
 export type RowStatements = ReturnType<typeof prepareRows>;
@@ -45,7 +44,11 @@ export function stateRows(statements: RowStatements, reads: KeyedReads): StateRo
   };
 }
 
-type KeyedReads = Pick<ReadStatements, 'tokenNumber' | 'entryNumber' | 'crlPiece'>;
+interface KeyedReads {
+  tokenNumber: { all(tokenId: string): number[] };
+  entryNumber: { all(entryId: string): number[] };
+  crlPiece: { all(pieceId: number): Buffer[] };
+}
 
 function paged<P extends unknown[], R>(query: { all(...parameters: P): R[] }): (...parameters: P) => R[] {
   return (...parameters) => {
