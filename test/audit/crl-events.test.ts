@@ -161,7 +161,7 @@ async function crl(
   });
   const tbsSha256 = hash('sha256', joinedCrl(tbs), 'buffer');
   const leaf = crlLeaf(clock.now(), issuer.keyId, { scope, crlNumber, tbsSha256 });
-  const covers = { scheduled: false, coversTreeSize: said.covers ?? store.treeSize() };
+  const covers = { scheduled: false, base: false, coversTreeSize: said.covers ?? store.treeSize() };
   const datesFixed = (said.dated ?? []).map((serial) => ({
     serial,
     crlDateSeconds: entries.find((one) => one.serial === serial)?.dateSeconds ?? 0,
