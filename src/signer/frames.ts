@@ -9,8 +9,8 @@ export interface Frame {
   payload: Buffer;
 }
 
-/** Largest frame that either side reads: a full CRL of a million entries is 40 MB. */
-export const frameMaxBytes = 64 * 1024 * 1024;
+/** Largest frame that either side reads: the largest that is sent, an append of 64 of the largest leaves, has 4 MiB. */
+export const frameMaxBytes = 16 * 1024 * 1024;
 
 const headBytes = 9;
 

@@ -10,8 +10,8 @@ import type { AppendResult, Purpose } from './port.ts';
 /** Spoken by both ends; `hello` compares it, since server and signer may be installed apart. */
 export const protocolVersion = 3;
 
-/** What one part of a CRL has at most: what is read in one turn, a millisecond or two. */
-export const uploadPartBytes = 256 * 1024;
+/** What one part of a CRL has at most: a fraction of a millisecond's work, which an append waits for. */
+export const uploadPartBytes = 64 * 1024;
 /** CRLs on their way at once; of more than that the one that has not grown for longest is forgotten. */
 export const uploadsAtOnce = 8;
 

@@ -176,10 +176,11 @@ export function liveCertificate(live: LiveSigner, name = 'orders'): AppendItem &
   return { purpose: 'certificate', leaf, tbs };
 }
 
-/** A full CRL item with the machine's time. */
+/** A full CRL item with the machine's time, to be sent before it is appended. */
 export function liveCrl(
   live: LiveSigner,
   crlNumber = BigInt(systemClock.now()),
+  revoked: readonly Buffer[] = [],
 ): AppendItem & { tbs: Buffer } {
   const nowSeconds = Math.floor(systemClock.now() / 1000);
   const { issuer } = live.ceremony;
@@ -190,7 +191,7 @@ export function liveCrl(
     nextUpdateSeconds: nowSeconds + 86_400,
     authorityKeyId: issuer.keyId,
     crlNumber,
-    revoked: [],
+    revoked,
   });
   const body = crlBody({ scope: 'full', crlNumber, tbsSha256: hash('sha256', tbs, 'buffer') });
   return { purpose: 'crl', leaf: liveLeaf({ type: 'crl', body, issuerKeyId: issuer.keyId }), tbs };

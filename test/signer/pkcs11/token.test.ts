@@ -1,4 +1,4 @@
-import { createPublicKey, randomBytes } from 'node:crypto';
+import { createPublicKey, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import pkcs11 from 'pkcs11js';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -9,7 +9,7 @@ import { generateKeyPair } from '../../../src/signer/pkcs11/key-pair.ts';
 import { keyTypeProblems } from '../../../src/signer/pkcs11/mechanisms.ts';
 import { ecdsaDer, signingMethods } from '../../../src/signer/pkcs11/signing.ts';
 import { HsmToken } from '../../../src/signer/pkcs11/token.ts';
-import { type SignatureAlgorithm, verifySignature } from '../../../src/x509/algorithm.ts';
+import { digestOf, type SignatureAlgorithm, verifySignature } from '../../../src/x509/algorithm.ts';
 import { importPublicKey } from '../../../src/x509/public-key.ts';
 import type { SigningKeyType } from '../../../src/x509/signing-key-type.ts';
 import { newTestToken, temporaryFolder } from '../../support/hsm.ts';
@@ -31,6 +31,10 @@ function signs(key: HsmKey): void {
     const data = randomBytes(size);
     const signature = opened.signPrepared(signingMethods[key.algorithm].input(data));
     expect(verifySignature(key.algorithm, publicKey, data, signature)).toBe(true);
+    const digest = digestOf[key.algorithm];
+    const given = digest === null ? data : { digest: hash(digest, data, 'buffer') };
+    const ofDigest = opened.signPrepared(signingMethods[key.algorithm].input(given));
+    expect(verifySignature(key.algorithm, publicKey, data, ofDigest)).toBe(true);
     expect(
       verifySignature(key.algorithm, publicKey, Buffer.concat([data, data, Buffer.from('x')]), signature),
     ).toBe(false);
