@@ -6,10 +6,12 @@ import {
   type SignatureAlgorithm,
   algorithmsOf,
   verifySignature,
+  verifySignatureOfChunks,
 } from '../../src/x509/algorithm.ts';
 import { nullValue, oid, sequence } from '../../src/x509/der.ts';
 import { ecKey, ed25519Key, rsaKey, signatureOver, type TestKey } from './authority.ts';
-import { expectRefusal } from './refusal.ts';
+import { longestTurnMs } from '../support/turns.ts';
+import { expectRefusal, limitMs } from './refusal.ts';
 
 const encodings: [SignatureAlgorithm, string][] = [
   ['ecdsa-sha256', '300a06082a8648ce3d040302'],
@@ -104,6 +106,51 @@ describe('verifySignature', () => {
       Buffer.from(s.toString(16).padStart(64, '0'), 'hex').reverse(),
     ]);
     expect(verifySignature('ed25519', key.info.key, data, malleated)).toBe(false);
+  });
+});
+
+describe('verifySignatureOfChunks', () => {
+  const rsa = rsaKey();
+  const keys = [ecKey('P-256'), ecKey('P-384'), rsa, { ...rsa, algorithm: 'rsa-pss-sha256' }, ed25519Key()];
+  const signatureOf = ({ algorithm, privateKey }: (typeof keys)[number], data: Buffer): Buffer =>
+    algorithm === 'rsa-pss-sha256'
+      ? sign('sha256', data, { key: privateKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 })
+      : signatureOver(data, { ...rsa, algorithm: algorithm as SignatureAlgorithm, privateKey });
+
+  it.each(keys)('$algorithm: says of chunks what is true of the whole', async (key) => {
+    const algorithm = key.algorithm as SignatureAlgorithm;
+    const data = randomBytes(1_200_000);
+    const signature = signatureOf(key, data);
+    const verified = (chunks: Buffer[], by = signature) =>
+      verifySignatureOfChunks(algorithm, key.info.key, chunks, by);
+    expect(verifySignature(algorithm, key.info.key, data, signature)).toBe(true);
+    const cut = [data.subarray(0, 1), Buffer.alloc(0), data.subarray(1, 600_000), data.subarray(600_000)];
+    expect(await verified([data])).toBe(true);
+    expect(await verified(cut)).toBe(true);
+    expect(await verified(cut.toReversed())).toBe(false);
+    expect(await verified(cut.slice(1))).toBe(false);
+    expect(await verified(cut, randomBytes(signature.length))).toBe(false);
+    expect(await verified(cut, Buffer.alloc(0))).toBe(false);
+    for (const other of keys)
+      if (other.algorithm !== algorithm) {
+        const by = other.algorithm as SignatureAlgorithm;
+        expect(await verifySignatureOfChunks(by, key.info.key, cut, signature)).toBe(false);
+      }
+    expect(await verifySignatureOfChunks(algorithm, key.privateKey, cut, signature)).toBe(false);
+  });
+
+  it.each([ecKey('P-256'), ed25519Key()])('$algorithm: holds nobody up for 50 MB', async (key) => {
+    const chunks = Array.from({ length: 1600 }, (_, index) => Buffer.alloc(32 * 1024, index));
+    const signature = signatureOf(key, Buffer.concat(chunks));
+    let longest = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < 3; round += 1)
+      longest = Math.min(
+        longest,
+        await longestTurnMs(async () => {
+          expect(await verifySignatureOfChunks(key.algorithm, key.info.key, chunks, signature)).toBe(true);
+        }),
+      );
+    expect(longest).toBeLessThan(limitMs(20));
   });
 });
 
