@@ -221,6 +221,7 @@ describe.each([
         () => ({ scope: '1', idpUrl: `${publicationUrl}/crl/${target.issuer.keyId}/2.crl` }),
       ],
       ['a scope that is none', () => ({ scope: 'everything' })],
+      ['no base though it is a delta', () => ({ scope: 'delta', idpUrl: undefined })],
     ];
     test.each(bent)('[guard] signs none with %s', async (_what, over) => {
       expect(await attacker.verdict(attacker.goodCrl(over()))).toMatch(refused);

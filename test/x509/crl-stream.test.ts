@@ -178,22 +178,28 @@ describe('CrlStreamReader refuses', () => {
   });
 });
 
+/** Processor time of this thread so far, which neighbours on the machine do not add to. */
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
+
 it('CrlStreamReader reads a million entries in a second, each chunk at once', () => {
   const list = Buffer.concat(Array.from({ length: 2500 }, () => Buffer.concat(entries)));
   const tbs = rawTbs(sequence(list), tail);
   const longest: number[] = [];
   const totals = [0, 1, 2].map(() => {
-    const startMs = performance.now();
+    const startMs = cpuMs();
     let lastMs = startMs;
     const turns: number[] = [];
     const head = streamed(tbs, () => {
-      turns.push(performance.now() - lastMs);
-      lastMs = performance.now();
+      turns.push(cpuMs() - lastMs);
+      lastMs = cpuMs();
       return 256 * 1024;
     });
     expect(head).toMatchObject({ count: 1_000_000, ascending: false });
     longest.push(Math.max(...turns));
-    return performance.now() - startMs;
+    return cpuMs() - startMs;
   });
   expect(Math.min(...totals)).toBeLessThan(limitMs(1000));
   expect(Math.min(...longest)).toBeLessThan(limitMs(20));
