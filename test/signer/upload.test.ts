@@ -99,7 +99,7 @@ describe('a CRL of a million entries', () => {
     // In one message it would let none pass. How long the slowest takes is up to who else is on the machine.
     const best = rounds.toSorted((a, b) => at(0.5, a.busy) - at(0.5, b.busy))[0];
     expect(best?.busy.length, figures.join(' | ')).toBeGreaterThan(10);
-    expect(at(0.5, best?.busy ?? []), figures.join(' | ')).toBeLessThan(3 * at(0.5, best?.rest ?? []) + 20);
+    expect(at(0.5, best?.busy ?? []), figures.join(' | ')).toBeLessThan(3 * at(0.5, best?.rest ?? []) + 50);
   });
 });
 
