@@ -37,6 +37,8 @@ interface Representation {
   byteLength: number;
 }
 
+/** A long one would undo sub-second revocation at the first proxy. */
+const maxAgeSeconds = 1;
 /** Largest conditional header that is looked at. */
 const conditionMaxChars = 1024;
 
@@ -139,7 +141,7 @@ export class Publication {
     );
   }
 
-  /** A long max-age would undo sub-second revocation at the first proxy, so a second it is; no `Expires`. */
+  /** No `Expires`: what a cache may do is said once. */
   #head(response: ServerResponse, document: Served): void {
     response.setHeader('ETag', document.etag);
     response.setHeader('Accept-Ranges', 'bytes');
@@ -150,13 +152,15 @@ export class Publication {
       'Cache-Control',
       document.immutable
         ? 'public, max-age=31536000, immutable'
-        : `public, max-age=1${this.#stale(document)}`,
+        : `public, max-age=${maxAgeSeconds}${this.#stale(document)}`,
     );
   }
 
+  /** It counts from where max-age ends (RFC 5861 §4). */
   #stale({ staleUntilSeconds }: Served): string {
     if (staleUntilSeconds === undefined) return '';
-    return `, stale-if-error=${Math.max(0, staleUntilSeconds - Math.floor(this.#clock.now() / 1000))}`;
+    const left = staleUntilSeconds - Math.ceil(this.#clock.now() / 1000) - maxAgeSeconds;
+    return `, stale-if-error=${Math.max(0, left)}`;
   }
 }
 

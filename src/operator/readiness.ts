@@ -36,6 +36,7 @@ export function readinessOf(
   lastWrite: LastWrite,
 ): ReadinessCheck[] {
   const { signer, issuers } = parts;
+  const pushed = parts.pushed();
   const away = issuers.flatMap(({ keyId }) => problemOf(signer.status(keyId)) ?? []);
   const isStoodInFor = away.length > 0 && signer.status().state === 'usable';
   const crls = parts.publisher.problems().map(({ issuerKeyId, problem }) => ({
@@ -60,7 +61,9 @@ export function readinessOf(
     { name: 'clock', problem: parts.clockGuard.doubt() },
     { name: 'certificate', problem: parts.identity.problem() },
     { name: 'crl', problem: crlProblems(false), degraded: crlProblems(true) },
-    { name: 'publish', problem: undefined, degraded: textOf(pushProblems(parts.pushed())) },
+    ...(pushed.length > 0
+      ? [{ name: 'publish', problem: undefined, degraded: textOf(pushProblems(pushed)) }]
+      : []),
   ];
 }
 

@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { randomBytes } from 'node:crypto';
 import http, { type IncomingMessage } from 'node:http';
 import { gunzipSync } from 'node:zlib';
@@ -167,24 +165,6 @@ describe('gzip', () => {
     expect(await header('/crl/random.crl')).not.toHaveProperty('content-encoding');
     expect(await header('/crl/small.crl')).not.toHaveProperty('vary');
   });
-});
-
-it('a fast reader leaves turns to everybody else', async () => {
-  const url = `http://127.0.0.1:${listener.port}/crl/a.crl`;
-  const script = `
-    const { once } = await import('node:events');
-    const { get } = await import('node:http');
-    const [response] = await once(get(${JSON.stringify(url)}), 'response');
-    let length = 0;
-    for await (const part of response) length += part.length;
-    process.exitCode = length === ${whole.length} ? 0 : 1;`;
-  const longest: number[] = [];
-  for (let round = 0; round < 3; round += 1) {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'inherit' });
-    longest.push(await longestTurn(once(child, 'exit')));
-    expect(child.exitCode).toBe(0);
-  }
-  expect(Math.min(...longest)).toBeLessThan(20);
 });
 
 it('thirty readers who take their time cost no copy of it, and get the CRL that they began with', async () => {
