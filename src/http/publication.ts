@@ -177,7 +177,7 @@ function lengthOf(chunks: readonly Buffer[]): number {
 }
 
 /** A strong tag over these bytes (RFC 9110 §8.8.3). */
-export function etagOf(chunks: readonly Buffer[]): string {
+function etagOf(chunks: readonly Buffer[]): string {
   const hash = createHash('sha256');
   for (const chunk of chunks) hash.update(chunk);
   return `"${hash.digest('base64url')}"`;

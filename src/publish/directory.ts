@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { inTurn } from '../jobs/in-turn.ts';
@@ -100,15 +100,11 @@ async function writeSynced(
   mode: number,
   signal?: AbortSignal,
 ): Promise<void> {
-  const handle = await open(file, 'w', mode);
-  try {
-    // The web server is another user, whatever our umask says.
-    await handle.chmod(mode);
-    await writeFile(handle, chunks, signal && { signal });
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await using handle = await open(file, 'w', mode);
+  // The web server is another user, whatever our umask says.
+  await handle.chmod(mode);
+  await writeFile(handle, chunks, signal && { signal });
+  await handle.sync();
 }
 
 async function makeFolders(directory: string, below: string): Promise<void> {
@@ -126,14 +122,13 @@ async function makeFolder(folder: string, mode: number): Promise<void> {
     if (codeOf(error) === 'EEXIST') return;
     throw error;
   }
-  const handle = await open(folder, 'r');
-  await handle.chmod(mode).finally(() => handle.close());
+  await chmod(folder, mode);
   await syncFolder(path.dirname(folder));
 }
 
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  await handle.sync().finally(() => handle.close());
+  await using handle = await open(folder, 'r');
+  await handle.sync();
 }
 
 /** What was being written when a process was killed. */

@@ -6,7 +6,7 @@ const keyMaxBytes = 1024;
 const credential = 'credential:';
 
 /** Where a key file lies: as it is named, or `credential:NAME` below $CREDENTIALS_DIRECTORY (systemd). */
-export function keyFilePath(named: string, environment: NodeJS.ProcessEnv = process.env): string {
+function keyFilePath(named: string, environment: NodeJS.ProcessEnv = process.env): string {
   if (!named.startsWith(credential)) return named;
   return path.join(environment.CREDENTIALS_DIRECTORY ?? '/', path.basename(named.slice(credential.length)));
 }

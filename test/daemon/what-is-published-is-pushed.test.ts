@@ -39,8 +39,8 @@ interface Pushed {
 }
 
 const status = async (): Promise<Pushed> => (await authority.status()) as unknown as Pushed;
-const settled = () =>
-  expect
+const settled = async () =>
+  await expect
     .poll(async () => (await status()).publish.map(({ waiting }) => waiting), { timeout: 20_000 })
     .toEqual([0, 0]);
 

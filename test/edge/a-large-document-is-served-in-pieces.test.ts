@@ -123,7 +123,7 @@ describe('a range', () => {
 describe('gzip', () => {
   const isMade = async () =>
     (await open({ 'accept-encoding': 'gzip' }, 'HEAD')).headers['content-encoding'] === 'gzip';
-  const made = () => expect.poll(isMade, { timeout: 20_000, interval: 5 }).toBe(true);
+  const made = async () => await expect.poll(isMade, { timeout: 20_000, interval: 5 }).toBe(true);
 
   it('is made beside, has a tag of its own, and is the same document', async () => {
     await made();

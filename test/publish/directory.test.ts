@@ -145,7 +145,7 @@ test('a directory that is away is not made, and is taken when it is back', async
 test.each(['/../x', '/a/../../x', '/a//b', 'a', '/.vouch/lock.db', '/a\0', ''])(
   '%j is no path',
   async (at) => {
-    await expect(open().put(at, crl(1n), signal)).rejects.toThrow();
+    await expect(open().put(at, crl(1n), signal)).rejects.toThrow('no path to publish at');
     expect(readdirSync(directory)).toEqual([]);
   },
 );

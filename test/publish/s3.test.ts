@@ -1,4 +1,5 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -222,11 +223,8 @@ describe('s3rver', () => {
     await put(6n);
     await put(5n);
     const url = `${otherEndpoint}/crls/${prefix && `${prefix}/`}crl/abc/3.crl`;
-    const read = await new Promise<string>((resolve, reject) => {
-      http
-        .get(url, async (response) => resolve(Buffer.concat(await response.toArray()).toString()))
-        .on('error', reject);
-    });
+    const [response] = (await once(http.get(url), 'response')) as [http.IncomingMessage];
+    const read = Buffer.concat(await response.toArray()).toString();
     expect(read).toBe('CRL 6\n');
   });
 });
