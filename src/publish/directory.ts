@@ -36,6 +36,8 @@ export function openDirectoryTarget({ directory, lock }: DirectoryParts): Publis
   let cleared: Promise<void> | undefined;
   return {
     name: `directory ${directory}`,
+    // A file system that hangs keeps a thread of Node's pool, of which there are four for everything.
+    atOnce: 1,
     put: async (at, document, signal) => {
       if (!publishedPath.test(at)) throw new Error(`no path to publish at: ${at}`);
       try {

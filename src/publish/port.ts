@@ -14,6 +14,8 @@ export interface PublishedDocument {
 export interface PublishTarget {
   /** As an operator knows it; no secrets. */
   readonly name: string;
+  /** How many documents may be put at once. */
+  readonly atOnce: number;
   /**
    * Puts a document in the place of the one that is there: whole or not at all, durable once this resolves, and never in the
    * place of one with a higher version, whoever put that; then it resolves, too. `path` begins with a slash. Rejects with

@@ -3,8 +3,6 @@ import type { Clock } from '../core/clock.ts';
 import { asVouchError, type VouchError } from '../core/errors.ts';
 import type { PublishedDocument, PublishTarget } from './port.ts';
 
-/** Paths that are put at once: the small ones of a revocation are not to wait for the full CRL. */
-const atOnce = 4;
 /** Upper end of the pause after a first failure; doubled with each further one. Jittered, so that paths do not come in step. */
 const pauseLeastMs = 500;
 const pauseMostMs = 30_000;
@@ -47,12 +45,13 @@ export class Pusher {
   readonly #lanes = new Map<string, Lane>();
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
-  readonly #turns = new Turns(atOnce);
+  readonly #turns: Turns;
   #failures = 0;
   #lastPutMs: number | undefined;
 
   constructor(target: PublishTarget, events: PushEvents) {
     this.#target = target;
+    this.#turns = new Turns(target.atOnce);
     this.#events = events;
   }
 

@@ -39,6 +39,8 @@ const answerMaxBytes = 64 * 1024;
 export function openS3Target(config: S3Config): PublishTarget {
   return {
     name: `s3 ${config.bucket}${config.prefix && `/${config.prefix}`} at ${config.endpoint}`,
+    // The small CRLs of a revocation do not wait for the full one.
+    atOnce: 4,
     put: async (path, document, signal) => {
       const bucket = new Bucket(config, AbortSignal.any([signal, AbortSignal.timeout(requestMaxMs)]));
       const url = urlOf(config, path);

@@ -9,6 +9,7 @@ import { crl } from './support.ts';
 /** A target that is as the test says. */
 class Target implements PublishTarget {
   readonly name = 'there';
+  readonly atOnce = 4;
   readonly put_: string[] = [];
   isAway = false;
   readonly #held = new Map<string, PromiseWithResolvers<void>>();
