@@ -1,4 +1,11 @@
-import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import {
+  constants,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+} from 'node:crypto';
 import { newSerial, type Serial } from '../../src/core/serial.ts';
 import { algorithmsOf, digestOf, type SignatureAlgorithm } from '../../src/x509/algorithm.ts';
 import {
@@ -49,6 +56,11 @@ export function ed25519Key(): TestKey {
   return testKey(generateKeyPairSync('ed25519').privateKey);
 }
 
+/** A fresh RSA key that signs by PSS (RFC 4055). */
+export function rsaPssKey(): TestKey {
+  return { ...rsaKey(), algorithm: 'rsa-pss-sha256' };
+}
+
 function testKey(privateKey: KeyObject): TestKey {
   const info = importPublicKey(createPublicKey(privateKey).export({ format: 'der', type: 'spki' }));
   return { privateKey, info, algorithm: algorithmsOf(info.type)[0] };
@@ -61,7 +73,11 @@ export function freshSerial(): Serial {
 
 /** The signature value over bytes, as it stands in a BIT STRING. */
 export function signatureOver(signed: Buffer, key: TestKey): Buffer {
-  return sign(digestOf[key.algorithm], signed, key.privateKey);
+  const pss = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
+  return sign(digestOf[key.algorithm], signed, {
+    key: key.privateKey,
+    ...(key.algorithm === 'rsa-pss-sha256' && pss),
+  });
 }
 
 /** Certificate, CertificateList or CertificationRequest. */

@@ -1,0 +1,3 @@
+module vouch.test/judge
+
+go 1.19

@@ -1,0 +1,216 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import tls, { type TLSSocket } from 'node:tls';
+import type { CertificateTemplate } from '../../src/x509/certificate-tbs.ts';
+import { encodePem } from '../../src/x509/pem.ts';
+import { newFolder } from '../support/running.ts';
+import { ecKey } from '../x509/authority.ts';
+import type { CurrentAuthority, ToolAnswer } from '../x509/oracle-tools.ts';
+import { LineProgram } from './line-program.ts';
+
+/** What a verifier is asked: whether a leaf stands, by these CRLs (DER). */
+export interface Question {
+  leaf: Buffer;
+  issuer: Buffer;
+  root: Buffer;
+  crls: readonly Buffer[];
+}
+
+/** `good`, `revoked`, or why it takes neither for sure. A reason and dates may stand behind `revoked`. */
+export type Verdict = string;
+/** Asks one verifier. `folder` holds root.pem, issuer.pem, leaf.pem, chain.pem, crls.pem, and the CRLs as 0.pem, 1.pem, …. */
+export type Judge = (folder: string, crls: readonly string[]) => Promise<Verdict>;
+
+/** The key of every leaf here: a TLS server has to hold it. */
+const leafKey = ecKey();
+
+/** A leaf that `Node` can show. */
+export function leafOf(authority: CurrentAuthority, change: Partial<CertificateTemplate> = {}): Buffer {
+  return authority.leaf({ spki: leafKey.info.spki, subjectKeyId: leafKey.info.keyId, ...change });
+}
+
+/** A question about a leaf of this authority. The CRL of its root, empty unless given, goes with the others. */
+export function question(
+  authority: CurrentAuthority,
+  leaf: Buffer,
+  crls: readonly Buffer[],
+  rootCrl: Buffer = authority.crl({}, authority.root),
+): Question {
+  return { leaf, issuer: authority.issuer.der, root: authority.root.der, crls: [...crls, rootCrl] };
+}
+
+/** Runs another implementation's tool beside this process, so that it may ask a server in it. */
+export function runBeside(command: string, ...args: readonly string[]): Promise<ToolAnswer> {
+  return new Promise((done) => {
+    execFile(command, args, { timeout: 60_000, maxBuffer: 1 << 28 }, (error, stdout, stderr) => {
+      const status = error ? (typeof error.code === 'number' ? error.code : null) : 0;
+      done({ status, output: `${stdout}${stderr}${status === null ? String(error) : ''}` });
+    });
+  });
+}
+
+function verdictOf({ status, output }: ToolAnswer): Verdict {
+  if (status === 0) return 'good';
+  return /revoked/i.test(output) ? 'revoked' : output;
+}
+
+/** `openssl verify` with every CRL checked, as nginx, haproxy and most others have OpenSSL do it. */
+export function openSsl(...flags: readonly string[]): Judge {
+  return async (folder) => {
+    const at = (name: string) => join(folder, name);
+    const files = ['-CAfile', at('root.pem'), '-untrusted', at('issuer.pem'), '-CRLfile', at('crls.pem')];
+    const checks = ['-x509_strict', '-crl_check_all', ...flags];
+    return verdictOf(await runBeside('openssl', 'verify', ...checks, ...files, at('leaf.pem')));
+  };
+}
+
+const gnuTls: Judge = async (folder) => {
+  const at = (name: string) => join(folder, name);
+  const files = ['--load-ca-certificate', at('root.pem'), '--load-crl', at('crls.pem')];
+  return verdictOf(await runBeside('certtool', '--verify', ...files, '--infile', at('chain.pem')));
+};
+
+const nss: Judge = async (folder, crls) => {
+  const at = (name: string) => join(folder, name);
+  const database = `sql:${at('nss')}`;
+  mkdirSync(at('nss'));
+  await runBeside('certutil', '-N', '--empty-password', '-d', database);
+  for (const [name, trust] of [
+    ['root', 'CT,C,C'],
+    ['issuer', ',,'],
+    ['leaf', ',,'],
+  ] as const)
+    await runBeside('certutil', '-A', '-n', name, '-t', trust, '-a', '-i', at(`${name}.pem`), '-d', database);
+  for (const crl of crls) {
+    writeFileSync(at('crl.der'), Buffer.from(pemBody(crl), 'base64'));
+    const { status, output } = await runBeside(
+      'crlutil',
+      '-I',
+      '-d',
+      database,
+      '-i',
+      at('crl.der'),
+      '-t',
+      '1',
+    );
+    // Of an issuer that it does not know it takes no CRL; in a file that many share there are some.
+    if (status !== 0 && !output.includes('SEC_ERROR_UNKNOWN_ISSUER')) return output;
+  }
+  return verdictOf(
+    await runBeside('vfychain', '-d', database, '-u', '1', '-a', at('leaf.pem'), at('issuer.pem')),
+  );
+};
+
+function pemBody(file: string): string {
+  return readFileSync(file, 'utf8').replaceAll(/-----.*-----/g, '');
+}
+
+/** One handshake, in which a client judges the certificate that a server shows. */
+const node: Judge = async (folder, crls) => {
+  const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+  const key = leafKey.privateKey.export({ format: 'pem', type: 'pkcs8' });
+  const server = tls.createServer({ cert: read('chain.pem'), key });
+  server.on('secureConnection', (socket) => socket.resume().on('error', () => socket.destroy()));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const socket: TLSSocket = tls.connect({
+    host: '127.0.0.1',
+    port,
+    ca: read('root.pem'),
+    crl: crls.map((file) => readFileSync(file, 'utf8')),
+    rejectUnauthorized: false,
+    checkServerIdentity: () => undefined,
+  });
+  try {
+    await once(socket, 'secureConnect');
+    const said = String(socket.authorizationError ?? 'good');
+    return said === 'CERT_REVOKED' ? 'revoked' : said;
+  } finally {
+    socket.destroy();
+    server.close();
+  }
+};
+
+/** The six whom the full CRL has to serve. */
+export const names = ['OpenSSL', 'GnuTLS', 'NSS', 'Node', 'Java', 'Go'] as const;
+/** One of the six. */
+export type VerifierName = (typeof names)[number];
+
+/** The six verifiers, with the programs that two of them live in. */
+export class Verifiers {
+  readonly judges: Readonly<Record<VerifierName, Judge>>;
+  readonly #programs: readonly LineProgram[];
+
+  private constructor(java: LineProgram, go: LineProgram) {
+    this.#programs = [java, go];
+    this.judges = {
+      OpenSSL: openSsl(),
+      GnuTLS: gnuTls,
+      NSS: nss,
+      Node: node,
+      Java: asked(java),
+      Go: asked(go),
+    };
+  }
+
+  static async start(): Promise<Verifiers> {
+    return new Verifiers(...(await Promise.all([LineProgram.java(), LineProgram.go()])));
+  }
+
+  /** What each of them says, without what stands behind `revoked`. */
+  async all(asking: Question, whom: readonly VerifierName[] = names): Promise<Record<VerifierName, Verdict>> {
+    const folder = newFolder();
+    const crls = lay(asking, folder);
+    const said = whom.map(async (name) => {
+      const verdict = await this.judges[name](folder, crls);
+      return [name, verdict.startsWith('revoked') ? 'revoked' : verdict] as const;
+    });
+    return Object.fromEntries(await Promise.all(said)) as Record<VerifierName, Verdict>;
+  }
+
+  end(): void {
+    for (const program of this.#programs) program.end();
+  }
+}
+
+/** What one of them says. */
+export function ask(judge: Judge, asking: Question): Promise<Verdict> {
+  const folder = newFolder();
+  return judge(folder, lay(asking, folder));
+}
+
+/** A judge that lives in a program. */
+function asked(program: LineProgram): Judge {
+  return (folder, crls) =>
+    program.ask(
+      [...['root', 'issuer', 'leaf'].map((name) => join(folder, `${name}.pem`)), ...crls].join('\t'),
+    );
+}
+
+/** Writes what is asked about; gives the files of the CRLs. */
+export function lay({ leaf, issuer, root, crls }: Question, folder: string): string[] {
+  const write = (name: string, text: string): string => {
+    writeFileSync(join(folder, name), text);
+    return join(folder, name);
+  };
+  const [leafPem, issuerPem] = [leaf, issuer].map((der) => encodePem('CERTIFICATE', der));
+  write('root.pem', encodePem('CERTIFICATE', root));
+  write('issuer.pem', issuerPem ?? '');
+  write('leaf.pem', leafPem ?? '');
+  write('chain.pem', `${leafPem}${issuerPem}`);
+  const texts = crls.map((der) => encodePem('X509 CRL', der));
+  write('crls.pem', texts.join(''));
+  return texts.map((text, i) => write(`${i}.pem`, text));
+}
+
+/** `verdict` of all six, but for those whose verdict is given. */
+export function everyone(
+  verdict: unknown,
+  others: Partial<Record<VerifierName, unknown>> = {},
+): Partial<Record<VerifierName, unknown>> {
+  return { ...Object.fromEntries(names.map((name) => [name, verdict])), ...others };
+}
