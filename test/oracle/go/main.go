@@ -66,6 +66,8 @@ func judge(names []string) (string, error) {
 
 // standing looks one certificate up in the full CRL of its issuer.
 func standing(subject, issuer *x509.Certificate, crls []*x509.RevocationList) (string, error) {
+	var unusable error
+next:
 	for _, crl := range crls {
 		if !bytes.Equal(crl.RawIssuer, issuer.RawSubject) || !bytes.Equal(crl.AuthorityKeyId, issuer.SubjectKeyId) {
 			continue
@@ -73,7 +75,8 @@ func standing(subject, issuer *x509.Certificate, crls []*x509.RevocationList) (s
 		for _, extension := range crl.Extensions {
 			// RFC 5280 §5.2: critical and not known, so not to be used. What makes a CRL a part of one is critical.
 			if extension.Critical {
-				return "", fmt.Errorf("critical extension %v", extension.Id)
+				unusable = fmt.Errorf("critical extension %v", extension.Id)
+				continue next
 			}
 		}
 		if err := crl.CheckSignatureFrom(issuer); err != nil {
@@ -101,7 +104,10 @@ func standing(subject, issuer *x509.Certificate, crls []*x509.RevocationList) (s
 		}
 		return "good", nil
 	}
-	return "", fmt.Errorf("no CRL of this issuer")
+	if unusable == nil {
+		unusable = fmt.Errorf("no CRL of this issuer")
+	}
+	return "", unusable
 }
 
 // read returns the DER of a PEM file.
