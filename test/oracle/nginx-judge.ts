@@ -8,8 +8,7 @@ import type { Judge } from './verifiers.ts';
 /** An nginx that checks a client's certificate by one file with all the CRLs, as its `ssl_crl` takes them. */
 export const nginx: Judge = async (folder) => {
   const at = (name: string) => join(folder, name);
-  writeFileSync(at('nginx.conf'), configuration(folder));
-  const running = start(['/usr/sbin/nginx', '-p', folder, '-c', at('nginx.conf'), '-e', 'stderr']);
+  const running = start(nginxCommand(folder));
   await running.until(() => existsSync(at('socket')));
   const [cert, key] = ['chain.pem', 'key.pem'].map((name) => readFileSync(at(name), 'utf8'));
   const socket = tls.connect({ path: at('socket'), cert, key, rejectUnauthorized: false });
@@ -21,6 +20,13 @@ export const nginx: Judge = async (folder) => {
   const verdict = said.split('\r\n\r\n')[1] ?? '';
   return verdict === 'SUCCESS' ? 'good' : verdict.replace('FAILED:certificate revoked', 'revoked');
 };
+
+/** Writes its configuration; gives the command that starts it. */
+export function nginxCommand(folder: string): string[] {
+  const file = join(folder, 'nginx.conf');
+  writeFileSync(file, configuration(folder));
+  return ['/usr/sbin/nginx', '-p', folder, '-c', file, '-e', 'stderr'];
+}
 
 /** One process, for nobody but who can reach the folder; it answers with what it thinks of the client's certificate. */
 function configuration(folder: string): string {

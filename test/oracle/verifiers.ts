@@ -9,7 +9,7 @@ import { encodePem } from '../../src/x509/pem.ts';
 import { newFolder } from '../support/running.ts';
 import { ecKey } from '../x509/authority.ts';
 import type { CurrentAuthority, ToolAnswer } from '../x509/oracle-tools.ts';
-import { LineProgram } from './line-program.ts';
+import { goJudge, javaJudge, LineProgram } from './line-program.ts';
 
 /** What a verifier is asked: whether a leaf stands, by these CRLs (DER). */
 export interface Question {
@@ -43,7 +43,7 @@ export function question(
 }
 
 /** Runs another implementation's tool beside this process, so that it may ask a server in it. */
-export function runBeside(command: string, ...args: readonly string[]): Promise<ToolAnswer> {
+function runBeside([command = '', ...args]: readonly string[]): Promise<ToolAnswer> {
   return new Promise((done) => {
     execFile(command, args, { timeout: 60_000, maxBuffer: 1 << 28 }, (error, stdout, stderr) => {
       const status = error ? (typeof error.code === 'number' ? error.code : null) : 0;
@@ -59,52 +59,71 @@ function verdictOf({ status, output }: ToolAnswer): Verdict {
 }
 
 /** `openssl verify` with every CRL checked, each in a file of its own. */
-export function openSsl(...flags: readonly string[]): Judge {
-  return async (folder, crls) => {
-    const at = (name: string) => join(folder, name);
-    const files = ['-CAfile', at('root.pem'), '-untrusted', at('issuer.pem')];
-    const crlFiles = crls.flatMap((file) => ['-CRLfile', file]);
-    const checks = ['-x509_strict', '-crl_check_all', ...flags];
-    return verdictOf(await runBeside('openssl', 'verify', ...checks, ...files, ...crlFiles, at('leaf.pem')));
-  };
+export function openSslCommand(
+  folder: string,
+  crls: readonly string[],
+  flags: readonly string[] = [],
+): string[] {
+  const at = (name: string) => join(folder, name);
+  const files = ['-CAfile', at('root.pem'), '-untrusted', at('issuer.pem')];
+  const crlFiles = crls.flatMap((file) => ['-CRLfile', file]);
+  return [
+    'openssl',
+    'verify',
+    '-x509_strict',
+    '-crl_check_all',
+    ...flags,
+    ...files,
+    ...crlFiles,
+    at('leaf.pem'),
+  ];
 }
 
-const gnuTls: Judge = async (folder) => {
+/** OpenSSL with these flags. */
+export function openSsl(...flags: readonly string[]): Judge {
+  return async (folder, crls) => verdictOf(await runBeside(openSslCommand(folder, crls, flags)));
+}
+
+/** `certtool --verify` with all CRLs in one file. */
+export function gnuTlsCommand(folder: string): string[] {
   const at = (name: string) => join(folder, name);
   const files = ['--load-ca-certificate', at('root.pem'), '--load-crl', at('crls.pem')];
-  return verdictOf(await runBeside('certtool', '--verify', ...files, '--infile', at('chain.pem')));
-};
+  return ['certtool', '--verify', ...files, '--infile', at('chain.pem')];
+}
+
+const gnuTls: Judge = async (folder) => verdictOf(await runBeside(gnuTlsCommand(folder)));
 
 const nss: Judge = async (folder, crls) => {
+  const { imports, verify } = await nssCommands(folder, crls);
+  for (const command of imports) {
+    const { status, output } = await runBeside(command);
+    // Of an issuer that it does not know it takes no CRL; in a file that many share there are some.
+    if (status !== 0 && !output.includes('SEC_ERROR_UNKNOWN_ISSUER')) return output;
+  }
+  return verdictOf(await runBeside(verify));
+};
+
+/** Makes a database; gives what takes the CRLs into it, and what judges by it then. */
+export async function nssCommands(
+  folder: string,
+  crls: readonly string[],
+): Promise<{ imports: string[][]; verify: string[] }> {
   const at = (name: string) => join(folder, name);
-  const database = `sql:${at('nss')}`;
+  const database = ['-d', `sql:${at('nss')}`];
   mkdirSync(at('nss'));
-  await runBeside('certutil', '-N', '--empty-password', '-d', database);
+  await runBeside(['certutil', '-N', '--empty-password', ...database]);
   for (const [name, trust] of [
     ['root', 'CT,C,C'],
     ['issuer', ',,'],
     ['leaf', ',,'],
   ] as const)
-    await runBeside('certutil', '-A', '-n', name, '-t', trust, '-a', '-i', at(`${name}.pem`), '-d', database);
-  for (const crl of crls) {
-    writeFileSync(at('crl.der'), Buffer.from(pemBody(crl), 'base64'));
-    const { status, output } = await runBeside(
-      'crlutil',
-      '-I',
-      '-d',
-      database,
-      '-i',
-      at('crl.der'),
-      '-t',
-      '1',
-    );
-    // Of an issuer that it does not know it takes no CRL; in a file that many share there are some.
-    if (status !== 0 && !output.includes('SEC_ERROR_UNKNOWN_ISSUER')) return output;
-  }
-  return verdictOf(
-    await runBeside('vfychain', '-d', database, '-u', '1', '-a', at('leaf.pem'), at('issuer.pem')),
-  );
-};
+    await runBeside(['certutil', '-A', '-n', name, '-t', trust, '-a', '-i', at(`${name}.pem`), ...database]);
+  const imports = crls.map((crl) => {
+    writeFileSync(`${crl}.der`, Buffer.from(pemBody(crl), 'base64'));
+    return ['crlutil', '-I', '-i', `${crl}.der`, '-t', '1', ...database];
+  });
+  return { imports, verify: ['vfychain', ...database, '-u', '1', '-a', at('leaf.pem'), at('issuer.pem')] };
+}
 
 function pemBody(file: string): string {
   return readFileSync(file, 'utf8').replaceAll(/-----.*-----/g, '');
@@ -159,7 +178,8 @@ export class Verifiers {
   }
 
   static async start(): Promise<Verifiers> {
-    return new Verifiers(...(await Promise.all([LineProgram.java(), LineProgram.go()])));
+    const [java, go] = await Promise.all([javaJudge(), goJudge()]);
+    return new Verifiers(new LineProgram(java), new LineProgram(go));
   }
 
   /** What each of them says, without what stands behind `revoked`. */
@@ -186,10 +206,12 @@ export function ask(judge: Judge, asking: Question): Promise<Verdict> {
 
 /** A judge that lives in a program. */
 function asked(program: LineProgram): Judge {
-  return (folder, crls) =>
-    program.ask(
-      [...['root', 'issuer', 'leaf'].map((name) => join(folder, `${name}.pem`)), ...crls].join('\t'),
-    );
+  return (folder, crls) => program.ask(questionLine(folder, crls));
+}
+
+/** The line that Java and Go answer. */
+export function questionLine(folder: string, crls: readonly string[]): string {
+  return [...['root', 'issuer', 'leaf'].map((name) => join(folder, `${name}.pem`)), ...crls].join('\t');
 }
 
 /** Writes what is asked about; gives the files of the CRLs. */
