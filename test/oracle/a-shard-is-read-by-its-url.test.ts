@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { freshSerial } from '../x509/authority.ts';
 import { CurrentAuthority } from '../x509/oracle-tools.ts';
+import { nginx } from './nginx-judge.ts';
 import { ask, everyone, leafOf, openSsl, question, Verifiers } from './verifiers.ts';
 
 /** What is served, by path; what was asked for. */
@@ -51,7 +52,9 @@ describe.each([
   it('in the hand of all but NSS, which knows no critical IDP, and Go, where we look for none', async () => {
     const { crl, leaf } = shard(isRevoked);
     const others = { NSS: expect.stringMatching(/critical/i), Go: 'critical extension 2.5.29.28' };
-    expect(await verifiers.all(question(authority, leaf, [crl]))).toEqual(everyone(verdict, others));
+    const asking = question(authority, leaf, [crl]);
+    expect(await verifiers.all(asking)).toEqual(everyone(verdict, others));
+    expect(await ask(nginx, asking)).toBe(verdict);
   });
 
   it.each([
