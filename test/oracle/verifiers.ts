@@ -27,9 +27,13 @@ export type Judge = (folder: string, crls: readonly string[]) => Promise<Verdict
 /** The key of every leaf here: a TLS server has to hold it. */
 const leafKey = ecKey();
 
-/** A leaf that `Node` can show. */
+/** A URL where nobody answers: Java asks the CDP where it has no CRL, and no test asks a name server. */
+export const nowhere = 'http://127.0.0.1:9/3.crl';
+
+/** A leaf with a key that a server here can hold. */
 export function leafOf(authority: CurrentAuthority, change: Partial<CertificateTemplate> = {}): Buffer {
-  return authority.leaf({ spki: leafKey.info.spki, subjectKeyId: leafKey.info.keyId, ...change });
+  const { spki, keyId } = leafKey.info;
+  return authority.leaf({ spki, subjectKeyId: keyId, crlUrls: [nowhere], ...change });
 }
 
 /** A question about a leaf of this authority. The CRL of its root, empty unless given, goes with the others. */
@@ -47,7 +51,7 @@ function runBeside([command = '', ...args]: readonly string[]): Promise<ToolAnsw
   return new Promise((done) => {
     execFile(command, args, { timeout: 60_000, maxBuffer: 1 << 28 }, (error, stdout, stderr) => {
       const status = error ? (typeof error.code === 'number' ? error.code : null) : 0;
-      done({ status, output: `${stdout}${stderr}${status === null ? String(error) : ''}` });
+      done({ status, output: `${stdout}${stderr}${status === null ? (error?.message ?? '') : ''}` });
     });
   });
 }
