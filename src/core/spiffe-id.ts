@@ -57,6 +57,11 @@ export function serverSpiffeId(trustDomain: TrustDomain): SpiffeId {
   return `${scheme}${trustDomain}/vouch/server` as SpiffeId;
 }
 
+/** Name of the OCSP responders' certificates; nobody shows it in TLS. */
+export function ocspSpiffeId(trustDomain: TrustDomain): SpiffeId {
+  return `${scheme}${trustDomain}/vouch/ocsp` as SpiffeId;
+}
+
 /** The trust domain's own ID, carried by CA certificates: no path (X509-SVID §3). */
 export function trustDomainId(trustDomain: TrustDomain): string {
   return `${scheme}${trustDomain}`;

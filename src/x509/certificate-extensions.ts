@@ -48,6 +48,10 @@ export interface CertificateExtensions {
   crlUrls: string[];
   /** URLs of caIssuers in authorityInfoAccess. */
   issuerUrls: string[];
+  /** URLs of OCSP in authorityInfoAccess. */
+  ocspUrls: string[];
+  /** id-pkix-ocsp-nocheck (RFC 6960 §4.2.2.2.1). */
+  ocspNoCheck: boolean;
   nameConstraints: NameConstraints | undefined;
   extensionOids: string[];
   /** Critical OIDs that this reader does not process: whoever relies on the certificate must refuse it. */
@@ -78,6 +82,8 @@ export function readCertificateExtensions(
     subjectKeyId: undefined,
     crlUrls: [],
     issuerUrls: [],
+    ocspUrls: [],
+    ocspNoCheck: false,
     nameConstraints: undefined,
     extensionOids: [],
     criticalUnknown: [],
@@ -115,7 +121,12 @@ function readOne(extension: Extension, found: CertificateExtensions, nameLimit: 
       found.crlUrls = readDistributionPoints(value);
       break;
     case oids.authorityInfoAccess:
-      found.issuerUrls = readIssuerUrls(value);
+      Object.assign(found, readAccessUrls(value));
+      break;
+    case oids.ocspNoCheck:
+      if (value.content(tags.null, 'ocsp-nocheck').length > 0)
+        malformed('ocsp-nocheck is not NULL', value.contentStart);
+      found.ocspNoCheck = true;
       break;
     case oids.nameConstraints:
       found.nameConstraints = readNameConstraints(value, critical);
@@ -201,17 +212,18 @@ function readPointUrls(name: DerReader): string[] {
   return urls;
 }
 
-function readIssuerUrls(value: DerReader): string[] {
+function readAccessUrls(value: DerReader): Pick<CertificateExtensions, 'issuerUrls' | 'ocspUrls'> {
   const list = value.enterFilled(tags.sequence, 'authorityInfoAccess');
-  const urls: string[] = [];
+  const issuerUrls: string[] = [];
+  const ocspUrls: string[] = [];
   while (!list.done) {
     const access = list.enter(tags.sequence, 'access description');
     const method = access.oid('access method');
-    if (method === oids.caIssuers && access.tag === generalNameTags.uri)
-      urls.push(access.ascii(generalNameTags.uri, 'URL'));
+    const urls = { [oids.caIssuers]: issuerUrls, [oids.ocsp]: ocspUrls }[method];
+    if (urls && access.tag === generalNameTags.uri) urls.push(access.ascii(generalNameTags.uri, 'URL'));
     else skipGeneralName(access);
     access.finish('access description');
-    if (urls.length > maxUrls) malformed(`more than ${maxUrls} URLs`, list.at);
+    if (issuerUrls.length + ocspUrls.length > maxUrls) malformed(`more than ${maxUrls} URLs`, list.at);
   }
-  return urls;
+  return { issuerUrls, ocspUrls };
 }

@@ -8,6 +8,7 @@ import {
   explicit,
   implicit,
   integer,
+  nullValue,
   octetString,
   oid,
   sequence,
@@ -32,7 +33,8 @@ export interface CaTemplate {
 
 /**
  * Everything a certificate says. Without `ca` it is a leaf: cA FALSE, keyUsage digitalSignature, extendedKeyUsage
- * serverAuth and clientAuth. Names are taken as they are: whoever fills this has checked them.
+ * serverAuth and clientAuth, or with `ocspSigning` a responder's: OCSPSigning alone, and id-pkix-ocsp-nocheck (RFC 6960
+ * §4.2.2.2). Names are taken as they are: whoever fills this has checked them.
  */
 export interface CertificateTemplate {
   serial: Serial;
@@ -56,10 +58,13 @@ export interface CertificateTemplate {
   /** Hex. */
   subjectKeyId: string;
   ca?: CaTemplate | undefined;
+  ocspSigning?: boolean | undefined;
   /** One distribution point each; none: no extension. */
   crlUrls: readonly string[];
   /** authorityInfoAccess caIssuers. */
   issuerUrl?: string | undefined;
+  /** authorityInfoAccess OCSP, behind caIssuers. */
+  ocspUrl?: string | undefined;
 }
 
 /** DER TBSCertificate, version 3 (RFC 5280 §4.1.2). A template that cannot be encoded is a programming error and asserted. */
@@ -93,21 +98,34 @@ const types = {
   subjectAltName: oid(oids.subjectAltName),
   subjectKeyIdentifier: oid(oids.subjectKeyIdentifier),
   caIssuers: oid(oids.caIssuers),
+  ocsp: oid(oids.ocsp),
 };
 
 const version3 = explicit(0, integer(2n));
 
-const leafExtensions: readonly Buffer[] = [
+const signingOnly: readonly Buffer[] = [
   extension(types.basicConstraints, true, sequence()),
   extension(types.keyUsage, true, bitString(Buffer.from([0x80]), 7)),
+];
+
+const leafExtensions: readonly Buffer[] = [
+  ...signingOnly,
   extension(types.extendedKeyUsage, false, sequence(oid(oids.serverAuth), oid(oids.clientAuth))),
+];
+
+const responderExtensions: readonly Buffer[] = [
+  ...signingOnly,
+  extension(types.extendedKeyUsage, false, sequence(oid(oids.ocspSigning))),
+  extension(oid(oids.ocspNoCheck), false, nullValue),
 ];
 
 /** keyCertSign and cRLSign. */
 const caKeyUsage = extension(types.keyUsage, true, bitString(Buffer.from([0x06]), 1));
 
 function extensionsOf(template: CertificateTemplate): Buffer[] {
-  const extensions = template.ca ? caExtensions(template.ca) : [...leafExtensions];
+  const extensions = template.ca
+    ? caExtensions(template.ca)
+    : [...(template.ocspSigning ? responderExtensions : leafExtensions)];
   extensions.push(
     extension(types.subjectKeyIdentifier, false, octetString(keyIdBytes(template.subjectKeyId))),
     extension(
@@ -125,14 +143,12 @@ function extensionsOf(template: CertificateTemplate): Buffer[] {
     extensions.push(
       extension(types.crlDistributionPoints, false, sequence(...template.crlUrls.map(distributionPoint))),
     );
-  if (template.issuerUrl !== undefined)
-    extensions.push(
-      extension(
-        types.authorityInfoAccess,
-        false,
-        sequence(sequence(types.caIssuers, uriName(template.issuerUrl))),
-      ),
-    );
+  const { issuerUrl, ocspUrl } = template;
+  const access = [
+    ...(issuerUrl === undefined ? [] : [sequence(types.caIssuers, uriName(issuerUrl))]),
+    ...(ocspUrl === undefined ? [] : [sequence(types.ocsp, uriName(ocspUrl))]),
+  ];
+  if (access.length > 0) extensions.push(extension(types.authorityInfoAccess, false, sequence(...access)));
   return extensions;
 }
 

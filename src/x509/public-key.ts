@@ -53,9 +53,14 @@ export function importPublicKey(spki: Buffer): PublicKeyInfo {
 
 /** Leftmost 160 bits of SHA-256 of the key's BIT STRING, hex (RFC 7093 §2 method 1). Throws `request-malformed`. */
 export function keyIdOf(spki: Buffer): string {
+  return hash('sha256', keyBitsOf(spki), 'hex').slice(0, 40);
+}
+
+/** The bytes of the key's BIT STRING, a view, which key ids are hashes of. Throws `request-malformed`. */
+export function keyBitsOf(spki: Buffer): Buffer {
   const info = new DerReader(spki).enter(tags.sequence, 'public key');
   info.expect(tags.sequence, 'key algorithm');
-  return hash('sha256', info.octetBits('key'), 'hex').slice(0, 40);
+  return info.octetBits('key');
 }
 
 function keyTypeOf(spki: Buffer): KeyType {
