@@ -5,6 +5,7 @@ import { VouchError } from '../core/errors.ts';
 import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
 import type { LogKeyAlgorithm } from '../log/note.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import type { HsmKey } from './hsm.ts';
 
 /** A key of the token: where it is and what its public half must be. */
 export interface AuthorityKey {
@@ -47,6 +48,8 @@ export interface SignerAuthority {
   logKey: { ckaId: string; algorithm: LogKeyAlgorithm; publicKeySpki: Buffer };
   /** The log's keys in other tokens: a tree whose checkpoint one of them signed is taken up, too. */
   otherLogKeys?: readonly PublicLogKey[];
+  /** Signs OCSP answers and nothing else; made by `vouch signer --make-ocsp-key`. */
+  ocspKey?: HsmKey;
   issuers: readonly AuthorityIssuer[];
   limits: SigningLimits;
   rollbackMark: RollbackMark;
@@ -54,13 +57,18 @@ export interface SignerAuthority {
 
 /** The file's text: canonical JSON and a line end. */
 export function encodeAuthority(authority: SignerAuthority): string {
-  const { logKey, limits, otherLogKeys = [] } = authority;
+  const { logKey, limits, otherLogKeys = [], ocspKey } = authority;
   return `${canonicalJson({
     version: 1,
     trustDomain: authority.trustDomain,
     logOrigin: authority.logOrigin,
-    logKey: { ...logKey, publicKeySpki: logKey.publicKeySpki.toString('base64') },
-    ...(otherLogKeys.length > 0 ? { otherLogKeys: otherLogKeys.map(encodeLogKey) } : {}),
+    logKey: encodeKey(logKey),
+    ...(otherLogKeys.length > 0
+      ? {
+          otherLogKeys: otherLogKeys.map(encodeLogKey),
+        }
+      : {}),
+    ...(ocspKey ? { ocspKey: encodeKey(ocspKey) } : {}),
     issuers: authority.issuers.map(({ certificateDer, ...issuer }) => ({
       ...issuer,
       certificate: certificateDer.toString('base64'),
@@ -72,6 +80,10 @@ export function encodeAuthority(authority: SignerAuthority): string {
 
 function encodeLogKey({ algorithm, publicKeySpki }: PublicLogKey) {
   return { algorithm, publicKeySpki: publicKeySpki.toString('base64') };
+}
+
+function encodeKey({ ckaId, algorithm, publicKeySpki }: HsmKey | SignerAuthority['logKey']) {
+  return { ckaId, algorithm, publicKeySpki: publicKeySpki.toString('base64') };
 }
 
 /**
@@ -109,7 +121,7 @@ function refuseWritable(path: string, remedy: string): void {
 /** Parses the file's text, refusing unknown members. Throws `config-state` naming `file`. */
 export function parseAuthority(text: string, file: string): SignerAuthority {
   try {
-    const top = members(JSON.parse(text), authorityMembers, ['otherLogKeys']);
+    const top = members(JSON.parse(text), authorityMembers, ['otherLogKeys', 'ocspKey']);
     if (top.version !== 1) throw new Error('version is not 1');
     const logKey = members(top.logKey, ['ckaId', 'algorithm', 'publicKeySpki']);
     if (!Array.isArray(top.issuers) || top.issuers.length > 64) throw new Error('issuers');
@@ -122,6 +134,7 @@ export function parseAuthority(text: string, file: string): SignerAuthority {
         publicKeySpki: decoded(logKey.publicKeySpki),
       },
       ...(top.otherLogKeys === undefined ? {} : { otherLogKeys: parseLogKeys(top.otherLogKeys) }),
+      ...(top.ocspKey === undefined ? {} : { ocspKey: parseOcspKey(top.ocspKey) }),
       issuers: top.issuers.map(parseIssuer),
       limits: parseLimits(top.limits),
       rollbackMark: parseMark(top.rollbackMark),
@@ -160,6 +173,15 @@ function parseLogKeys(value: unknown): PublicLogKey[] {
       publicKeySpki: decoded(key.publicKeySpki),
     };
   });
+}
+
+function parseOcspKey(value: unknown): HsmKey {
+  const key = members(value, ['ckaId', 'algorithm', 'publicKeySpki']);
+  return {
+    ckaId: texted(key.ckaId, ckaIdGrammar),
+    algorithm: oneOf(key.algorithm, algorithms),
+    publicKeySpki: decoded(key.publicKeySpki),
+  };
 }
 
 function parseIssuer(value: unknown): AuthorityIssuer {

@@ -24,16 +24,18 @@ export interface CertificateBounds {
   occasion: 'first' | 'again';
   /** The server's own TLS certificate: exactly its reserved name. */
   isServer: boolean;
+  /** DER SubjectPublicKeyInfo of the key that answers OCSP, where there is one. */
+  ocspSpki?: Buffer | undefined;
 }
 
 /** A batch may wait this long between the decision of its notBefore and its signature: deadline and respawn. */
 const waitSeconds = 30;
 
 /** I2: one fixed byte in 0x01-0x7f, 16 random ones. */
-const serialGrammar = /^(?:0[1-9a-f]|[1-7][0-9a-f])[0-9a-f]{32}$/;
+export const serialGrammar = /^(?:0[1-9a-f]|[1-7][0-9a-f])[0-9a-f]{32}$/;
 
 /** All that a leaf certificate of ours carries; whatever else is in a TBS was not put there by our builder. */
-const allowedExtensions: ReadonlySet<string> = new Set([
+export const allowedExtensions: ReadonlySet<string> = new Set([
   '2.5.29.14', // subjectKeyIdentifier
   '2.5.29.15', // keyUsage
   '2.5.29.17', // subjectAltName
@@ -55,12 +57,14 @@ const allowedUsages: ReadonlySet<string> = new Set(['1.3.6.1.5.5.7.3.1', '1.3.6.
 export function checkCertificate(tbs: Buffer, bounds: CertificateBounds): void {
   const certificate = parseTbsCertificate(tbs);
   checkIssuer(certificate, bounds);
+  if (bounds.ocspSpki?.equals(certificate.spki)) refuse('it certifies the key that answers OCSP');
   checkUsage(certificate);
   checkValidity(certificate, bounds);
   checkName(certificate, bounds);
 }
 
-function checkIssuer(certificate: ParsedTbs, { issuer, issuers }: CertificateBounds): void {
+/** Serial, issuer, algorithm and key identifiers. Throws `policy-lint`. */
+export function checkIssuer(certificate: ParsedTbs, { issuer, issuers }: CertificateBounds): void {
   if (!serialGrammar.test(certificate.serial)) refuse('its serial is not one fixed byte and 16 random ones');
   if (certificate.algorithm !== issuer.algorithm) refuse("its algorithm is not its issuer's");
   if (!certificate.issuerName.equals(issuer.nameDer)) refuse('it names another issuer');
@@ -73,21 +77,28 @@ function checkIssuer(certificate: ParsedTbs, { issuer, issuers }: CertificateBou
 }
 
 function checkUsage(certificate: ParsedTbs): void {
-  const { basicConstraints, keyUsage, extendedKeyUsage, nameConstraints } = certificate;
+  checkSigningOnly(certificate, allowedExtensions);
+  const { extendedKeyUsage } = certificate;
+  if (!extendedKeyUsage || extendedKeyUsage.length === 0) refuse('it has no extKeyUsage');
+  if (!extendedKeyUsage.every((usage) => allowedUsages.has(usage)))
+    refuse('it has an extKeyUsage beyond TLS');
+}
+
+/** No CA's usages and constraints, and no extension but these. Throws `policy-lint`. */
+export function checkSigningOnly(certificate: ParsedTbs, extensions: ReadonlySet<string>): void {
+  const { basicConstraints, keyUsage, nameConstraints } = certificate;
   if (!basicConstraints?.critical) refuse('it has no critical basicConstraints');
   if (basicConstraints.isCa || basicConstraints.pathLength !== undefined) refuse('it is a CA certificate');
   if (!keyUsage?.critical || !keyUsage.digitalSignature)
     refuse('it has no critical keyUsage digitalSignature');
   if (keyUsage.keyCertSign || keyUsage.cRLSign) refuse('it may sign certificates or CRLs');
-  if (!extendedKeyUsage || extendedKeyUsage.length === 0) refuse('it has no extKeyUsage');
-  if (!extendedKeyUsage.every((usage) => allowedUsages.has(usage)))
-    refuse('it has an extKeyUsage beyond TLS');
-  const unknown = certificate.extensionOids.find((oid) => !allowedExtensions.has(oid));
+  const unknown = certificate.extensionOids.find((oid) => !extensions.has(oid));
   if (unknown !== undefined) refuse(`it has the extension ${unknown}`);
   if (certificate.criticalUnknown.length > 0 || nameConstraints) refuse('it has a constraint of a CA');
 }
 
-function checkValidity(certificate: ParsedTbs, bounds: CertificateBounds): void {
+/** Within the issuer's validity and the limits, and about now. Throws `policy-lint`. */
+export function checkValidity(certificate: ParsedTbs, bounds: CertificateBounds): void {
   const { issuer, limits, nowMs } = bounds;
   const { notBeforeMs, notAfterMs } = certificate;
   const lifetimeMs = limits.maxCertificateSeconds * 1000;
@@ -134,7 +145,8 @@ function checkName(certificate: ParsedTbs, { trustDomain, isServer }: Certificat
   if (!isServer && isReserved(spiffeId)) refuseName('its SPIFFE ID is under /vouch/, which is reserved');
 }
 
-function refuse(why: string): never {
+/** Refuses with `policy-lint`. */
+export function refuse(why: string): never {
   throw new VouchError('policy-lint', `the signer refuses this certificate: ${why}`);
 }
 

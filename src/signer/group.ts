@@ -1,7 +1,16 @@
 import { asVouchError, isIntegrityFailure, isOtherLog, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { decodeLeaf } from '../log/leaf.ts';
-import type { AppendBatch, AppendItem, AppendResult, Signer, SignerStatus, SignLogged } from './port.ts';
+import type { OcspAnswer } from '../x509/ocsp.ts';
+import type {
+  AppendBatch,
+  AppendItem,
+  AppendResult,
+  OcspKey,
+  Signer,
+  SignerStatus,
+  SignLogged,
+} from './port.ts';
 import type { SupervisedSigner } from './supervisor.ts';
 
 /** A signer with the issuer whose key is in its token. */
@@ -76,6 +85,14 @@ class Group implements SignerGroup {
 
   upload(issuerKeyId: string, chunks: Iterable<Buffer>): Promise<void> {
     return this.#askOf(this.#memberOf(issuerKeyId), ({ signer }) => signer.upload(issuerKeyId, chunks));
+  }
+
+  ocspKey(issuerKeyId: string): OcspKey | undefined {
+    return this.#memberOf(issuerKeyId)?.signer.ocspKey(issuerKeyId);
+  }
+
+  signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
+    return this.#askOf(this.#memberOf(issuerKeyId), ({ signer }) => signer.signOcsp(issuerKeyId, answer));
   }
 
   status(issuerKeyId?: string): SignerStatus {

@@ -5,7 +5,8 @@ import { exitCodes } from './exit-codes.ts';
 import { decodeHealth } from './health.ts';
 import type { HsmHealth } from './hsm.ts';
 import type { Launched } from './launch.ts';
-import type { AppendBatch, AppendResult, KnownTree, ResumeState, SignLogged } from './port.ts';
+import type { OcspAnswer } from '../x509/ocsp.ts';
+import type { AppendBatch, AppendResult, KnownTree, OcspKey, ResumeState, SignLogged } from './port.ts';
 import {
   decodeAppendResult,
   decodeCheckpoint,
@@ -42,6 +43,8 @@ export class SignerLink {
   readonly #options: LinkOptions;
   readonly #uploader = new Uploader((request) => send(this.#connection, request));
   readonly pid: number | undefined;
+  /** What answers OCSP in this life. */
+  readonly ocspKey: OcspKey | undefined;
   /** Newest checkpoint that this life signed. */
   checkpoint: Checkpoint;
   /** Leaves that the signer has, or will have once it has read what was sent. */
@@ -49,10 +52,16 @@ export class SignerLink {
   #heartbeat: NodeJS.Timeout | undefined;
   #pingTimer: NodeJS.Timeout | undefined;
 
-  private constructor(options: LinkOptions, connection: Connection, pid: number, checkpoint: Checkpoint) {
+  private constructor(
+    options: LinkOptions,
+    connection: Connection,
+    { pid, ocspKey }: Greeting,
+    checkpoint: Checkpoint,
+  ) {
     this.#options = options;
     this.#connection = connection;
     this.pid = pid;
+    this.ocspKey = ocspKey;
     this.checkpoint = checkpoint;
     this.treeSize = checkpoint.treeSize;
     this.#heartbeat = setInterval(() => this.#ping(), options.heartbeatMs).unref();
@@ -69,7 +78,7 @@ export class SignerLink {
       const greeting = decodeGreeting(await ask({ op: 'hello', version: protocolVersion }));
       refuseOthers(greeting, options.issuerKeyId);
       const checkpoint = await takeUp(ask, options, greeting);
-      return new SignerLink(options, connection, greeting.pid, checkpoint);
+      return new SignerLink(options, connection, greeting, checkpoint);
     } catch (error) {
       const refused = error instanceof ConnectionLost ? await endOf(options.launched) : error;
       options.launched.kill();
@@ -107,6 +116,11 @@ export class SignerLink {
   /** Sends a CRL; `onPart` is called whenever a part of it was read. */
   upload(chunks: Iterable<Buffer>, onPart: () => void): Promise<void> {
     return this.#uploader.upload(chunks, onPart);
+  }
+
+  /** Has an OCSP answer signed. */
+  signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
+    return this.#send({ op: 'ocsp', issuerKeyId, answer });
   }
 
   /** Has it write its marks; a spawned signer then ends. */

@@ -6,6 +6,7 @@ import { checkCertificate } from './certificate-policy.ts';
 import type { CrlNumbers } from './crl-numbers.ts';
 import { checkCrl } from './crl-policy.ts';
 import type { Signable } from './hsm.ts';
+import { checkResponder } from './ocsp-policy.ts';
 import type { PolicyIssuer } from './policy-issuer.ts';
 import type { RequestedItem } from './protocol.ts';
 import type { Uploads } from './uploads.ts';
@@ -19,6 +20,8 @@ export interface PolicyContext {
   crlNumbers: CrlNumbers;
   /** CRLs that were sent. */
   uploads: Pick<Uploads, 'get'>;
+  /** DER SubjectPublicKeyInfo of the key that answers OCSP, where there is one. */
+  ocspSpki?: Buffer | undefined;
   /** `first`: the leaf was just appended. `again`: it is in the tree, and a crash took its signature. */
   occasion: 'first' | 'again';
 }
@@ -54,18 +57,14 @@ function decideOrThrow(item: RequestedItem, context: PolicyContext): Decision {
       if (leaf.type === 'crl' && !context.issuers.has(leaf.issuerKeyId)) return { outcome: 'record' };
       return mismatch('record', leaf);
     case 'certificate':
-    case 'server-certificate': {
+    case 'server-certificate':
+    case 'ocsp-certificate': {
       if (leaf.type !== 'certificate') return mismatch(item.purpose, leaf);
       const issuer = issuerOf(leaf, context);
       const tbs = leaf.body;
-      unlessWithoutI11(() =>
-        checkCertificate(tbs, {
-          ...context,
-          issuer,
-          leafTimeMs: leaf.timeMs,
-          isServer: item.purpose !== 'certificate',
-        }),
-      );
+      const isServer = item.purpose === 'server-certificate';
+      const check = item.purpose === 'ocsp-certificate' ? checkResponder : checkCertificate;
+      unlessWithoutI11(() => check(tbs, { ...context, issuer, leafTimeMs: leaf.timeMs, isServer }));
       return { outcome: 'sign', issuer, toSign: tbs, crl: undefined };
     }
     case 'crl': {

@@ -1,4 +1,6 @@
 import type { Checkpoint } from '../log/checkpoint.ts';
+import type { SignatureAlgorithm } from '../x509/algorithm.ts';
+import type { OcspAnswer } from '../x509/ocsp.ts';
 import type { NewLog } from './new-log.ts';
 
 /** Why a leaf is appended; the signer decides by it what it signs, and refuses any other value. */
@@ -9,6 +11,8 @@ export type Purpose =
   | 'certificate'
   /** The server's own TLS certificate, the only one that may carry `spiffe://<td>/vouch/server`. */
   | 'server-certificate'
+  /** The certificate of the key that signs OCSP answers, and of no other. */
+  | 'ocsp-certificate'
   /** A CRL leaf: it names a TBSCertList that was uploaded before by its SHA-256. */
   | 'crl'
   /** A certificate's or CRL's leaf of an issuer whose key is in another token: it is in the tree, nothing is signed. */
@@ -106,11 +110,26 @@ export interface SignerStatus {
   failures: SignerFailures;
 }
 
+/** The key that OCSP answers are signed with, beside an issuer's in its token. */
+export interface OcspKey {
+  algorithm: SignatureAlgorithm;
+  /** DER SubjectPublicKeyInfo. */
+  publicKeySpki: Buffer;
+}
+
+/** OCSP answers are signed, counted and audited; they are no leaves of the log. */
+export interface OcspSigner {
+  /** What answers for this issuer; undefined where its token has no such key, or its signer is away. */
+  ocspKey(issuerKeyId: string): OcspKey | undefined;
+  /** Signature over the ResponseData that `buildResponseData` makes of this answer. Rejects as the other calls do. */
+  signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer>;
+}
+
 /**
  * The server's view of the signer. Each call rejects with `unavailable-signer` when the token or its process does not
  * answer in time, and with `integrity-…` when it refuses to go on.
  */
-export interface Signer {
+export interface Signer extends OcspSigner {
   /**
    * Sends the DER TBSCertList of a CRL of this issuer, before its leaf is appended; resolves when the signer has read all
    * of it. `chunks`, cut anywhere, are iterated again where a signer ends meanwhile. A signer that ends later knows it no

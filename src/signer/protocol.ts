@@ -4,8 +4,9 @@ import { leafMaxBytes } from '../log/leaf.ts';
 import { noteMaxBytes } from '../log/note.ts';
 import { statementMaxBytes } from '../log/statement.ts';
 import type { NewLog } from './new-log.ts';
+import { ocspKeyOf, ocspKeyText, type OcspOrder, packOcsp, unpackOcsp } from './ocsp-protocol.ts';
 import { Packer, Unpacker } from './packing.ts';
-import type { AppendResult, Purpose } from './port.ts';
+import type { AppendResult, OcspKey, Purpose } from './port.ts';
 
 /** Spoken by both ends; `hello` compares it, since server and signer may be installed apart. */
 export const protocolVersion = 3;
@@ -36,6 +37,8 @@ export type Request =
   | { op: 'signLogged'; request: RequestedSignature }
   /** A part of the TBSCertList that a leaf of a CRL will name. */
   | ({ op: 'upload' } & RequestedUpload)
+  /** An OCSP answer, signed with the key that is for that and no other. */
+  | ({ op: 'ocsp' } & OcspOrder)
   | { op: 'ping' }
   /** Writes floor and guard; a spawned signer then ends. */
   | { op: 'stop' };
@@ -69,6 +72,8 @@ export interface Greeting {
   issuerKeyIds: string[];
   /** Leaves of the largest tree that it signed; 0 for none. */
   floorSize: number;
+  /** What answers OCSP for these issuers. */
+  ocspKey?: OcspKey | undefined;
 }
 
 const ops = {
@@ -82,9 +87,17 @@ const ops = {
   stop: 8,
   openLog: 9,
   upload: 10,
+  ocsp: 11,
 } as const;
 const opOfCode = new Map(Object.entries(ops).map(([name, code]) => [code as number, name as Request['op']]));
-const purposes = { record: 1, certificate: 2, 'server-certificate': 3, crl: 4, foreign: 5 } as const;
+const purposes = {
+  record: 1,
+  certificate: 2,
+  'server-certificate': 3,
+  crl: 4,
+  foreign: 5,
+  'ocsp-certificate': 6,
+} as const;
 const purposeOfCode = new Map(
   Object.entries(purposes).map(([name, code]) => [code as number, name as Purpose]),
 );
@@ -110,6 +123,7 @@ export function encodeRequest(request: Request): { kind: number; payload: Buffer
       .text(request.checkpoint)
       .list(request.peaks, (peak) => out.bytes(peak))
       .list(request.consistency ?? [], (node) => out.bytes(node));
+  else if (request.op === 'ocsp') packOcsp(out, request);
   else if (request.op === 'openLog') out.text(request.statement).bytes(request.rootSpki);
   else if (request.op === 'leaves') out.list(request.leaves, (leaf) => out.bytes(leaf));
   else if (request.op === 'append')
@@ -137,12 +151,16 @@ export function decodeRequest(kind: number, payload: Buffer): Request {
 
 /** Payload of a `hello`'s answer: JSON. */
 export function encodeGreeting(greeting: Greeting): Buffer {
-  return Buffer.from(JSON.stringify(greeting), 'utf8');
+  const { ocspKey, ...rest } = greeting;
+  return Buffer.from(
+    JSON.stringify({ ...rest, ...(ocspKey ? { ocspKey: ocspKeyText(ocspKey) } : {}) }),
+    'utf8',
+  );
 }
 
 /** Reads a `hello`'s answer. Throws `request-malformed`. */
 export function decodeGreeting(payload: Buffer): Greeting {
-  const { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize } = parsedObject(payload);
+  const { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize, ocspKey } = parsedObject(payload);
   const fits =
     typeof version === 'number' &&
     typeof pid === 'number' &&
@@ -152,7 +170,7 @@ export function decodeGreeting(payload: Buffer): Greeting {
     issuerKeyIds.every((keyId) => typeof keyId === 'string') &&
     typeof floorSize === 'number';
   if (!fits) throw new VouchError('request-malformed', 'the signer greeted with something else');
-  return { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize };
+  return { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize, ocspKey: ocspKeyOf(ocspKey) };
 }
 
 /** Payload of the answer to `resumed`. */
@@ -239,6 +257,8 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
       };
     case 'openLog':
       return { op, statement: from.text(statementMaxBytes), rootSpki: from.bytes(spkiMaxBytes) };
+    case 'ocsp':
+      return { op, ...unpackOcsp(from) };
     case 'leaves':
       return { op, leaves: from.list(itemsMax, () => from.bytes(leafMaxBytes)) };
     case 'append':

@@ -7,6 +7,7 @@ import { verifyConsistency } from '../log/merkle.ts';
 import { authorityOverNewLog } from './new-log.ts';
 import { crlNumberCeiling } from './crl-policy.ts';
 import { type Decision, decide } from './policy.ts';
+import { signOcsp } from './ocsp-policy.ts';
 import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
 import type { AppendResult } from './port.ts';
 import { encodeHealth } from './health.ts';
@@ -93,6 +94,9 @@ export class SignerService {
       case 'upload':
         this.#uploads.take(request);
         return Promise.resolve(nothing);
+      case 'ocsp':
+        this.#usableTree();
+        return signOcsp(request, { ...this.#runtime, issuers: this.#issuers, nowMs: this.#latestMs() });
       case 'ping':
         return Promise.resolve(encodeHealth(this.#runtime.hsm.health()));
       case 'stop':
@@ -109,6 +113,7 @@ export class SignerService {
     this.#greeted = true;
     const { trustDomain, logOrigin } = this.#runtime.authority;
     const issuerKeyIds = [...this.#issuers.keys()];
+    const { ocspKey } = this.#runtime.authority;
     return encodeGreeting({
       version: protocolVersion,
       pid: process.pid,
@@ -116,6 +121,7 @@ export class SignerService {
       logOrigin,
       issuerKeyIds,
       floorSize: this.#runtime.floor.highest()?.treeSize ?? 0,
+      ocspKey,
     });
   }
 
@@ -269,7 +275,9 @@ export class SignerService {
     const { authority, floor } = this.#runtime;
     const { trustDomain, limits } = authority;
     const { crlNumbers } = floor;
-    const context = { trustDomain, limits, issuers: this.#issuers, crlNumbers, uploads: this.#uploads };
+    const ocspSpki = authority.ocspKey?.publicKeySpki;
+    const known = { trustDomain, limits, issuers: this.#issuers, ocspSpki };
+    const context = { ...known, crlNumbers, uploads: this.#uploads };
     const nowMs = item.purpose === 'crl' ? this.#latestMs() : this.#clock.now();
     const decision = decide(item, { ...context, nowMs, occasion });
     if (decision.outcome === 'sign' && decision.crl) {

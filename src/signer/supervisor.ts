@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, isIntegrityFailure, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
+import type { OcspAnswer } from '../x509/ocsp.ts';
 import { appendTo, OutOfStep } from './catching-up.ts';
 import { ConnectionLost } from './connection.ts';
 import { FailureCounts } from './health.ts';
@@ -11,6 +12,7 @@ import type {
   AppendBatch,
   AppendResult,
   KnownTree,
+  OcspKey,
   ResumeState,
   Signer,
   SignerState,
@@ -138,6 +140,14 @@ class Supervisor implements SupervisedSigner {
 
   signLogged(request: SignLogged): Promise<Buffer> {
     return this.#call((link) => link.signLogged(request));
+  }
+
+  ocspKey(): OcspKey | undefined {
+    return this.#link?.ocspKey;
+  }
+
+  signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
+    return this.#call((link) => link.signOcsp(issuerKeyId, answer));
   }
 
   status(): SignerStatus {

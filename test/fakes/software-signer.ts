@@ -1,4 +1,4 @@
-import { hash, type KeyObject, sign } from 'node:crypto';
+import { generateKeyPairSync, hash, type KeyObject, sign } from 'node:crypto';
 import { VouchError } from '../../src/core/errors.ts';
 import { decodeCrlBody, decodeLeaf } from '../../src/log/leaf.ts';
 import { Frontier, hashLeaf } from '../../src/log/merkle.ts';
@@ -7,11 +7,13 @@ import type {
   AppendBatch,
   AppendItem,
   AppendResult,
+  OcspKey,
   SignerState,
   SignerStatus,
   SignLogged,
 } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
+import { buildResponseData, type OcspAnswer, type OcspIssuer } from '../../src/x509/ocsp.ts';
 import type { Checkpoint } from '../../src/log/checkpoint.ts';
 
 /** A signer whose keys are in memory, and which misbehaves on request. */
@@ -35,6 +37,12 @@ export class SoftwareSigner implements SupervisedSigner {
   beforeAnswer: ((batch: AppendBatch) => Promise<void>) | undefined;
   /** Changes each signature on its way out. */
   corrupt: ((signature: Buffer) => Buffer) | undefined;
+
+  readonly #ocspPair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  /** Whose OCSP answers it signs; undefined: it has no key for that. */
+  ocspIssuer: OcspIssuer | undefined;
+  /** What it was asked to answer. */
+  readonly answered: OcspAnswer[] = [];
 
   constructor(keys: { issuerKey: KeyObject; logPrivateKey: KeyObject; logKey: LogKey }) {
     this.#issuerKey = keys.issuerKey;
@@ -82,6 +90,20 @@ export class SoftwareSigner implements SupervisedSigner {
     if (signature instanceof Error) throw signature;
     if (!signature) throw new VouchError('request-malformed', 'a record has no signature');
     return signature;
+  }
+
+  ocspKey(): OcspKey | undefined {
+    const publicKeySpki = this.#ocspPair.publicKey.export({ type: 'spki', format: 'der' });
+    return this.ocspIssuer && { algorithm: 'ecdsa-sha256', publicKeySpki };
+  }
+
+  async signOcsp(_issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
+    const key = this.ocspKey();
+    if (this.state !== 'usable' || !this.ocspIssuer || !key)
+      throw new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+    this.answered.push(answer);
+    const data = buildResponseData(this.ocspIssuer, key.publicKeySpki, answer);
+    return sign('sha256', data, this.#ocspPair.privateKey);
   }
 
   status(): SignerStatus {

@@ -28,6 +28,11 @@ describe('authority.json', () => {
     const { algorithm, publicKeySpki } = testAuthority().authority.logKey;
     const paired = { ...authority, otherLogKeys: [{ algorithm, publicKeySpki }] };
     expect(parseAuthority(encodeAuthority(paired), 'f')).toEqual(paired);
+    const answering = {
+      ...authority,
+      ocspKey: { ckaId: '03', algorithm: 'ecdsa-sha256' as const, publicKeySpki },
+    };
+    expect(parseAuthority(encodeAuthority(answering), 'f')).toEqual(answering);
   });
 
   it('refuses unknown, missing and malformed members, naming the file', () => {

@@ -32,6 +32,8 @@ class Fake {
   readonly retry = () => Promise.resolve(this.status());
   readonly sent: Buffer[] = [];
   readonly upload = async (_issuerKeyId: string, chunks: Iterable<Buffer>) => void this.sent.push(...chunks);
+  readonly ocspKey = () => undefined;
+  readonly signOcsp = (issuerKeyId: string) => Promise.resolve(Buffer.from(`${issuerKeyId} ${this.state}`));
   readonly signLogged = () => Promise.resolve(Buffer.from('again'));
 
   readonly append = (batch: AppendBatch): Promise<AppendResult> => {

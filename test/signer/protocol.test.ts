@@ -1,5 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type Reason, reasonCodes } from '../../src/core/reasons.ts';
+import { parseSerial } from '../../src/core/serial.ts';
+import type { OcspAnswer } from '../../src/x509/ocsp.ts';
 import { VouchError } from '../../src/core/errors.ts';
 import { encodeFrame, type Frame, FrameReader, frameMaxBytes } from '../../src/signer/frames.ts';
 import {
@@ -20,10 +23,39 @@ const bytes = (max: number) => fc.uint8Array({ maxLength: max }).map((array) => 
 const count = fc.nat(Number.MAX_SAFE_INTEGER);
 const hash = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((array) => Buffer.from(array));
 const item = fc.record({
-  purpose: fc.constantFrom('record', 'certificate', 'server-certificate', 'crl', 'foreign', undefined),
+  purpose: fc.constantFrom(
+    'record',
+    'certificate',
+    'server-certificate',
+    'crl',
+    'foreign',
+    'ocsp-certificate',
+    undefined,
+  ),
   leaf: bytes(500),
 });
+const status = fc.oneof(
+  fc.constant({ kind: 'good' as const }),
+  fc.record({
+    kind: fc.constant('revoked' as const),
+    atSeconds: count,
+    reason: fc.constantFrom(...(Object.keys(reasonCodes) as Reason[])),
+  }),
+);
+const answer: fc.Arbitrary<OcspAnswer> = fc.record({
+  form: fc.record({
+    hash: fc.constantFrom('sha1' as const, 'sha256' as const),
+    hasParameters: fc.boolean(),
+    serial: fc.constantFrom('01', '7f00', `2a${'0f'.repeat(16)}`).map(parseSerial),
+  }),
+  status,
+  producedAtSeconds: count,
+  thisUpdateSeconds: count,
+  nextUpdateSeconds: count,
+  nonce: fc.option(bytes(128), { nil: undefined }),
+});
 const request: fc.Arbitrary<Request> = fc.oneof(
+  fc.record({ op: fc.constant('ocsp' as const), issuerKeyId: fc.constant('ab'.repeat(20)), answer }),
   fc.record({ op: fc.constant('hello' as const), version: fc.nat(0xffff_ffff) }),
   fc.record({
     op: fc.constant('resume' as const),
@@ -69,7 +101,7 @@ describe('requests', () => {
         expect(known).toContain(decodeRequest(kind, Buffer.alloc(0)).op);
       } catch (error) {
         expect((error as VouchError).code).toBe(
-          kind >= 1 && kind <= 10 ? 'request-malformed' : 'request-unknown-type',
+          kind >= 1 && kind <= 11 ? 'request-malformed' : 'request-unknown-type',
         );
       }
     }
