@@ -18,6 +18,7 @@ import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } fro
 import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
 import { operationsApi } from './http/operations.ts';
 import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/readiness.ts';
+import { openOcsp, profileOf } from './server-ocsp.ts';
 import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
 import { inTurn } from './jobs/in-turn.ts';
@@ -87,8 +88,9 @@ export async function startServer(
   const revocation = new Revocation({ ...kernel, publisher, shardCount });
   await publisher.start();
   const listen = drainingTogether(starting);
+  const ocsp = openOcsp(base);
   const publicListener = await listen(
-    listenHttp(publication.handler(log, metrics), config.publication.listen),
+    listenHttp(publication.handler(log, metrics, ocsp.handler), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
   const verbs = operatorVerbs(base, publisher, { publication, revocation });
@@ -110,7 +112,7 @@ export async function startServer(
 
   const stopping = new AbortController();
   const jobs = jobsOf(base, { publication, publisher, lastWrite, identity, enrollmentListener });
-  const running = Promise.all(jobs.map((job) => job(stopping.signal)));
+  const running = Promise.all([...jobs, ...ocsp.jobs].map((job) => job(stopping.signal)));
   publishCheckpoint(publication, kernel, clock);
   const opened = starting.move();
   return {
@@ -310,7 +312,7 @@ function enrollment(
   return enrollmentApi({
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges },
-    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end }),
+    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profile: profileOf(config) }),
     bundle: () => kernel.bundle,
   });
 }

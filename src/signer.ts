@@ -18,6 +18,7 @@ import {
   signerFolder,
   type SignerRuntime,
 } from './signer/runtime.ts';
+import { keyIdOf } from './x509/public-key.ts';
 import { SignerService } from './signer/service.ts';
 import { Session } from './signer/session.ts';
 import { stderrLog } from './signer/signer-log.ts';
@@ -34,11 +35,12 @@ const inheritedFd = 3;
 /** What it understands; `--ceremony` is for `vouch init`. */
 const spec: VerbSpec = {
   values: { listen: { required: false } },
-  switches: ['group-access', 'standby', 'ceremony', 'json'],
+  switches: ['group-access', 'standby', 'ceremony', 'make-ocsp-key', 'json'],
   command: false,
 };
 
-const usage = 'usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--standby] [--json]';
+const usage = `usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--standby] [--json]
+       vouch signer [--config FILE] --make-ocsp-key [--standby] [--json]`;
 
 const help = `${usage}
 
@@ -48,6 +50,7 @@ configuration names the socket under signer.socket, then cannot read either. Wit
   --config FILE    configuration file (default: ${defaultConfigFile})
   --listen SOCKET  unix socket to serve one server on; only this user may open it
   --standby        the signer of the standby token, for standby.signer.socket
+  --make-ocsp-key  make the key that answers OCSP in the token, once, and end; a running signer must be started again
   --group-access   its group may, too: for a server of another user
   --json           why it could not start as problem+json, the last line on stderr
 
@@ -109,6 +112,16 @@ async function serve(
     return;
   }
   const settings = readConfig(args.value('config') ?? defaultConfigFile, args.has('standby'));
+  if (args.has('make-ocsp-key')) {
+    const { makeOcspKey } = await import('./signer/ocsp-key.ts');
+    const { key, made } = await makeOcspKey(settings);
+    const keyId = keyIdOf(key.publicKeySpki);
+    const told = args.has('json')
+      ? JSON.stringify({ keyId, made })
+      : `${made ? 'made' : 'there is already'} the key ${keyId}, which answers OCSP; start the signer again`;
+    process.stdout.write(`${told}\n`);
+    return;
+  }
   const address = nextAddress(settings.hsm, join(signerFolder(settings), 'next-address'));
   // A module reads its own environment; in `--listen` mode nobody else has set it.
   for (const [name, value] of Object.entries(address.hsm.environment)) process.env[name] = value;

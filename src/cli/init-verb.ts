@@ -33,6 +33,7 @@ interface InitFlags {
   publicationListen?: string;
   operationsListen?: string;
   rollbackMark: string;
+  ocsp?: boolean;
   rootKey: SigningKeyType;
   issuerKey: SigningKeyType;
   logKey?: LogKeyType;
@@ -87,6 +88,7 @@ export function addInitVerb(program: Command): void {
     .addOption(keyOption('--issuer-key', "the issuer's key", signingKeyTypeNames).default('ec-p256'))
     .addOption(keyOption('--log-key', "the log's key; default ed25519 where the token makes it", logKeyTypes))
     .option('--name-constraints', 'let the issuer certify names of this trust domain only')
+    .option('--ocsp', "answer OCSP, for software that takes no CRL, with a key made beside the issuer's")
     .option('--dev', 'loopback URLs; without it the next two are required')
     .option('--enrollment-url <url>', 'what agents dial, https')
     .option('--publication-url <url>', 'base of CRL and CA URLs, in every certificate')
@@ -168,6 +170,7 @@ function settingsOf(flags: InitFlags): InitSettings {
     publicationListen: flags.publicationListen,
     operationsListen: flags.operationsListen,
     rollbackMark: flags.rollbackMark,
+    ocsp: flags.ocsp === true,
   };
 }
 

@@ -190,6 +190,27 @@ const configSchema = z.strictObject({
     }),
     {},
   ),
+  ocsp: z.prefault(
+    z.strictObject({
+      /** Answers at `/ocsp` of the publication listener, for software that takes no CRL; needs a key in the token. */
+      enabled: z._default(z.boolean(), false),
+      /**
+       * `ignore`: a nonce is not answered, and the stored answer is given (RFC 9654 §2.1). `require`: a request with one is
+       * signed while it waits, at most `noncesPerSecond` of them.
+       */
+      nonces: z._default(z.enum(['ignore', 'require']), 'ignore'),
+      /** Answers with a nonce that are signed in a second; past it tryLater. Certificates wait for the same token. */
+      noncesPerSecond: z._default(between(1, 1000), 20),
+      /** Puts the responder's URL into certificates, so that clients ask it and nginx can staple by itself. */
+      inCertificates: z._default(z.boolean(), false),
+      /**
+       * nextUpdate − thisUpdate: how long an answer outlives its signer, and how long what was good may be shown after it
+       * was revoked. The signer signs 24 h at most.
+       */
+      validity: z.prefault(duration('24h', '5m'), '1h'),
+    }),
+    {},
+  ),
   log: z.prefault(
     z.strictObject({ level: z._default(z.enum(['debug', 'info', 'warn', 'error']), 'info') }),
     {},

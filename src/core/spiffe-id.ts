@@ -57,6 +57,15 @@ export function serverSpiffeId(trustDomain: TrustDomain): SpiffeId {
   return `${scheme}${trustDomain}/vouch/server` as SpiffeId;
 }
 
+/** Whose certificate it is; the last two are the only ones without an entry. */
+export type CertificateRole = 'workload' | 'server' | 'responder';
+
+/** The role of who has this name, from an entry or from none. */
+export function roleOf(id: SpiffeId, hasEntry: boolean): CertificateRole {
+  if (hasEntry) return 'workload';
+  return id === ocspSpiffeId(trustDomainOf(id)) ? 'responder' : 'server';
+}
+
 /** Name of the OCSP responders' certificates; nobody shows it in TLS. */
 export function ocspSpiffeId(trustDomain: TrustDomain): SpiffeId {
   return `${scheme}${trustDomain}/vouch/ocsp` as SpiffeId;

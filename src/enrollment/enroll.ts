@@ -4,7 +4,7 @@ import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { RegistrationEntry } from '../core/registration.ts';
 import type { Issuance, IssuedCertificate, IssueRequest } from '../issuance/issue.ts';
-import { defaultProfile } from '../issuance/profile.ts';
+import { defaultProfile, type Profile } from '../issuance/profile.ts';
 import { matchEntry } from '../registration/match.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import {
@@ -43,6 +43,7 @@ export class Enrollment {
   readonly #challenges: Challenges;
   readonly #clock: Clock;
   readonly #end: IssueRequest['end'];
+  readonly #profile: Profile;
   /** Attempts under way, so that a retry with the same token and key waits instead of racing itself (I6). */
   readonly #inFlight = new Map<string, Promise<Enrolled>>();
 
@@ -54,7 +55,10 @@ export class Enrollment {
     clock: Clock;
     /** Ends a certificate whose signature cannot come, so that another issuer can answer the same enrollment. */
     end?: IssueRequest['end'];
+    /** Of every entry, until there are several. */
+    profile?: Profile;
   }) {
+    this.#profile = parts.profile ?? defaultProfile;
     this.#end = parts.end;
     this.#attestors = new Map(parts.attestors.map((attestor) => [attestor.type, attestor]));
     this.#store = parts.store;
@@ -144,7 +148,7 @@ export class Enrollment {
     const issued = await this.#issuance.issue({
       names: entry,
       publicKey,
-      profile: defaultProfile,
+      profile: this.#profile,
       lifetimeSeconds: entry.lifetimeSeconds,
       entry: { entryId: entry.entryId, version: entry.version },
       ...why,

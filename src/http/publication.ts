@@ -10,6 +10,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { type Problem, problemOf } from '../core/problem.ts';
 import { acceptsGzip, gzipLeastBytes, gzipped } from './gzip.ts';
 import { type ByteRange, chunksOf, rangeOf } from './range.ts';
+import { isOcspUrl, type OcspHandler } from './ocsp.ts';
 import { givenContext } from './request-context.ts';
 
 /** Bytes as they are served, with what HTTP needs to say of them. */
@@ -82,8 +83,8 @@ export class Publication {
       served.gzip = { chunks, byteLength: lengthOf(chunks), etag: served.etag.replace(/"$/, '-gz"') };
   }
 
-  /** The HTTP handler. */
-  handler(log: Log, metrics: Metrics): RequestListener {
+  /** The HTTP handler; `ocsp` serves what is below `/ocsp`, the one thing here that is more than bytes. */
+  handler(log: Log, metrics: Metrics, ocsp?: OcspHandler): RequestListener {
     return (request, response) => {
       const started = performance.now();
       const context = givenContext(request);
@@ -95,12 +96,16 @@ export class Publication {
         metrics.requests.observe({ listener: 'publication', route, status: String(status) }, seconds);
         log.debug({ ...fields, status }, 'answered');
       });
-      try {
-        this.#serve(request, response);
-      } catch (error) {
+      const fail = (error: unknown): void => {
         const problem = problemOf(asVouchError(error), 'peer', context.requestId);
         if (problem.status >= 500) log.error({ ...fields, ...errorFields(error) }, 'failed');
         refuse(response, problem);
+      };
+      try {
+        if (ocsp && isOcspUrl(request.url ?? '')) void ocsp(request, response).catch(fail);
+        else this.#serve(request, response);
+      } catch (error) {
+        fail(error);
       }
     };
   }
@@ -260,6 +265,6 @@ function refuse(response: ServerResponse, problem: Problem): void {
 
 /** The first path segment, so that metrics stay bounded whatever is asked for. */
 function routeOf(url: string): string {
-  const first = /^\/(crl|ca|log|bundle\.json|bundle\.pem)(?:\/|$|\?)/.exec(url)?.[1];
+  const first = /^\/(crl|ca|log|ocsp|bundle\.json|bundle\.pem)(?:\/|$|\?)/.exec(url)?.[1];
   return first ? `/${first}` : 'none';
 }

@@ -25,6 +25,8 @@ export interface InitSettings {
   keyTypes: CeremonyKeyTypes;
   /** `token`, or `file:PATH` where the token takes no data objects. */
   rollbackMark: string;
+  /** A key that answers OCSP is made beside each issuer's, and the configuration says that it does. */
+  ocsp: boolean;
 }
 
 /** Settings that were checked. */
@@ -97,6 +99,7 @@ async function configDocument(
       url: (options.publicationUrl ?? `http://${listens.publication}`).replace(/\/+$/, ''),
     },
     operations: { listen: listens.operations },
+    ...(options.ocsp ? { ocsp: { enabled: true } } : {}),
   };
 }
 

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { ServerIdentity } from '../authority/server-identity.ts';
 import { type Config, loadConfig, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
+import { VouchError } from '../core/errors.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import { defaultProfile } from '../issuance/profile.ts';
 import { openKernel, serverIdentityParts } from '../kernel.ts';
@@ -12,6 +13,7 @@ import {
   type SignerAuthority,
 } from '../signer/authority-file.ts';
 import type { CeremonyResult, CertifiedKey } from '../signer/ceremony.ts';
+import { launch } from '../signer/launch.ts';
 import type { Log } from '../telemetry/log.ts';
 
 /** What `vouch init` made. */
@@ -85,9 +87,23 @@ function publicHalf({ algorithm, publicKeySpki }: CeremonyResult['logKey']): Pub
   return { algorithm, publicKeySpki };
 }
 
+/** In each token, by the program that opens it. Throws `config-hsm`. */
+async function makeOcspKeys({ hsm, standby }: Config, configFile: string, log: Log): Promise<void> {
+  const tokens = [{ hsm, flags: [] }, ...(standby ? [{ hsm: standby.hsm, flags: ['--standby'] }] : [])];
+  for (const { hsm: token, flags } of tokens) {
+    const args = ['signer', '--config', configFile, '--make-ocsp-key', ...flags];
+    const program = { entry: process.argv[1] ?? '', args, environment: token.environment };
+    const made = launch(program, (level, message, fields) => log[level](fields ?? {}, message));
+    const exit = await made.exited;
+    if (exit?.code === 0) continue;
+    throw new VouchError('config-hsm', `no key for OCSP could be made in the token ${token.tokenLabel}`);
+  }
+}
+
 /** Starts each signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */
 export async function firstCheckpoint(configFile: string, log: Log): Promise<number> {
   const config: Config = loadConfig(configFile);
+  if (config.ocsp.enabled) await makeOcspKeys(config, configFile, log);
   const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
   try {
     await kernel.allReady();

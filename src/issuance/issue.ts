@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { canonicalJson, type Json } from '../core/canonical-json.ts';
 import { VouchError } from '../core/errors.ts';
+import type { Purpose } from '../signer/port.ts';
+import { type CertificateRole, roleOf } from '../core/spiffe-id.ts';
 import { decisionContext, encodeLeaf } from '../log/leaf.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import {
@@ -25,13 +27,15 @@ export interface IssueRequest {
   publicKey: PublicKeyInfo;
   profile: Profile;
   lifetimeSeconds: number | undefined;
-  /** The entry that gave the names, with the version that was read; undefined for the server's own certificate. */
+  /** The entry that gave the names, with the version that was read; undefined for the server's own certificates. */
   entry: { entryId: string; version: number } | undefined;
   /** The join token whose use is burnt with the serial (I6). */
   tokenId: string | undefined;
   predecessor: Pick<CertificateRecord, 'serial' | 'lineage' | 'tokenId'> | undefined;
   /** Ends a certificate that this request got, and whose signature cannot come now; undefined: it is waited for. */
   end?: (unsigned: CertificateRecord) => Promise<void>;
+  /** Whose key signs it; undefined: whichever issues now. */
+  issuer?: Issuer;
   /** Why it is allowed; its salted hash stands in the leaf. */
   decision: { readonly [key: string]: Json };
 }
@@ -111,10 +115,10 @@ export class Issuance {
 
   async #attempt(request: IssueRequest): Promise<IssuedCertificate | AlreadyThere> {
     const { sequencer, clockGuard, issuers, settings } = this.#parts;
-    const issuer = issuers.current();
+    const { issuer = issuers.current() } = request;
     const nowMs = clockGuard.issuanceTimeMs();
-    const isServer = request.entry === undefined;
-    const prepared = prepareCertificate(issuer, settings, { ...request, isServer, nowMs });
+    const role = roleOf(request.names.spiffeId, request.entry !== undefined);
+    const prepared = prepareCertificate(issuer, settings, { ...request, role, nowMs });
     const salt = randomBytes(16);
     const { profile, predecessor } = request;
     const decision = canonicalJson({
@@ -148,7 +152,7 @@ export class Issuance {
       salt,
     };
     const result = await sequencer.sign({
-      purpose: isServer ? 'server-certificate' : 'certificate',
+      purpose: purposes[role],
       verify: (signature) => signedBy(issuer, prepared.tbs, signature),
       mutation: {
         kind: 'certificate',
@@ -199,7 +203,7 @@ export class Issuance {
       context,
     });
     return {
-      purpose: stored.entryId === undefined ? 'server-certificate' : 'certificate',
+      purpose: purposes[roleOf(stored.spiffeId, stored.entryId !== undefined)],
       verify: (signature) => signedBy(this.#parts.issuers.of(stored.issuerKeyId), stored.tbs, signature),
       mutation: {
         kind: 'certificate',
@@ -224,6 +228,13 @@ export class Issuance {
     return der;
   }
 }
+
+/** What the signer is told that it signs. */
+const purposes = {
+  workload: 'certificate',
+  server: 'server-certificate',
+  responder: 'ocsp-certificate',
+} as const satisfies Record<CertificateRole, Purpose>;
 
 function isThere(result: IssuedCertificate | AlreadyThere): result is AlreadyThere {
   return 'status' in result;

@@ -1,11 +1,13 @@
 import { VouchError } from '../core/errors.ts';
 import { newSerial, type Serial } from '../core/serial.ts';
-import type { SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
-import { type CertificateLintContext, lintCertificate } from '../lint/certificate.ts';
+import type { CertificateRole, SpiffeId, TrustDomain } from '../core/spiffe-id.ts';
+import { lintCertificate } from '../lint/certificate.ts';
+import type { Finding } from '../lint/finding.ts';
+import { lintResponder } from '../lint/responder.ts';
 import { buildCertificateTbs } from '../x509/certificate-tbs.ts';
 import { emptyName, rdnName } from '../x509/name.ts';
 import type { PublicKeyInfo } from '../x509/public-key.ts';
-import { crlShardUrl, fullCrlUrl, issuerUrl, shardOf } from '../core/publication.ts';
+import { crlShardUrl, fullCrlUrl, issuerUrl, ocspUrl, shardOf } from '../core/publication.ts';
 import type { Issuer } from './issuer.ts';
 import type { Profile } from './profile.ts';
 
@@ -32,7 +34,7 @@ export interface PrepareRequest {
   publicKey: PublicKeyInfo;
   profile: Profile;
   lifetimeSeconds: number | undefined;
-  isServer: boolean;
+  role: CertificateRole;
   nowMs: number;
 }
 
@@ -75,13 +77,17 @@ export function prepareCertificate(
       ? [shardUrl, fullCrlUrl(settings.publicationUrl, issuer.keyId)]
       : [shardUrl],
     issuerUrl: issuerUrl(settings.publicationUrl, issuer.keyId),
+    ocspUrl: request.profile.ocspPoint ? ocspUrl(settings.publicationUrl) : undefined,
+    ocspSigning: request.role === 'responder',
   });
-  refuseFindings(tbs, {
+  const lint = request.role === 'responder' ? lintResponder : lintCertificate;
+  const findings = lint(tbs, {
     spiffeId: request.names.spiffeId,
     trustDomain: settings.trustDomain,
-    isServer: request.isServer,
+    isServer: request.role === 'server',
     issuer: { nameDer: issuer.issuerName, notAfterMs: issuer.notAfterMs, keyId: issuer.keyId },
   });
+  refuseFindings(findings);
   return { serial, tbs, notBeforeMs: notBeforeSeconds * 1000, notAfterMs: notAfterSeconds * 1000 };
 }
 
@@ -104,8 +110,7 @@ function validity(
   return { notBeforeSeconds: nowSeconds - request.profile.backdateSeconds, notAfterSeconds };
 }
 
-function refuseFindings(tbs: Buffer, context: CertificateLintContext): void {
-  const findings = lintCertificate(tbs, context);
+function refuseFindings(findings: readonly Finding[]): void {
   if (findings.length === 0) return;
   const text = findings
     .map((finding) => `${finding.rule}: ${finding.detail} (${finding.citation})`)

@@ -14,6 +14,8 @@ export interface Profile {
   subject: 'none' | 'cn-first-dns';
   /** A second CRL distribution point with the full CRL, for software that cannot read shards. */
   fullCrlPoint: boolean;
+  /** The OCSP responder's URL in authorityInfoAccess, for software that asks there. */
+  ocspPoint: boolean;
 }
 
 /** SHA-256 of the profile's canonical JSON, lower-case hex: a decision names the profile as it was then. */
@@ -29,4 +31,5 @@ export const defaultProfile: Profile = {
   backdateSeconds: 60,
   subject: 'none',
   fullCrlPoint: false,
+  ocspPoint: false,
 };

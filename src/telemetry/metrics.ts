@@ -57,6 +57,17 @@ export class Metrics {
     buckets: quick,
     registers: [this.registry],
   });
+  readonly ocspAnswers = new Counter({
+    name: 'vouch_ocsp_answers_total',
+    help: 'OCSP requests answered, by what was said',
+    labelNames: ['status'],
+    registers: [this.registry],
+  });
+  readonly ocspSigned = new Counter({
+    name: 'vouch_ocsp_signed_total',
+    help: 'OCSP answers signed',
+    registers: [this.registry],
+  });
   readonly alarms = new Counter({
     name: 'vouch_alarms_total',
     help: 'Things an operator must look at, by kind; alert on any increase',

@@ -1,7 +1,8 @@
 import { oids } from '../../x509/oids.ts';
 import { type CertificateRule, details } from './context.ts';
 
-const allowed: ReadonlySet<string> = new Set([
+/** All that a leaf may carry. */
+export const certificateExtensions: ReadonlySet<string> = new Set([
   oids.basicConstraints,
   oids.keyUsage,
   oids.extendedKeyUsage,
@@ -17,7 +18,7 @@ export const extensionSet: CertificateRule = {
   name: 'extension-set',
   citation: 'invariant I4; RFC 5280 §4.2',
   check: ({ extensionOids, criticalUnknown }) => {
-    const foreign = extensionOids.filter((oid) => !allowed.has(oid));
+    const foreign = extensionOids.filter((oid) => !certificateExtensions.has(oid));
     return details(
       [foreign.length > 0, `extensions that no profile writes: ${foreign.join(', ')}`],
       [criticalUnknown.length > 0, 'a critical extension that is not understood'],
