@@ -84,7 +84,9 @@ function tokenOf(root: KeyPair, rootDer: Buffer, name: string, clock: FakeClock)
     publicKeySpki: spkiOf(log.publicKey),
   };
   const signer = new SoftwareSigner({ issuerKey: issuing.privateKey, logPrivateKey: log.privateKey, logKey });
-  return { issuerDer: caCertificate(issuing.publicKey, root, name, rootDer, clock), logKey, signer };
+  const issuerDer = caCertificate(issuing.publicKey, root, name, rootDer, clock);
+  signer.ocspIssuer = { nameDer: caOf(issuerDer).issuerName, spki: spkiOf(issuing.publicKey) };
+  return { issuerDer, logKey, signer };
 }
 
 async function openAuthority(hasStandby: boolean, options: Options = {}) {
