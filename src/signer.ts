@@ -35,12 +35,12 @@ const inheritedFd = 3;
 /** What it understands; `--ceremony` is for `vouch init`. */
 const spec: VerbSpec = {
   values: { listen: { required: false } },
-  switches: ['group-access', 'standby', 'ceremony', 'make-ocsp-key', 'json'],
+  switches: ['group-access', 'standby', 'ceremony', 'make-ocsp-key', 'replace', 'json'],
   command: false,
 };
 
 const usage = `usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--standby] [--json]
-       vouch signer [--config FILE] --make-ocsp-key [--standby] [--json]`;
+       vouch signer [--config FILE] --make-ocsp-key [--replace] [--standby] [--json]`;
 
 const help = `${usage}
 
@@ -51,6 +51,7 @@ configuration names the socket under signer.socket, then cannot read either. Wit
   --listen SOCKET  unix socket to serve one server on; only this user may open it
   --standby        the signer of the standby token, for standby.signer.socket
   --make-ocsp-key  make the key that answers OCSP in the token, once, and end; a running signer must be started again
+  --replace        another one, where the first is not to be trusted any more
   --group-access   its group may, too: for a server of another user
   --json           why it could not start as problem+json, the last line on stderr
 
@@ -114,7 +115,7 @@ async function serve(
   const settings = readConfig(args.value('config') ?? defaultConfigFile, args.has('standby'));
   if (args.has('make-ocsp-key')) {
     const { makeOcspKey } = await import('./signer/ocsp-key.ts');
-    const { key, made } = await makeOcspKey(settings);
+    const { key, made } = await makeOcspKey(settings, args.has('replace'));
     const keyId = keyIdOf(key.publicKeySpki);
     const told = args.has('json')
       ? JSON.stringify({ keyId, made })

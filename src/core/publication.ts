@@ -23,6 +23,8 @@ export function deltaCrlUrl(publicationUrl: string, issuerKeyId: string): string
 /** URL of the full CRL that the delta goes with. */
 export function baseCrlUrl(publicationUrl: string, issuerKeyId: string): string {
   return `${publicationUrl}/crl/${issuerKeyId}/base.crl`;
+}
+
 /** URL of the OCSP responder, for authorityInfoAccess and for POST; a GET puts the request behind it (RFC 6960 A.1). */
 export function ocspUrl(publicationUrl: string): string {
   return `${publicationUrl}/ocsp`;

@@ -9,14 +9,17 @@ import { type SignerConfig, signerFolder } from './runtime.ts';
 
 /**
  * Makes the key that answers OCSP in this signer's token, P-256, and names it in its authority.json; where there is one
- * already, that one stays. No ceremony: the issuer certifies it when the server asks. A running signer takes it up when
+ * already, that one stays unless it is to be replaced. No ceremony: the issuer certifies it when the server asks. A running signer takes it up when
  * it starts again. Throws `config-…`.
  */
-export async function makeOcspKey(config: SignerConfig): Promise<{ key: HsmKey; made: boolean }> {
+export async function makeOcspKey(
+  config: SignerConfig,
+  isReplaced: boolean,
+): Promise<{ key: HsmKey; made: boolean }> {
   const folder = signerFolder(config);
   const file = join(folder, 'authority.json');
   const authority = readAuthority(file);
-  if (authority.ocspKey) return { key: authority.ocspKey, made: false };
+  if (authority.ocspKey && !isReplaced) return { key: authority.ocspKey, made: false };
   const { hsm } = config;
   for (const [name, value] of Object.entries(hsm.environment)) process.env[name] = value;
   const token = HsmToken.open(hsm, { readWrite: true });
