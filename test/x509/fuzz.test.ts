@@ -5,6 +5,7 @@ import { lintCertificate } from '../../src/lint/certificate.ts';
 import { lintCrl } from '../../src/lint/crl.ts';
 import { parseCertificate, parseTbsCertificate } from '../../src/x509/certificate.ts';
 import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
+import { parseOcspRequest } from '../../src/x509/ocsp.ts';
 import { parseCrl, parseTbsCrl } from '../../src/x509/crl.ts';
 import { buildCsr, parseCsr, verifyCsr } from '../../src/x509/csr.ts';
 import { encodePem, decodePem } from '../../src/x509/pem.ts';
@@ -98,6 +99,14 @@ function mutate(input: Buffer, random: (below: number) => number): Buffer {
   return bytes;
 }
 
+/** Of OpenSSL: by SHA-1, with a nonce of 16 bytes. */
+const ocspRequest = Buffer.from(
+  '30773075304e304c304a300906052b0e03021a05000414b6a16dad9caca807a824235802770f41e5b63b070414a32343' +
+    'b3cb339e3c9907e7c6d6871efbcec43ec602112a0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0fa2233021301f06092b060105' +
+    '050730010204120410daee78384e99eca99bebb026bf1fc7ec',
+  'hex',
+);
+
 const targets: [string, Buffer, (input: Buffer) => unknown][] = [
   ['parseCertificate', leaf, parseCertificate],
   ['parseCertificate of a CA', issuer.der, parseCertificate],
@@ -120,6 +129,7 @@ const targets: [string, Buffer, (input: Buffer) => unknown][] = [
   ['parseCsr and verifyCsr', csr, (input) => verifyCsr(parseCsr(input))],
   ['parseCrl and every entry', crl, (input) => [...parseCrl(input).revoked()]],
   ['parseTbsCrl and has', parseCrl(crl).tbs, (input) => parseTbsCrl(input).has(freshSerial())],
+  ['parseOcspRequest', ocspRequest, parseOcspRequest],
   ['importPublicKey, P-256', issuer.key.info.spki, importPublicKey],
   ['importPublicKey, RSA', rsaKey().info.spki, importPublicKey],
   ['nameText', rdnName({ organization: 'Example', commonName: 'root' }), nameText],
