@@ -55,7 +55,7 @@ async function nginx(
     `daemon off; master_process off; pid ${join(folder, 'pid')}; error_log ${log} info; events {}
      http { access_log off; ${temporary.join(' ')} server { ${[...listening, ...directives].join(' ')} } }`,
   );
-  const running = start(['nginx', '-c', file, '-e', log]);
+  const running = start(['/usr/sbin/nginx', '-c', file, '-e', log]);
   const errors = (): string => readFileSync(log, 'utf8');
   await eventually(() =>
     runTool('openssl', 's_client', '-connect', `127.0.0.1:${port}`, '-brief').output.includes('TLS'),
