@@ -33,6 +33,9 @@ interface Parts {
   lastNumber: bigint;
 }
 
+/** Dates that one commit may fix: a few milliseconds. */
+const datesAtOnce = 500;
+
 /** Why a round of drafts is made: scheduled ones let entries leave after them; a new base is what deltas follow. */
 export interface Occasion {
   scheduled: boolean;
@@ -88,6 +91,16 @@ export class CrlDrafts {
         if (isWhole) shared = crlNumber;
         return this.#draft(scope, crlNumber, occasion, nowMs);
       });
+  }
+
+  /**
+   * In the order in which they are to be committed: together, as long as there are few dates to fix. Many are fixed by the
+   * shards, each of its own, before the CRLs that carry all of them.
+   */
+  inGroups(drafts: readonly CrlDraft[]): CrlDraft[][] {
+    if (this.#unstoredDates.size <= datesAtOnce) return [[...drafts]];
+    const isWhole = ({ scope }: CrlDraft): boolean => scope === fullScope || scope === deltaScope;
+    return [drafts.filter((draft) => !isWhole(draft)), drafts.filter(isWhole)];
   }
 
   /** They are in the store. */

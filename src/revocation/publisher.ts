@@ -322,10 +322,8 @@ export class CrlPublisher {
     const newBase = scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > deltaMaxEntries;
     const drafts = this.#drafts.make(scopes, { scheduled, newBase }, nowMs);
     const { passed, refused } = await this.#judge(drafts, nowMs);
-    const isWhole = ({ scope }: CrlDraft): boolean => scope === fullScope || scope === deltaScope;
     const failures: unknown[] = [];
-    // What stands on the full one stands on its shard's before; and its date is fixed then.
-    for (const group of [passed.filter((draft) => !isWhole(draft)), passed.filter(isWhole)]) {
+    for (const group of this.#drafts.inGroups(passed)) {
       const results = await Promise.allSettled(group.map((draft) => this.#sign(draft, nowMs)));
       const signed = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
       // A restart serves the newest one with a stored signature: that must be none older than what was served.

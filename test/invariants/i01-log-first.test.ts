@@ -243,7 +243,7 @@ describe('the server', () => {
     expect(certificates.map((one) => one.signature !== undefined)).toEqual([true, true, true]);
     for (const { leafIndex, tbs } of certificates) expect(leafAt(leafIndex).body.equals(tbs)).toBe(true);
     const crls = authority.store.crls(authority.issuer.keyId);
-    expect(crls.filter(({ signature }) => signature !== undefined)).toHaveLength(17);
+    expect(crls.filter(({ signature }) => signature !== undefined)).toHaveLength(18);
     for (const { leafIndex, scope, crlNumber, tbs } of crls)
       expect(decodeCrlBody(leafAt(leafIndex).body)).toEqual({
         scope,

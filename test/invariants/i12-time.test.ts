@@ -298,6 +298,7 @@ describe('a CRL', () => {
     await republished();
     authority.clockGuard.accept();
     await republished();
+    await republished();
     expect(
       await becomes(() => authority.store.revocation(authority.issuer.keyId, serial)?.mayLeave === true),
     ).toBe(true);

@@ -96,7 +96,7 @@ async function revoke({ record }: IssuedCertificate): Promise<void> {
 
 function takeFullCrls(): PublishedCrl[] {
   const full = served.filter((crl) => crl.scope === 'full');
-  for (const { url, der } of full) take({ kind: 'crl', url, der });
+  for (const { url, der } of full) take({ kind: 'crl', url, der: joinedCrl(der) });
   return full;
 }
 
@@ -115,7 +115,7 @@ test('what holds gives no verdict', async () => {
   takeAnswer(first, { tokenId });
   takeFullCrls();
   await revoke(first);
-  for (const { url, der } of served.slice(-2)) take({ kind: 'crl', url, der });
+  for (const { url, der } of served.slice(-3)) take({ kind: 'crl', url, der: joinedCrl(der) });
   take({ kind: 'checkpoint', note: authority.sequencer.checkpoint()?.note ?? '' });
   checker.finish();
   compare();

@@ -143,7 +143,7 @@ export class CrlHistory {
   }
 }
 
-/** `full`, or the shard's number. */
+/** `full`, `delta`, `base`, or the shard's number. */
 function crlScope(url: string): string {
-  return /\/crl\/[0-9a-f]{40}\/(\d+)\.crl$/.exec(url)?.[1] ?? 'full';
+  return /\/crl\/[0-9a-f]{40}\/(\d+|delta|base)\.crl$/.exec(url)?.[1] ?? 'full';
 }
