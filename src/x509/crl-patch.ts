@@ -1,0 +1,113 @@
+import { setImmediate as aTurn } from 'node:timers/promises';
+import { type Serial, serialBytes } from '../core/serial.ts';
+import { EntryCursor } from './crl-entries.ts';
+import type { CrlList } from './crl-list.ts';
+import { type CrlBytes, encodeRevoked } from './crl-tbs.ts';
+import { tags } from './der.ts';
+import { DerReader, malformed } from './der-reader.ts';
+
+/** What makes a later CRL of an earlier one: what stands around its entries, and the entries that differ. */
+export interface CrlPatch {
+  /** DER of the later CRL up to its first entry. */
+  head: Buffer;
+  /** DER entries that are new or changed, one behind the other in serial order. */
+  added: Buffer;
+  /** Serials that are no longer listed, in serial order. */
+  removed: readonly Serial[];
+  /** DER of the later CRL behind its last entry: extensions and signature. */
+  tail: Buffer;
+}
+
+/** Largest part of two lists that is compared; where they share less, the CRL itself is the better patch. */
+const comparedMaxBytes = 16 * 1024 * 1024;
+/** Longest time without a turn for others. */
+const sliceMs = 5;
+
+/**
+ * The patch from one CertificateList to a later one. Undefined where it would be larger than `maxBytes` or the lists have
+ * little in common. Takes turns with others.
+ */
+export async function makePatch(
+  before: CrlBytes,
+  after: CrlBytes,
+  maxBytes: number,
+): Promise<CrlPatch | undefined> {
+  if (distinctBytes(before.list, after.list) > comparedMaxBytes) return undefined;
+  const added: Buffer[] = [];
+  const removed: Serial[] = [];
+  let size = after.head.length + after.tail.length;
+  let since = performance.now();
+  for (const change of after.list.changesSince(before.list)) {
+    if (change.after) {
+      const entry = encodeRevoked(change.after);
+      added.push(entry);
+      size += entry.length;
+    } else {
+      removed.push(change.serial);
+      size += change.serial.length;
+    }
+    if (size > maxBytes) return undefined;
+    if (performance.now() - since < sliceMs) continue;
+    await aTurn();
+    since = performance.now();
+  }
+  return { head: after.head, added: Buffer.concat(added), removed, tail: after.tail };
+}
+
+/**
+ * The later CertificateList, byte for byte, where `der` is the earlier one and its serials ascend. Its signature says
+ * whether it is right. Throws `request-malformed` where patch and CRL cannot belong together.
+ */
+export function applyPatch(der: Buffer, patch: CrlPatch): Buffer {
+  const [start, end] = entriesOf(der);
+  const entry = new EntryCursor(der, start, end);
+  const parts = [patch.head];
+  let isThere = entry.step();
+  let copied = start;
+  for (const { serial, bytes } of editsOf(patch)) {
+    while (isThere && entry.compareTo(serial) < 0) isThere = entry.step();
+    parts.push(der.subarray(copied, isThere ? entry.start : end));
+    copied = isThere ? entry.start : end;
+    if (isThere && entry.compareTo(serial) === 0) {
+      copied = entry.end;
+      isThere = entry.step();
+    } else if (bytes === undefined) malformed('a serial to remove is not listed', copied);
+    if (bytes) parts.push(bytes);
+  }
+  parts.push(der.subarray(copied, end), patch.tail);
+  return Buffer.concat(parts);
+}
+
+function distinctBytes(before: CrlList, after: CrlList): number {
+  const known = new Set(before.pieces);
+  let bytes = 0;
+  for (const piece of after.pieces) if (!known.has(piece)) bytes += piece.bytes.length;
+  return bytes;
+}
+
+interface Edit {
+  serial: Buffer;
+  /** DER of the entry that stands there from now on. */
+  bytes?: Buffer;
+}
+
+/** In serial order: the walk through the list never turns back. */
+function editsOf({ added, removed }: CrlPatch): Edit[] {
+  const edits: Edit[] = removed.map((serial) => ({ serial: serialBytes(serial) }));
+  for (const entry = new EntryCursor(added); entry.step(); )
+    edits.push({
+      serial: added.subarray(entry.serialStart, entry.serialEnd),
+      bytes: added.subarray(entry.start, entry.end),
+    });
+  edits.sort((a, b) => a.serial.length - b.serial.length || a.serial.compare(b.serial));
+  return edits;
+}
+
+/** Where the entries of a CertificateList begin and end; both are where they would stand if there are none. */
+function entriesOf(der: Buffer): [start: number, end: number] {
+  const list = new DerReader(der).enter(tags.sequence, 'CertificateList').enter(tags.sequence, 'TBSCertList');
+  for (const what of ['version', 'signature', 'issuer', 'thisUpdate', 'nextUpdate']) list.skip(what);
+  if (list.tag !== tags.sequence) return [list.at, list.at];
+  list.expect(tags.sequence, 'revokedCertificates');
+  return [list.contentStart, list.at];
+}
