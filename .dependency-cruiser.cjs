@@ -17,6 +17,7 @@ const layers = {
     'publish/',
     'jobs/',
     'sequencer/',
+    'watch/',
     'audit/',
   ],
   edge: ['http/', 'agent/', 'client/', 'cli/'],

@@ -21,7 +21,7 @@ import { openSigners } from './kernel-signers.ts';
 import { refusePending } from './init/pending-state.ts';
 import type { Signer } from './signer/port.ts';
 import { refuseReadableKey } from './state.ts';
-import type { StateIdentity, Store, StoreReader } from './store/port.ts';
+import type { Mutation, StateIdentity, Store, StoreReader } from './store/port.ts';
 import { lockState } from './store/sqlite/lock.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
@@ -67,6 +67,8 @@ export interface KernelParts {
   log: Log;
   /** `vouch init`, or a restore that opens a new log: the signer begins a new tree, floor and guard. */
   genesis: boolean;
+  /** Called with each mutation as soon as it is durable. */
+  committed?: (mutation: Mutation, leafIndex: number) => void;
 }
 
 /**
@@ -106,6 +108,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
       limits: { waitMs: config.signer.deadline * 1000 },
     },
     ...whatIsSaid(log),
+    ...(parts.committed && { onCommitted: parts.committed }),
   });
   late.sequencer = sequencer;
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });

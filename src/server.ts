@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
 import type { ResultFiles } from './ceremony/result.ts';
 import { takeChain } from './ceremony/program/chain.ts';
@@ -7,7 +6,7 @@ import type { Recorder } from './ceremony/program/record.ts';
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
-import { asVouchError, isOtherLog } from './core/errors.ts';
+import { asVouchError } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
 import { Tokens } from './enrollment/tokens.ts';
@@ -23,24 +22,25 @@ import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
 import { inTurn } from './jobs/in-turn.ts';
 import { openPushers, type Pushers } from './server-publish.ts';
-import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
+import { openWatch } from './server-watch.ts';
+import { type Kernel, type KernelParts, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
 import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
 import { CrlPublishers } from './revocation/publishers.ts';
 import { Revocation } from './revocation/revoke.ts';
+import { signerUp } from './signer-up.ts';
 import { warnOfCoreDumps } from './signer/core-dumps.ts';
 import { backupState } from './state.ts';
 import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
+import { type ReleasedCrl, Watch } from './watch/watch.ts';
+import { crlBytesOf } from './x509/crl-patch.ts';
+import { ClientConnections } from './http/client-connections.ts';
 
 /** How long a stopping server waits for requests in progress. */
 const drainMs = 8_000;
-/** How long a starting server waits for its signer. */
-const signerWaitMs = 15_000;
-/** How long it waits for the others once one of several signs: longer than a token takes to open that is there. */
-const othersWaitMs = 3_000;
 const second = 1_000;
 
 /** What the first line on standard output says. */
@@ -74,13 +74,18 @@ export async function startServer(
   warnOfCoreDumps((level, message, fields) => log[level](fields ?? {}, message));
   const metrics = new Metrics();
   await using starting = new AsyncDisposableStack();
+  const late: { watch?: Watch } = {};
+  const committed: KernelParts['committed'] = (mutation, leafIndex) =>
+    late.watch?.committed(mutation, leafIndex);
   const kernel = starting.adopt(
-    await openKernel({ config, configFile, clock, log, genesis: false }),
+    await openKernel({ config, configFile, clock, log, genesis: false, committed }),
     (opened) => opened.close(),
   );
   await signerUp(kernel, log);
   const pushers = starting.adopt(openPushers(config.publish, { clock, log }), (opened) => opened.close());
-  const base: Base = { config, kernel, clock, log, metrics, pushers };
+  const clients = new ClientConnections();
+  const watch = (late.watch = openWatch(kernel, clients, log));
+  const base: Base = { config, kernel, clock, log, metrics, pushers, watch };
   const publication = new Publication((path) => tileAt(kernel, path), clock, pushers.put);
   publishAuthorities(publication, kernel, clock);
   const publisher = starting.adopt(crlPublishers(base, publication), (opened) => opened.close());
@@ -108,6 +113,7 @@ export async function startServer(
   const enrollmentListener = await listen(
     listenTls(enrollment(base, admission, revocation), config.enrollment.listen, shown),
   );
+  clients.follow(enrollmentListener.server);
   observe(base, publisher, admission);
 
   const stopping = new AbortController();
@@ -127,7 +133,7 @@ export async function startServer(
     },
     close: async () => {
       stopping.abort();
-      await running;
+      await Promise.all([running, watch.hub.close()]);
       await opened.disposeAsync();
     },
   };
@@ -146,7 +152,7 @@ function drainingTogether(stack: AsyncDisposableStack): (opening: Promise<Listen
 
 /** What runs beside the requests. */
 function jobsOf(
-  { kernel, clock, log }: Base,
+  { kernel, clock, log, watch }: Base,
   parts: {
     publication: Publication;
     publisher: CrlPublishers;
@@ -169,6 +175,7 @@ function jobsOf(
     // It is asked also while nobody enrolls: an absence counts from when it is seen.
     every(second, () => void kernel.issuance.issuers.current(), failed),
     every(second, renewIdentity, failed),
+    every(second / 4, () => watch.hub.tick(), failed),
   ];
 }
 
@@ -206,13 +213,15 @@ interface Base {
   log: Log;
   metrics: Metrics;
   pushers: Pushers;
+  watch: Watch;
 }
 
 function crlPublishers(
-  { config, kernel, clock, log, metrics }: Base,
+  { config, kernel, clock, log, metrics, watch }: Base,
   publication: Publication,
 ): CrlPublishers {
   const base = publicationBase(config);
+  const released = new Map<string, ReleasedCrl>();
   const publishers = kernel.issuers.map(
     (issuer) =>
       new CrlPublisher({
@@ -222,7 +231,13 @@ function crlPublishers(
         publicationUrl: base,
         shardCount: kernel.store.identity().shardCount,
         timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
-        publish: (crl) => publication.put(crl.url.slice(base.length), crlDocument(crl)),
+        publish: (crl) => {
+          publication.put(crl.url.slice(base.length), crlDocument(crl));
+          const of = `${crl.issuerKeyId} ${crl.scope}`;
+          const now = { ...crl, leafIndex: kernel.store.treeSize() - 1, der: crlBytesOf(crl.der) };
+          watch.crlReleased(now, released.get(of));
+          released.set(of, now);
+        },
         alarm: (scope, problems) => {
           metrics.alarms.inc({ kind: 'crl' });
           const what = { issuer: issuer.keyId, scope, problems };
@@ -254,6 +269,7 @@ function operatorVerbs(
     ...kernel,
     publisher,
     metrics,
+    renewNow: (target, leafIndex) => base.watch.renewNow(target, leafIndex),
     tokens: new Tokens({ ...kernel, facts }),
     revocation: parts.revocation,
     // The second of two that bring the same finds it there, before it has recorded anything.
@@ -280,7 +296,7 @@ function operatorVerbs(
 
 /** Takes in what the root has renewed: recorded, then served and shown to agents. */
 async function renew(
-  { kernel, clock }: Base,
+  { kernel, clock, watch }: Base,
   publication: Publication,
   files: ResultFiles,
   operator: string,
@@ -288,6 +304,7 @@ async function renew(
   const result = await takeRenewal(files, recorderOf(kernel, operator));
   kernel.renewed();
   publishAuthorities(publication, kernel, clock);
+  watch.bundleRenewed(kernel.bundle.sequence);
   return importedRenewal(result, true);
 }
 
@@ -301,7 +318,7 @@ function recorderOf({ store, sequencer, clockGuard }: Kernel, operator: string):
 }
 
 function enrollment(
-  { config, kernel, clock, log, metrics }: Base,
+  { config, kernel, clock, log, metrics, watch: { hub } }: Base,
   admission: Admission,
   revocation: Revocation,
 ) {
@@ -311,14 +328,14 @@ function enrollment(
   const attestors = [joinTokenAttestor(kernel.store)];
   return enrollmentApi({
     ...kernel,
-    ...{ clock, log, metrics, admission, limits, challenges },
+    ...{ clock, log, metrics, admission, limits, challenges, hub },
     enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profile: profileOf(config) }),
     bundle: () => kernel.bundle,
   });
 }
 
 function observe(
-  { config, kernel, metrics, pushers }: Base,
+  { config, kernel, metrics, pushers, watch }: Base,
   publisher: CrlPublishers,
   admission: Admission,
 ): void {
@@ -333,38 +350,9 @@ function observe(
     crls: () => publisher.current(),
     pushed: pushers.status,
     inFlight: () => admission.inFlight,
+    streams: () => watch.hub.size,
     clockInDoubt: () => (kernel.clockGuard.doubt() === undefined ? 0 : 1),
   });
-}
-
-/**
- * Waits for the signer, but not for ever: while the token is away CRLs, bundle and log are served all the same, and the
- * signer is tried again. Throws what only an operator can mend: a refused PIN, a rewound state.
- */
-async function signerUp(kernel: Kernel, log: Log): Promise<void> {
-  const { ready } = kernel;
-  const timeout = new AbortController();
-  const late = sleep(signerWaitMs, undefined, { signal: timeout.signal, ref: false });
-  late.catch(() => undefined);
-  const isUp = await Promise.race([ready.then(() => true), late.then(() => false)])
-    .catch((error: unknown) => {
-      if (asVouchError(error).code !== 'config-hsm') throw error;
-      log.error(errorFields(error), 'the token cannot be used');
-      return false;
-    })
-    .finally(() => timeout.abort());
-  if (isUp) await othersJudged(kernel);
-  else log.warn({}, 'the signer is not up yet; serving what is signed already');
-}
-
-/** Of several signers one may know a newer log than the one that is up: nothing is begun before they were asked. */
-async function othersJudged({ allReady }: Kernel): Promise<void> {
-  const timeout = new AbortController();
-  const late = sleep(othersWaitMs, undefined, { signal: timeout.signal, ref: false }).catch(() => undefined);
-  const all = allReady().catch((error: unknown) => {
-    if (isOtherLog(error)) throw error;
-  });
-  await Promise.race([all, late]).finally(() => timeout.abort());
 }
 
 async function keepClockMark({ clockGuard, store }: Kernel, lastWrite: LastWrite): Promise<void> {

@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { VouchError } from '../core/errors.ts';
 import { parseSerial } from '../core/serial.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery } from './context.ts';
 import { answer, fields, table } from './output.ts';
-import { logIndex, pageLimit, tokenId, valueOf } from './values.ts';
+import { entryId, issuerKeyId, logIndex, pageLimit, tokenId, valueOf } from './values.ts';
 
 interface CertificateRow {
   serial: string;
@@ -59,6 +60,22 @@ export function addCertificateVerbs(program: Command): void {
         adminPaths.certificate.replace(':serial', encodeURIComponent(serial)),
       );
       answer(globalsOf(command), result, certificateFields);
+    });
+  cert
+    .command('renew-now')
+    .description('ask the holders of certificates to renew them now, each within half a minute')
+    .option('--id <spiffe-id>', 'of one identity', valueOf('--id', parseSpiffeId))
+    .option('--entry <entry-id>', 'of one registration entry', entryId('--entry'))
+    .option('--issuer <key-id>', 'by one issuer, as `vouch status` shows it', issuerKeyId('--issuer'))
+    .action(async (options: { id?: string; entry?: string; issuer?: string }, command: Command) => {
+      if (Object.keys(options).length !== 1)
+        throw new VouchError('usage-invalid', 'name one of --id, --entry and --issuer');
+      const told = await adminOf(command)<{ told: number; logIndex: number }>(
+        'POST',
+        adminPaths.renewNow,
+        options,
+      );
+      answer(globalsOf(command), told, ({ told: count }) => `${count} holders were told`);
     });
   program
     .command('explain')

@@ -56,6 +56,11 @@ export function entryId(flag: string): Checked {
   return formOf(flag, adminGrammars.entryId, 'an id as `vouch entry list` shows it, e_ and 16 hex digits');
 }
 
+/** Key id of an issuer, as `vouch status` shows it. */
+export function issuerKeyId(flag: string): Checked {
+  return formOf(flag, /^[0-9a-f]{40}$/, 'a key id as `vouch status` shows it, 40 hex digits');
+}
+
 /** Rows of a page. */
 export function pageLimit(): Checked {
   return wholeNumber('--limit', 1, 1000);

@@ -56,6 +56,7 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
       verbs.revokeToken(tokenId, operator),
     ),
     [paths.entryResume]: doing(wire.resumeSchema, (body, operator) => verbs.resumeEntries(body, operator)),
+    [paths.renewNow]: doing(wire.renewNowSchema, (body, operator) => verbs.renewNow(body, operator)),
     [paths.revocationPreview]: doing(wire.previewSchema, async ({ target }) =>
       verbs.previewRevocation(target),
     ),

@@ -14,6 +14,18 @@ function connectionBounds(descriptors = openFilesLimit()): { listener: number; a
   return { listener, address: Math.floor(listener / addressShare) };
 }
 
+/** What gives an address its place back, by both ends of the connection. */
+const places = new Map<string, () => void>();
+
+/** For a connection that has a bound of its own from here on: it is no longer one of its address. */
+export function releaseAddress(socket: net.Socket): void {
+  places.get(endsOf(socket))?.();
+}
+
+function endsOf({ remoteAddress, remotePort, localAddress, localPort }: net.Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
+}
+
 /** Cuts what comes past the bounds, so that neither one address nor all of them can use up a listener or the process. */
 export function boundConnections(server: net.Server, bounds = connectionBounds()): void {
   server.maxConnections = bounds.listener;
@@ -26,11 +38,16 @@ export function boundConnections(server: net.Server, bounds = connectionBounds()
       return;
     }
     held.set(from, count + 1);
-    socket.once('close', () => {
+    const ends = endsOf(socket);
+    const release = (): void => {
+      if (places.get(ends) !== release) return;
+      places.delete(ends);
       const left = (held.get(from) ?? 1) - 1;
       if (left > 0) held.set(from, left);
       else held.delete(from);
-    });
+    };
+    places.set(ends, release);
+    socket.once('close', release);
   });
 }
 

@@ -29,9 +29,11 @@ import {
   renewRequestSchema,
   requestMaxBytes,
 } from '../wire/enrollment.ts';
+import type { WatchHub } from '../watch/hub.ts';
 import type { Admission, Attempter, FailureLimits } from './admission.ts';
 import { parseBody, refuseTooLarge } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
+import { watchRoute } from './watch-route.ts';
 import { channelOf, clientCertificateOf } from './tls-channel.ts';
 
 /** What the enrollment listener serves from. */
@@ -50,6 +52,7 @@ export interface EnrollmentApiParts {
   crlUrls: readonly { keyId: string; url: string }[];
   admission: Admission;
   limits: FailureLimits;
+  hub: WatchHub;
   clock: Clock;
   log: Log;
   metrics: Metrics;
@@ -95,6 +98,8 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     ...json,
     renewRoute(parts),
   );
+  app.get(enrollmentPaths.watch, fromAddress, watchRoute(parts));
+  app.all(enrollmentPaths.watch, onlyMethods('GET'));
   app.all(enrollmentPaths.bundle, onlyMethods('GET, HEAD'));
   app.all([enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew], onlyMethods('POST'));
   app.use(notFound);

@@ -19,7 +19,8 @@ import {
 import type { Signer } from '../signer/port.ts';
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import type { RevocationTargetJson } from '../wire/admin.ts';
+import type { RenewTarget } from '../watch/watch.ts';
+import type { RenewNowJson, RevocationTargetJson } from '../wire/admin.ts';
 import { deedOf } from './deeds.ts';
 import { certificateView, crlView, entryView, explanation, tokenView } from './views.ts';
 
@@ -40,6 +41,8 @@ interface Parts {
   publisher: CrlPublishers;
   clockGuard: ClockGuard;
   metrics: Metrics;
+  /** Tells the holders of these certificates to renew; returns how many hear it now. */
+  renewNow: (target: RenewTarget, leafIndex: number) => number;
   status: () => object;
   /** Takes in what the root has renewed, and serves it from now on. */
   importRenewal: (files: ReadonlyMap<string, Buffer>, operator: string) => Promise<object>;
@@ -142,6 +145,13 @@ export class OperatorVerbs {
     return { resumed: suspended.map((entry) => entry.entryId) };
   }
 
+  /** Asks holders to renew at once: who watches hears it now, who is away when it comes back while this server runs. */
+  async renewNow(request: RenewNowJson, operator: string): Promise<object> {
+    const target = renewTargetOf(request);
+    const logIndex = await this.#operatorRecord('renew-now', operator, request);
+    return { told: this.#parts.renewNow(target, logIndex), logIndex };
+  }
+
   previewRevocation(target: RevocationTargetJson): object {
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
     const live = this.#parts.revocation.preview(targetOf(target));
@@ -224,12 +234,15 @@ export class OperatorVerbs {
     return { records, next: to < store.treeSize() ? String(to - 1) : null };
   }
 
-  async #operatorRecord(verb: string, operator: string): Promise<void> {
+  /** Resolves to the index of its leaf. */
+  #operatorRecord(
+    verb: string,
+    operator: string,
+    about: Readonly<Record<string, string>> = {},
+  ): Promise<number> {
     const { sequencer, clockGuard } = this.#parts;
-    await sequencer.record({
-      kind: 'operator',
-      leaf: recordLeaf('operator', clockGuard.revocationTimeMs(), { verb, operator }),
-    });
+    const leaf = recordLeaf('operator', clockGuard.revocationTimeMs(), { verb, operator, ...about });
+    return sequencer.record({ kind: 'operator', leaf });
   }
 
   #named(serialText: string) {
@@ -250,6 +263,11 @@ function targetOf(target: RevocationTargetJson): RevocationTarget {
   if ('id' in target) return { by: 'id', spiffeId: parseSpiffeId(target.id) };
   if ('token' in target) return { by: 'token', tokenId: target.token };
   return { by: 'entry', entryId: target.entry };
+}
+
+function renewTargetOf(request: RenewNowJson): RenewTarget {
+  if ('id' in request) return { spiffeId: parseSpiffeId(request.id) };
+  return 'entry' in request ? { entryId: request.entry } : { issuerKeyId: request.issuer };
 }
 
 function leafIndexOf(text: string): number {

@@ -60,6 +60,7 @@ export class Sequencer {
   readonly #keeper: SignatureKeeper;
   readonly #queue = new Queue<Waiting>();
   readonly #pace = new Pace();
+  readonly #onCommitted: (mutation: Mutation, leafIndex: number) => void;
   readonly #onHalt: (reason: VouchError) => void;
   readonly #onWrongSignature: (leafIndex: number) => void;
   readonly #outage = new Outage();
@@ -76,6 +77,8 @@ export class Sequencer {
     /** All of one log: a checkpoint by any of them counts. */
     logKeys: readonly LogKey[];
     limits?: Partial<SequencerLimits>;
+    /** Called with each mutation as soon as it is durable. */
+    onCommitted?: (mutation: Mutation, leafIndex: number) => void;
     /** Called once, with why nothing is signed any more. */
     onHalt?: (reason: VouchError) => void;
     /** Called where the token made a wrong signature, which is asked for once more. */
@@ -86,6 +89,7 @@ export class Sequencer {
     this.#tree = parts.tree;
     this.#logKeys = parts.logKeys;
     this.#limits = { ...defaultSequencerLimits, ...parts.limits };
+    this.#onCommitted = parts.onCommitted ?? (() => undefined);
     this.#onHalt = parts.onHalt ?? (() => undefined);
     this.#onWrongSignature = parts.onWrongSignature ?? (() => undefined);
     this.#keeper = new SignatureKeeper(parts.store, this.#limits.storeSignedAfterMs);
@@ -275,8 +279,10 @@ export class Sequencer {
     const committed: Committed[] = [];
     for (const [position, waiting] of batch.entries()) {
       const outcome = outcomes[position];
-      if (outcome?.status === 'committed') committed.push({ ...waiting, leafIndex: outcome.leafIndex });
-      else if (outcome?.status === 'exists') waiting.resolve(outcome);
+      if (outcome?.status === 'committed') {
+        committed.push({ ...waiting, leafIndex: outcome.leafIndex });
+        this.#onCommitted(waiting.submission.mutation, outcome.leafIndex);
+      } else if (outcome?.status === 'exists') waiting.resolve(outcome);
       else
         waiting.reject(
           new VouchError(outcome?.code ?? 'internal', outcome?.detail ?? 'the store gave no outcome', {

@@ -14,6 +14,7 @@ export interface Observed {
   pushed: () => { target: string; waiting: number; failures: number; lastPutMs: number | undefined }[];
   crls: () => { issuerKeyId: string; scope: string; nextUpdateSeconds: number }[];
   inFlight: () => number;
+  streams: () => number;
   clockInDoubt: () => number;
 }
 
@@ -83,6 +84,7 @@ export class Metrics {
     if (observed.standby) observeStandby(registry, observed.standby);
     gauge(registry, 'vouch_log_tree_size', 'Leaves in the log', observed.treeSize);
     gauge(registry, 'vouch_enrollments_in_flight', 'Enrollments and renewals in progress', observed.inFlight);
+    gauge(registry, 'vouch_watch_streams', 'Open streams of agents that watch', observed.streams);
     gauge(
       registry,
       'vouch_clock_in_doubt',

@@ -7,6 +7,7 @@ export const adminPaths = {
   tokenRevoke: '/v1/tokens/revoke',
   certificates: '/v1/certificates',
   certificate: '/v1/certificates/:serial',
+  renewNow: '/v1/certificates/renew-now',
   explain: '/v1/explain/:serial',
   entries: '/v1/entries',
   entryResume: '/v1/entries/resume',
@@ -67,6 +68,15 @@ export const revokeSchema = z.strictObject({ target: targetSchema, reason: text 
 
 /** `vouch entry resume`, by entry or by SPIFFE ID. */
 export const resumeSchema = z.union([z.strictObject({ entryId }), z.strictObject({ spiffeId: text })]);
+
+/** `vouch cert renew-now`, by SPIFFE ID, entry or issuer. */
+export const renewNowSchema = z.union([
+  z.strictObject({ id: text }),
+  z.strictObject({ entry: entryId }),
+  z.strictObject({ issuer: z.string().check(z.regex(/^[0-9a-f]{40}$/)) }),
+]);
+/** As the CLI writes it. */
+export type RenewNowJson = z.input<typeof renewNowSchema>;
 
 /** `vouch backup`. */
 export const backupSchema = z.strictObject({ file: text.check(z.regex(/^\//)) });

@@ -10,6 +10,7 @@ export const enrollmentPaths = {
   enroll: '/v1/enroll',
   renew: '/v1/renew',
   bundle: '/v1/bundle',
+  watch: '/v1/watch',
 } as const;
 
 /** Largest request body the listener reads, before it parses anything. */

@@ -77,6 +77,12 @@ const adminRoutes: readonly Route[] = [
   },
   { path: adminPaths.certificates, method: 'get', summary: 'Certificates, newest first' },
   { path: adminPaths.certificate, method: 'get', summary: 'One certificate' },
+  {
+    path: adminPaths.renewNow,
+    method: 'post',
+    summary: 'Ask the holders of certificates to renew them now',
+    body: admin.renewNowSchema,
+  },
   { path: adminPaths.explain, method: 'get', summary: 'Why a certificate exists' },
   { path: adminPaths.entries, method: 'get', summary: 'Registration entries' },
   { path: adminPaths.entryResume, method: 'post', summary: 'Lift a suspension', body: admin.resumeSchema },

@@ -321,7 +321,7 @@ describe('the operator', () => {
     return new OperatorVerbs({
       ...{ ...authority, tokens: tokensOf(authority), revocation, metrics },
       publisher: new CrlPublishers([publisher]),
-      ...{ status: () => ({}), backup, importRenewal: nothing, takeChain: nothing },
+      ...{ status: () => ({}), backup, importRenewal: nothing, takeChain: nothing, renewNow: () => 0 },
     });
   }
 

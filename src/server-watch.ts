@@ -1,0 +1,22 @@
+import type { ClientConnections } from './http/client-connections.ts';
+import type { Kernel } from './kernel.ts';
+import { errorFields, type Log } from './telemetry/log.ts';
+import { WatchHub } from './watch/hub.ts';
+import { Watch } from './watch/watch.ts';
+
+/** What watchers are told, beginning with what is served at the start. */
+export function openWatch(
+  { store, clockGuard, bundle }: Kernel,
+  clients: ClientConnections,
+  log: Log,
+): Watch {
+  const hub = new WatchHub({ store, timeMs: () => clockGuard.steadyTimeMs() });
+  const watch = new Watch({
+    ...{ hub, store },
+    firstLeafIndex: store.treeSize(),
+    cutConnections: (certificate) => clients.cut(certificate),
+    failed: (error) => log.error(errorFields(error), 'watchers were not told of everything'),
+  });
+  watch.bundleServed(bundle.sequence);
+  return watch;
+}

@@ -1,0 +1,141 @@
+import type { Mutation, StoreReader } from '../store/port.ts';
+import { type CrlEventJson, patchMaxBytes } from '../wire/watch.ts';
+import { type CrlPatch, makePatch } from '../x509/crl-patch.ts';
+import { type CrlBytes, crlLength } from '../x509/crl-tbs.ts';
+import { encodeEvent } from './encoding.ts';
+import type { WatchHub } from './hub.ts';
+import type { Holder } from './ring.ts';
+
+/** Whose certificates an operator has renewed now. */
+export type RenewTarget = { spiffeId: string } | { entryId: string } | { issuerKeyId: string };
+
+/** A CRL that was published. */
+export interface ReleasedCrl {
+  issuerKeyId: string;
+  scope: string;
+  url: string;
+  crlNumber: bigint;
+  leafIndex: number;
+  der: CrlBytes;
+}
+
+interface Parts {
+  hub: WatchHub;
+  store: Pick<StoreReader, 'entry'>;
+  /** Size of the log when the server started: what is older is state, and no event of this life. */
+  firstLeafIndex: number;
+  /** Cuts every other connection of a client whose certificate was revoked. */
+  cutConnections: (certificate: { issuerKeyId: string; serial: string }) => void;
+  /** Told of what could not be announced, or a CRL not as a patch. */
+  failed: (error: unknown) => void;
+}
+
+/** What watchers are told, as it happens: each event has the index of its leaf. */
+export class Watch {
+  readonly hub: WatchHub;
+  readonly #parts: Parts;
+  /** The last announcement of each CRL scope: a later CRL is not announced before it. */
+  readonly #announcing = new Map<string, Promise<void>>();
+  /** Leaf of the root's newest statement. */
+  #statementIndex: number;
+
+  constructor(parts: Parts) {
+    this.hub = parts.hub;
+    this.#parts = parts;
+    this.#statementIndex = parts.firstLeafIndex;
+  }
+
+  /** Takes every mutation that is durable, at once. Never throws: who commits has nothing to do with who watches. */
+  committed(mutation: Mutation, leafIndex: number): void {
+    try {
+      this.#committed(mutation, leafIndex);
+    } catch (error) {
+      this.#parts.failed(error);
+    }
+  }
+
+  #committed(mutation: Mutation, leafIndex: number): void {
+    const { hub, cutConnections } = this.#parts;
+    if (mutation.kind === 'revocation' && mutation.revocation.reason !== 'removeFromCRL') {
+      hub.endCertificate(mutation.revocation);
+      cutConnections(mutation.revocation);
+    } else if (mutation.kind === 'entry-suspended' || mutation.kind === 'entry-resumed') {
+      this.#entryChanged(mutation.entryId, leafIndex);
+    } else if (mutation.kind === 'statement') this.#statementIndex = leafIndex;
+  }
+
+  /** Takes each CRL that is served from now on, with the one of its scope before it. */
+  crlReleased(crl: ReleasedCrl, previous: ReleasedCrl | undefined): void {
+    const { scope } = crl;
+    if (scope !== 'full' && scope !== 'delta') return;
+    const part = `${crl.issuerKeyId} ${scope}`;
+    const before = this.#announcing.get(part) ?? Promise.resolve();
+    const announced = before.then(() => this.#announce(part, scope, crl, previous)).catch(this.#parts.failed);
+    this.#announcing.set(part, announced);
+  }
+
+  /** The bundle that is served from now on has this sequence. */
+  bundleRenewed(sequence: number): void {
+    const event = {
+      id: this.#statementIndex,
+      bytes: encodeEvent('bundle', { sequence }, this.#statementIndex),
+    };
+    this.#parts.hub.announce('bundle', encodeEvent('bundle', { sequence }), event);
+  }
+
+  /** The bundle that is served at the start. */
+  bundleServed(sequence: number): void {
+    this.#parts.hub.announce('bundle', encodeEvent('bundle', { sequence }));
+  }
+
+  /** Has holders renew; `leafIndex`: of the operator's deed. Returns how many streams were told. */
+  renewNow(target: RenewTarget, leafIndex: number): number {
+    const bytes = encodeEvent('renew', { reason: 'operator' }, leafIndex);
+    return this.#parts.hub.order({ id: leafIndex, bytes, concerns: (holder) => isOf(holder, target) });
+  }
+
+  async #announce(
+    part: string,
+    scope: 'full' | 'delta',
+    crl: ReleasedCrl,
+    previous: ReleasedCrl | undefined,
+  ): Promise<void> {
+    const { hub, firstLeafIndex, failed } = this.#parts;
+    const { issuerKeyId, url, leafIndex } = crl;
+    const data = { issuerKeyId, scope, crlNumber: Number(crl.crlNumber), from: null, url };
+    const state = encodeEvent('crl', data);
+    if (leafIndex < firstLeafIndex) return hub.announce(part, state);
+    const patch = previous && (await patchOf(previous, crl).catch(failed));
+    const patched: CrlEventJson = patch
+      ? { ...data, from: Number(previous.crlNumber), patch: patchJson(patch) }
+      : data;
+    hub.announce(part, state, { id: leafIndex, bytes: encodeEvent('crl', patched, leafIndex) });
+  }
+
+  /** Told to its holders only; a suspended one has no stream from then on. */
+  #entryChanged(entryId: string, leafIndex: number): void {
+    const { hub, store, failed } = this.#parts;
+    const entry = store.entry(entryId);
+    if (!entry) return;
+    const suspended = entry.suspendedAtMs !== undefined;
+    const bytes = encodeEvent('entry', { entryId, version: entry.version, suspended }, leafIndex);
+    hub.publish({ id: leafIndex, bytes, concerns: (holder) => holder.entryId === entryId });
+    if (suspended) hub.endEntry(entryId).catch(failed);
+  }
+}
+
+/** Undefined also where it would hardly be smaller than the CRL. */
+function patchOf(previous: ReleasedCrl, crl: ReleasedCrl): Promise<CrlPatch | undefined> {
+  return makePatch(previous.der, crl.der, Math.min(patchMaxBytes, crlLength(crl.der)));
+}
+
+function patchJson({ head, added, removed, tail }: CrlPatch): CrlEventJson['patch'] {
+  const base64 = (bytes: Buffer): string => bytes.toString('base64');
+  return { head: base64(head), added: base64(added), removed: [...removed], tail: base64(tail) };
+}
+
+function isOf(holder: Holder, target: RenewTarget): boolean {
+  if ('spiffeId' in target) return holder.spiffeId === target.spiffeId;
+  if ('entryId' in target) return holder.entryId === target.entryId;
+  return holder.issuerKeyId === target.issuerKeyId;
+}

@@ -1,0 +1,54 @@
+import * as z from 'zod/mini';
+import { parseSerial } from '../core/serial.ts';
+import { base64Bytes } from './bytes.ts';
+
+/** How often a stream says at least a comment; who hears nothing for three times as long takes it for dead. */
+export const heartbeatSeconds = 5;
+
+/** Largest patch of a CRL: head, entries and tail together, before base64. */
+export const patchMaxBytes = 512 * 1024;
+
+/** Largest event that a watcher reads, its lines together. */
+export const eventMaxBytes = 2 * 1024 * 1024;
+
+const number = z.int().check(z.gte(0));
+const keyId = z.string().check(z.regex(/^[0-9a-f]{40}$/));
+const serial = z.pipe(
+  z.string().check(z.regex(/^(?:[0-9a-f]{2}){1,20}$/)),
+  z.transform((text: string) => parseSerial(text)),
+);
+
+/** Member `patch` of a `crl` event. */
+export const crlPatchSchema = z.looseObject({
+  head: base64Bytes(64 * 1024),
+  added: base64Bytes(patchMaxBytes),
+  removed: z.array(serial).check(z.maxLength(patchMaxBytes / 2)),
+  tail: base64Bytes(64 * 1024),
+});
+
+/** Event `crl`: a CRL that is published. */
+export const crlEventSchema = z.looseObject({
+  issuerKeyId: keyId,
+  scope: z.enum(['full', 'delta']),
+  crlNumber: number,
+  from: z.nullable(number),
+  url: z.string().check(z.maxLength(2048), z.regex(/^http:\/\//)),
+  patch: z.optional(crlPatchSchema),
+});
+/** As the agent reads it: bytes decoded. */
+export type CrlEvent = z.output<typeof crlEventSchema>;
+/** As it stands in JSON. */
+export type CrlEventJson = z.input<typeof crlEventSchema>;
+
+/** Event `bundle`: the trust bundle has this sequence. */
+export const bundleEventSchema = z.looseObject({ sequence: number });
+
+/** Event `entry`: the registration entry of the certificate that was shown changed. */
+export const entryEventSchema = z.looseObject({
+  entryId: z.string().check(z.maxLength(64)),
+  version: number,
+  suspended: z.boolean(),
+});
+
+/** Event `renew`: the operator asks that the certificate be renewed now. */
+export const renewEventSchema = z.looseObject({ reason: z.string().check(z.maxLength(256)) });
