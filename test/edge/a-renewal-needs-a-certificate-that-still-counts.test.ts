@@ -1,4 +1,5 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assembleSigned } from '../../src/x509/certificate-tbs.ts';
@@ -121,7 +122,7 @@ it('on a connection that was opened before the revocation', async () => {
   };
   expect((await ask()).status).toBe(200);
   (await ours.vouch('revoke', '--serial', revoked.serial, '--reason', 'keyCompromise')).json();
-  await expect(ask(), 'it was cut').rejects.toBeInstanceOf(Error);
+  if (!socket.destroyed) await once(socket.resume(), 'close');
   expect(problemIn(await renew(shown))).toMatchObject({ status: 403, code: 'denied-revoked' });
 });
 
