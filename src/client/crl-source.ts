@@ -34,7 +34,8 @@ export class CrlSource {
   readonly #silenceMs: number;
   readonly #wholeMs: number;
   readonly #clock: Clock;
-  #etag: string | undefined;
+  /** What makes the next fetch conditional. */
+  #condition: Record<string, string> = {};
   #refusal: { error: VouchError; untilMs: number } | undefined;
 
   constructor(url: string, options: CrlSourceOptions = {}) {
@@ -65,7 +66,15 @@ export class CrlSource {
 
   /** Call with what `fetch` returned once it was verified. */
   accept(fetched: { etag: string | undefined }): void {
-    this.#etag = fetched.etag;
+    this.#condition = fetched.etag === undefined ? {} : { 'if-none-match': fetched.etag };
+  }
+
+  /**
+   * Call where this CRL came another way. Its URL has thisUpdate as its Last-Modified, and no two CRLs of one URL have the
+   * same, so that this is as strong as an ETag (RFC 9110 §8.8.2.2).
+   */
+  holds({ thisUpdateMs }: { thisUpdateMs: number }): void {
+    this.#condition = { 'if-modified-since': new Date(thisUpdateMs).toUTCString() };
   }
 
   /** Closes the idle connection. */
@@ -75,10 +84,10 @@ export class CrlSource {
 
   #get(signal: AbortSignal): Promise<CrlFetch> {
     const { promise, resolve, reject } = Promise.withResolvers<CrlFetch>();
-    const headers = this.#etag === undefined ? {} : { 'if-none-match': this.#etag };
+    const headers = this.#condition;
     const options = { agent: this.#agent, headers, signal, timeout: this.#silenceMs };
     const request = http.get(this.url, options, (response) => {
-      if (response.statusCode === 304 && this.#etag !== undefined) {
+      if (response.statusCode === 304 && Object.keys(headers).length > 0) {
         response.resume();
         resolve('unchanged');
         return;

@@ -13,8 +13,18 @@ export interface VerifiedCrl {
   thisUpdateMs: number;
   nextUpdateMs: number;
   der: Buffer;
+  /** Where its delta CRL is (freshestCRL); undefined where it has none. */
+  deltaUrl: string | undefined;
   /** Whether a serial is on it; constant time but for the first call. */
   has(serial: Serial): boolean;
+}
+
+/** A delta CRL (RFC 5280 §5.2.4) whose signature, issuer and form were checked. */
+export interface VerifiedDelta extends Omit<VerifiedCrl, 'has' | 'deltaUrl'> {
+  /** Number of the full CRL that it was made for; it goes with that and every later one before it. */
+  baseNumber: bigint;
+  /** What it says of a serial: revoked, no longer revoked, or nothing. */
+  says(serial: Serial): 'revoked' | 'removed' | undefined;
 }
 
 /**
@@ -23,16 +33,48 @@ export interface VerifiedCrl {
  * where its number is below `minimumNumber`.
  */
 export function verifyCrl(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber = 0n): VerifiedCrl {
+  if (crl.deltaBase !== undefined) throw refusal(issuer, 'is a delta, not the full CRL');
+  const verified = verifySigned(crl, issuer, minimumNumber);
+  return { ...verified, deltaUrl: crl.freshestUrls[0], has: (serial) => crl.has(serial) };
+}
+
+/** As `verifyCrl`, of a delta CRL. */
+export function verifyDelta(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber = 0n): VerifiedDelta {
+  const baseNumber = crl.deltaBase;
+  if (baseNumber === undefined) throw refusal(issuer, 'is the full CRL, not a delta');
+  const verified = verifySigned(crl, issuer, minimumNumber);
+  const entries = new Map<string, 'revoked' | 'removed'>();
+  for (const { serial, reason } of crl.revoked())
+    entries.set(serial, reason === 'removeFromCRL' ? 'removed' : 'revoked');
+  return { ...verified, baseNumber, says: (serial) => entries.get(serial) };
+}
+
+/** True where a delta brings a full CRL up to its own date: base ≤ full < delta (RFC 5280 §5.2.4). */
+export function goesWith(delta: VerifiedDelta, full: VerifiedCrl): boolean {
+  return delta.baseNumber <= full.crlNumber && full.crlNumber < delta.crlNumber;
+}
+
+/** What both say together; the full CRL alone where the delta does not go with it. */
+export function withDelta(full: VerifiedCrl, delta: VerifiedDelta | undefined): VerifiedCrl {
+  if (delta === undefined || !goesWith(delta, full)) return full;
+  const { crlNumber, thisUpdateMs } = delta;
+  const nextUpdateMs = Math.max(full.nextUpdateMs, delta.nextUpdateMs);
+  const has = (serial: Serial): boolean => {
+    const said = delta.says(serial);
+    return said === undefined ? full.has(serial) : said === 'revoked';
+  };
+  return { ...full, crlNumber, thisUpdateMs, nextUpdateMs, has };
+}
+
+function verifySigned(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber: bigint) {
   const issuerKeyId = keyIdOf(issuer.spki);
-  const refuse = (why: string): VouchError =>
-    new VouchError('integrity-crl', `the CRL of issuer ${issuerKeyId} ${why}; it is not used`);
+  const refuse = (why: string): VouchError => refusal(issuer, why);
   if (!crl.issuerName.equals(issuer.subjectName)) throw refuse('names another issuer');
   if (crl.authorityKeyId !== issuerKeyId) throw refuse('names another key');
   if (!issuer.keyUsage?.cRLSign) throw refuse('is from a CA that may not sign CRLs');
   if (!verifySignature(crl.algorithm, importPublicKey(issuer.spki).key, crl.tbs, crl.signature))
     throw refuse('has a wrong signature');
   if (crl.idp !== undefined) throw refuse('is a shard, not the full CRL');
-  if (crl.deltaBase !== undefined) throw refuse('is a delta, not the full CRL');
   if (crl.criticalUnknown.length > 0) throw refuse('has a critical extension that is not understood');
   if (crl.crlNumber === undefined) throw refuse('has no CRL number');
   if (crl.crlNumber < minimumNumber)
@@ -46,8 +88,11 @@ export function verifyCrl(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumb
     thisUpdateMs: crl.thisUpdateSeconds * 1000,
     nextUpdateMs: crl.nextUpdateSeconds * 1000,
     der: crl.der,
-    has: (serial) => crl.has(serial),
   };
+}
+
+function refusal(issuer: ParsedCertificate, why: string): VouchError {
+  return new VouchError('integrity-crl', `the CRL of issuer ${keyIdOf(issuer.spki)} ${why}; it is not used`);
 }
 
 /** True while the CRL may be relied on: not past its nextUpdate, and at most `skewMs` from the future. */

@@ -6,8 +6,15 @@ import { trustDomainOf } from '../core/spiffe-id.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { type AllowedPeers, parseAllowed } from './allowed.ts';
-import { readCrl, type VerifiedCrl, verifyCrl } from './crl.ts';
-import { currentFolder, type Delivered, fileNames, readCrls, readDelivered } from './delivered.ts';
+import { readCrl, type VerifiedCrl, type VerifiedDelta, verifyCrl, verifyDelta, withDelta } from './crl.ts';
+import {
+  currentFolder,
+  type Delivered,
+  fileNames,
+  readCrls,
+  readDeltas,
+  readDelivered,
+} from './delivered.ts';
 import type { Trust } from './peer.ts';
 
 /** What a look at the delivered files brought. */
@@ -21,6 +28,9 @@ interface Generation extends Delivered {
   allowedClients: AllowedPeers;
 }
 
+/** A larger crl.pem is read again only where its deltas do not say what has changed: a million entries take a second. */
+const readAnewMaxBytes = 1024 * 1024;
+
 /**
  * The delivered files as verified state. What is on disk and does not hold (a CRL with a wrong signature or a lower
  * number, a key that is not the certificate's, a list of callers that is none) is reported and the state before it goes
@@ -32,7 +42,10 @@ export class DeliveredTrust {
   readonly #problem: (error: unknown) => void;
   #delivered: Generation;
   #trust: Trust;
+  #fulls: ReadonlyMap<string, VerifiedCrl> = new Map();
+  #deltas: ReadonlyMap<string, VerifiedDelta> = new Map();
   #crlFile = '';
+  #deltaFile = '';
 
   /** Throws `config-state` or `config-invalid` where nothing usable was delivered. */
   constructor(options: { dir: string; staleCrl: Trust['staleCrl']; problem: (error: unknown) => void }) {
@@ -64,15 +77,23 @@ export class DeliveredTrust {
     return changes;
   }
 
-  /** Takes a CRL from elsewhere (the URL). True where it is newer than what was known. Throws as `verifyCrl` does. */
+  /** Takes a CRL, full or delta, from a file or its URL. True where it is newer than what was known. Throws as `verifyCrl` does. */
   takeCrl(der: Buffer): boolean {
     const parsed = readCrl(der);
     const issuer = this.#authority(parsed.authorityKeyId ?? '');
     if (issuer === undefined) return false;
-    const known = this.#trust.crls.get(keyIdOf(issuer.spki));
-    const crl = verifyCrl(parsed, issuer, known?.crlNumber);
-    if (known !== undefined && known.crlNumber === crl.crlNumber) return false;
-    this.#trust = { ...this.#trust, crls: new Map(this.#trust.crls).set(crl.issuerKeyId, crl) };
+    const isDelta = parsed.deltaBase !== undefined;
+    const keyId = keyIdOf(issuer.spki);
+    const known = (isDelta ? this.#deltas : this.#fulls).get(keyId)?.crlNumber;
+    if (known !== undefined && known === parsed.crlNumber) return false;
+    if (isDelta) this.#deltas = new Map(this.#deltas).set(keyId, verifyDelta(parsed, issuer, known));
+    else this.#fulls = new Map(this.#fulls).set(keyId, verifyCrl(parsed, issuer, known));
+    const full = this.#fulls.get(keyId);
+    if (full)
+      this.#trust = {
+        ...this.#trust,
+        crls: new Map(this.#trust.crls).set(keyId, withDelta(full, this.#deltas.get(keyId))),
+      };
     return true;
   }
 
@@ -81,16 +102,32 @@ export class DeliveredTrust {
     this.#delivered = readUsable(this.#dir);
     this.#trust = trustOf(this.#delivered, this.#trust.crls, this.#staleCrl);
     this.#crlFile = '';
+    this.#deltaFile = '';
     return true;
   }
 
+  /** The deltas first: they are small, and say whether the full CRLs have to be read. */
   #loadCrls(): boolean {
     const { folder } = this.#delivered;
-    const { ino, mtimeMs, size } = statSync(resolve(folder, fileNames.crl));
-    const file = `${folder} ${ino} ${mtimeMs} ${size}`;
-    if (file === this.#crlFile) return false;
     let newer = false;
-    for (const der of readCrls(folder)) {
+    const delta = fileAt(resolve(folder, fileNames.delta));
+    if (delta !== undefined && delta.identity !== this.#deltaFile) {
+      newer = this.#takeAll(readDeltas(folder));
+      this.#deltaFile = delta.identity;
+    }
+    const full = fileAt(resolve(folder, fileNames.crl));
+    if (full?.identity === this.#crlFile) return newer;
+    if (full && full.size > readAnewMaxBytes && this.#isCovered()) return newer;
+    newer = this.#takeAll(readCrls(folder)) || newer;
+    // Last: what could not be read, for want of a descriptor say, is read at the next look.
+    this.#crlFile = full?.identity ?? '';
+    return newer;
+  }
+
+  /** True where any was newer; one that does not hold is reported, and the others count. */
+  #takeAll(crls: readonly Buffer[]): boolean {
+    let newer = false;
+    for (const der of crls) {
       if (this.#isKnown(der)) continue;
       try {
         newer = this.takeCrl(der) || newer;
@@ -98,13 +135,19 @@ export class DeliveredTrust {
         this.#problem(error);
       }
     }
-    // Last: what could not be read, for want of a descriptor say, is read at the next look.
-    this.#crlFile = file;
     return newer;
   }
 
+  /** Every issuer's delta goes with the full CRL that is held. */
+  #isCovered(): boolean {
+    return [...this.#trust.issuers.keys()].every((keyId) => {
+      const [full, delta] = [this.#fulls.get(keyId), this.#deltas.get(keyId)];
+      return full !== undefined && delta !== undefined && delta.baseNumber <= full.crlNumber;
+    });
+  }
+
   #isKnown(der: Buffer): boolean {
-    return [...this.#trust.crls.values()].some((crl) => crl.der.equals(der));
+    return [...this.#fulls.values(), ...this.#deltas.values()].some((crl) => crl.der.equals(der));
   }
 
   #authority(keyId: string): ParsedCertificate | undefined {
@@ -120,6 +163,12 @@ function trustOf(
   const known = [...delivered.issuers, ...delivered.otherIssuers];
   const issuers = new Map(known.map((issuer) => [keyIdOf(issuer.spki), issuer]));
   return { issuers, roots: delivered.roots, trustDomain: trustDomainOf(delivered.spiffeId), crls, staleCrl };
+}
+
+/** Size, and what tells a file from the one that stood there before; undefined where there is none. */
+function fileAt(path: string): { identity: string; size: number } | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found && { identity: `${path} ${found.ino} ${found.mtimeMs} ${found.size}`, size: found.size };
 }
 
 function readUsable(dir: string): Generation {

@@ -14,6 +14,7 @@ export const fileNames = {
   bundle: 'bundle.pem',
   issuers: 'issuers.pem',
   crl: 'crl.pem',
+  delta: 'crl-delta.pem',
   proof: 'proof.json',
   peers: 'peers.json',
 } as const;
@@ -75,6 +76,11 @@ export function readCrls(folder: string): Buffer[] {
   return text.trim() === '' ? [] : decodePem(text, 'X509 CRL');
 }
 
+/** The DER of each CRL in crl-delta.pem: the issuers' deltas, and the full CRLs of CAs that have none. None without the file. */
+export function readDeltas(folder: string): Buffer[] {
+  return optionalPem(folder, fileNames.delta, 'X509 CRL');
+}
+
 function readGeneration(folder: string): Delivered {
   const text = (name: string) => readFileSync(resolve(folder, name), 'utf8');
   const chainPem = text(fileNames.chain);
@@ -96,9 +102,12 @@ function readGeneration(folder: string): Delivered {
 }
 
 function otherIssuersIn(folder: string): ParsedCertificate[] {
+  return optionalPem(folder, fileNames.issuers, 'CERTIFICATE').map(parseCertificate);
+}
+
+function optionalPem(folder: string, name: string, label: 'CERTIFICATE' | 'X509 CRL'): Buffer[] {
   try {
-    const text = readFileSync(resolve(folder, fileNames.issuers), 'utf8');
-    return decodePem(text, 'CERTIFICATE').map(parseCertificate);
+    return decodePem(readFileSync(resolve(folder, name), 'utf8'), label);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;

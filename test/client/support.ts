@@ -27,7 +27,7 @@ export interface Service {
   /** A new generation. */
   rotate: (over?: Partial<CertificateTemplate>, crls?: readonly Buffer[]) => Promise<void>;
   /** Replaces crl.pem in the current generation, as the agent does. */
-  publish: (crls?: readonly Buffer[]) => void;
+  publish: (crls?: readonly Buffer[], file?: 'crl.pem' | 'crl-delta.pem') => void;
   open: (options?: VouchOptions) => Promise<{ vouch: Vouch; events: VouchEvent[] }>;
 }
 
@@ -60,8 +60,8 @@ export async function service(
     dir,
     serial: () => parseCertificate(newest).serial,
     rotate,
-    publish: (crls = crlsNow()) => {
-      const target = join(dir, readlinkSync(join(dir, 'current')), 'crl.pem');
+    publish: (crls = crlsNow(), file = 'crl.pem') => {
+      const target = join(dir, readlinkSync(join(dir, 'current')), file);
       writeFileSync(`${target}.new`, crlPem(crls));
       renameSync(`${target}.new`, target);
     },
