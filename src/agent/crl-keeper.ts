@@ -1,20 +1,30 @@
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
+import {
+  readCrl,
+  type VerifiedCrl,
+  type VerifiedDelta,
+  verifyCrl,
+  verifyDelta,
+  withDelta,
+} from '../client/crl.ts';
 import { CrlSource } from '../client/crl-source.ts';
-import { currentFolder, fileNames } from '../client/delivered.ts';
+import { currentFolder } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
+import type { CrlEvent } from '../wire/watch.ts';
+import { applyPatch } from '../x509/crl-patch.ts';
+import { CrlFiles } from './crl-files.ts';
 import { assertFresh, assertNotListed, type ChainAuthority } from './crls.ts';
-import { replaceFile } from './deliver/durable-file.ts';
-import { crlPem } from './deliver/files.ts';
 import type { Change } from './deliver/hook.ts';
 import { type Held, readHeld } from './held.ts';
-import { withNumbers } from './obtain.ts';
 import { pauseMs } from './retry.ts';
-import { formatState, readState, stateFile } from './state.ts';
+import { deltaNumberKey } from './state.ts';
 
-/** The CRLs of CAs above the issuer change in ceremonies: they are asked for each so many rounds. */
-const upperEvery = 10;
+/** What changes in ceremonies (the CRLs of CAs above the issuer), or is large and has a delta, is asked for each so many rounds. */
+const seldomEvery = 10;
+/** A full CRL of more bytes is left to its delta in the rounds between. */
+const largeBytes = 1024 * 1024;
+/** How often CRLs are asked for while the server tells of changes: it is looked after, not waited for. */
+const liveEveryMs = 60_000;
 
 /** What a keeper works with. */
 export interface CrlKeeperParts {
@@ -30,32 +40,48 @@ export interface CrlKeeperParts {
   revoked: (detail: string) => void;
 }
 
-/** Keeps crl.pem of the current generation as new as the published CRLs, by conditional GETs. */
+/**
+ * Keeps crl.pem and crl-delta.pem of the current generation as new as the published CRLs: by what the server tells while
+ * it does, by conditional GETs where it does not.
+ */
 export class CrlKeeper {
   readonly #parts: CrlKeeperParts;
   readonly #sources = new Map<string, CrlSource>();
   readonly #said = new Map<string, string>();
+  readonly #files: CrlFiles;
+  readonly #deltas = new Map<string, VerifiedDelta>();
   #held: Held;
   #crls: Map<string, VerifiedCrl>;
   #round = 0;
-  /** True from a newer CRL until it stands in crl.pem. */
-  #unwritten = false;
+  #isLive = false;
+  #woken = new AbortController();
+  #later: Promise<void> | undefined;
 
   constructor(held: Held, parts: CrlKeeperParts) {
     this.#parts = parts;
     this.#held = held;
     this.#crls = new Map(held.crls);
+    this.#files = new CrlFiles(parts);
+    for (const delta of held.deltas) this.#deltas.set(delta.issuerKeyId, delta);
   }
 
-  /** Another generation is current: what is in it counts, and everything is fetched once more. */
+  /** Another generation is current: of what is in it and what is known, the newer counts, and all is asked for once more. */
   adopt(held: Held): void {
     const { folder, leaf } = this.#held.delivered;
     if (held.delivered.folder === folder && held.delivered.leaf.serial === leaf.serial) return;
+    const known = this.#crls;
     this.#held = held;
     this.#crls = new Map(held.crls);
-    this.#unwritten = false;
+    this.#files.reset();
+    for (const { keyId } of held.chain) {
+      const crl = known.get(keyId);
+      if (crl === undefined || crl.crlNumber <= (this.#crls.get(keyId)?.crlNumber ?? -1n)) continue;
+      this.#crls.set(keyId, crl);
+      this.#files.changed('full');
+    }
+    if (this.#deltas.size > 0) this.#files.changed('delta');
     this.close();
-    this.#round = 0;
+    this.askNow();
     this.#parts.changed('certificate');
   }
 
@@ -64,36 +90,66 @@ export class CrlKeeper {
     const { signal, everyMs } = this.#parts;
     let failures = 0;
     while (!signal.aborted) {
+      this.#woken = new AbortController();
       const fine = await this.refresh();
       failures = fine ? 0 : failures + 1;
       // One failure is a hiccup: a revocation must not wait for it. From the second on we back off.
       const extra = failures < 2 ? 0 : pauseMs(failures - 1, { baseMs: everyMs, capMs: 10_000 });
-      const pause = everyMs * (0.9 + 0.2 * Math.random()) + extra;
-      await sleep(pause, undefined, { signal }).catch(() => undefined);
+      const often = this.#isLive && fine ? Math.max(everyMs, liveEveryMs) : everyMs;
+      const pause = often * (0.9 + 0.2 * Math.random()) + extra;
+      const woken = AbortSignal.any([signal, this.#woken.signal]);
+      await sleep(pause, undefined, { signal: woken }).catch(() => undefined);
     }
     this.close();
   }
 
+  /** Whether the server tells of changes. What it tells first is the present state; where it ends, all is asked for. */
+  live(isLive: boolean): void {
+    if (this.#isLive === isLive) return;
+    this.#isLive = isLive;
+    if (!isLive) this.askNow();
+  }
+
+  /** Begins a round of everything at once. */
+  askNow(): void {
+    this.#round = 0;
+    this.#woken.abort();
+  }
+
+  /** Takes a CRL that the server tells of, by its patch or else from its URL. Never rejects. */
+  async take(event: CrlEvent): Promise<void> {
+    const held = this.#held;
+    const one = held.chain.find(({ keyId }) => keyId === event.issuerKeyId);
+    const known = this.#known(event.scope);
+    if (one === undefined || BigInt(event.crlNumber) <= (known.get(one.keyId)?.crlNumber ?? -1n)) return;
+    await this.#attempt(one.keyId, async () => {
+      if (!this.#patched(one, event)) await this.#fetch(one, event.scope, event.url);
+      this.#judge(one);
+    });
+    await this.#writeWhatIsBehind(held);
+  }
+
   /**
-   * One round. True where every CRL could be had and crl.pem of the current generation has them; what could not is said
+   * One round. True where every CRL could be had and the files of the current generation have them; what could not is said
    * once. Never rejects.
    */
   async refresh(): Promise<boolean> {
     const followed = await this.#attempt('the current generation', () => this.#follow());
     const held = this.#held;
-    const isIssuers = ({ subject }: ChainAuthority, index: number): boolean =>
-      index === 0 || subject === undefined;
-    const due = held.chain.filter((one, index) => isIssuers(one, index) || this.#round % upperEvery === 0);
+    const isSeldom = this.#round % seldomEvery !== 0;
     this.#round += 1;
-    const fetched = await Promise.all(due.map((one) => this.#refreshOne(one)));
-    const written =
-      !this.#unwritten || held !== this.#held || (await this.#attempt('crl.pem', () => this.#write(held)));
+    const fetched = await Promise.all(held.chain.map((one, index) => this.#refreshOne(one, index, isSeldom)));
+    const written = await this.#writeWhatIsBehind(held);
     return followed && written && !fetched.includes(false);
   }
 
   /** What is known, by the key id of who signed. */
   get crls(): ReadonlyMap<string, VerifiedCrl> {
     return this.#crls;
+  }
+
+  #known(scope: CrlEvent['scope']): ReadonlyMap<string, VerifiedCrl | VerifiedDelta> {
+    return scope === 'full' ? this.#crls : this.#deltas;
   }
 
   /** Closes idle connections. */
@@ -108,57 +164,119 @@ export class CrlKeeper {
     if (currentFolder(dir) !== this.#held.delivered.folder) this.adopt(readHeld(dir, clock.now()));
   }
 
-  async #refreshOne(one: ChainAuthority): Promise<boolean> {
+  /** `betweenTimes`: only what changes often and is small. */
+  async #refreshOne(one: ChainAuthority, index: number, betweenTimes: boolean): Promise<boolean> {
+    const isAbove = index > 0 && one.subject !== undefined;
+    if (isAbove && betweenTimes) return true;
     const isFine = await this.#attempt(one.keyId, async () => {
-      await this.#fetch(one);
-      const crl = this.#crls.get(one.keyId);
-      if (crl === undefined) return;
-      if (one.subject && crl.has(one.subject.serial)) this.#tellRevoked(one, crl);
-      assertFresh(crl, this.#parts.clock.now());
+      if (await this.#needsFull(one, betweenTimes)) await this.#fetch(one, 'full', one.url);
+      this.#judge(one);
     });
     // One of a token that is away goes stale: that slows down no other.
     return isFine || one.subject === undefined;
   }
 
-  async #fetch(one: ChainAuthority): Promise<void> {
-    if (one.url === undefined) return;
-    const source = this.#sources.get(one.keyId) ?? new CrlSource(one.url);
-    this.#sources.set(one.keyId, source);
-    const fetched = await source.fetch(this.#parts.signal);
+  /** Asks for the delta first, where there is one. */
+  async #needsFull(one: ChainAuthority, betweenTimes: boolean): Promise<boolean> {
+    const full = this.#crls.get(one.keyId);
+    if (full?.deltaUrl === undefined) return true;
+    await this.#fetch(one, 'delta', full.deltaUrl);
+    const base = this.#deltas.get(one.keyId)?.baseNumber ?? 0n;
+    return !betweenTimes || full.der.length < largeBytes || base > full.crlNumber;
+  }
+
+  async #fetch(one: ChainAuthority, scope: CrlEvent['scope'], url: string | undefined): Promise<void> {
+    if (url === undefined) return;
+    // Before it is asked for: what is told of meanwhile makes what comes no attack.
+    const floor = this.#floor(one, scope);
+    const fetched = await this.#source(one, scope, url).fetch(this.#parts.signal);
     if (fetched === 'unchanged') return;
-    const known = [...this.#crls.values()];
-    const floor = withNumbers(this.#held.state.seen.crlNumbers, known).get(one.keyId);
-    const crl = verifyCrl(readCrl(fetched.der), one.authority, floor);
-    source.accept(fetched);
-    if (crl.crlNumber === this.#crls.get(one.keyId)?.crlNumber) return;
-    this.#crls.set(one.keyId, crl);
-    this.#unwritten = true;
+    this.#accept(one, scope, fetched.der, floor);
+    this.#sources.get(`${one.keyId} ${scope}`)?.accept(fetched);
   }
 
-  async #write(held: Held): Promise<void> {
-    const { dir, changed, exclusively } = this.#parts;
-    await exclusively(async () => {
-      if (held !== this.#held) return;
-      const crls = held.chain.flatMap(({ keyId }) => this.#crls.get(keyId) ?? []);
-      const state = readState(dir) ?? held.state;
-      const seen = { ...state.seen, crlNumbers: withNumbers(state.seen.crlNumbers, crls) };
-      await replaceFile(join(dir, stateFile), formatState({ ...state, seen }), 0o600);
-      await replaceFile(
-        join(held.delivered.folder, fileNames.crl),
-        crlPem(crls.map((crl) => crl.der)),
-        0o644,
+  #source(one: ChainAuthority, scope: CrlEvent['scope'], url: string): CrlSource {
+    const key = `${one.keyId} ${scope}`;
+    const known = this.#sources.get(key);
+    if (known?.url === url) return known;
+    known?.close();
+    const source = new CrlSource(url);
+    const held = this.#known(scope).get(one.keyId);
+    if (held !== undefined) source.holds(held);
+    this.#sources.set(key, source);
+    return source;
+  }
+
+  /** True where the event's patch made the CRL of the one that is known. */
+  #patched(one: ChainAuthority, { scope, from, crlNumber, patch }: CrlEvent): boolean {
+    const known = this.#known(scope).get(one.keyId);
+    if (patch === undefined || from === null || known?.crlNumber !== BigInt(from)) return false;
+    try {
+      this.#accept(one, scope, applyPatch(known.der, patch), BigInt(crlNumber));
+    } catch (error) {
+      this.#parts.notice(`a patch of the server does not hold: ${String(error)}; the CRL is fetched`);
+      return false;
+    }
+    const held = this.#known(scope).get(one.keyId);
+    if (held) this.#sources.get(`${one.keyId} ${scope}`)?.holds(held);
+    return true;
+  }
+
+  /** Verifies what came, and takes it where it is newer than what is known by now. */
+  #accept(one: ChainAuthority, scope: CrlEvent['scope'], der: Buffer, floor: bigint | undefined): void {
+    const parsed = readCrl(der);
+    if (scope === 'full') {
+      const crl = verifyCrl(parsed, one.authority, floor);
+      if (crl.crlNumber <= (this.#crls.get(one.keyId)?.crlNumber ?? -1n)) return;
+      this.#crls.set(one.keyId, crl);
+      // The root's stands in both files.
+      this.#files.changed(
+        'full',
+        ...(crl.deltaUrl === undefined && this.#deltas.size > 0 ? ['delta' as const] : []),
       );
-      this.#unwritten = false;
-      changed('crl');
-    });
+      return;
+    }
+    const delta = verifyDelta(parsed, one.authority, floor);
+    if (delta.crlNumber <= (this.#deltas.get(one.keyId)?.crlNumber ?? -1n)) return;
+    this.#deltas.set(one.keyId, delta);
+    this.#files.changed('delta');
   }
 
-  #tellRevoked(one: ChainAuthority, crl: VerifiedCrl): void {
+  /** The highest number seen. */
+  #floor(one: ChainAuthority, scope: CrlEvent['scope']): bigint | undefined {
+    const { crlNumbers } = this.#held.state.seen;
+    const seen = crlNumbers.get(scope === 'full' ? one.keyId : deltaNumberKey(one.keyId));
+    const known = this.#known(scope).get(one.keyId)?.crlNumber;
+    return known !== undefined && known > (seen ?? 0n) ? known : seen;
+  }
+
+  /** Throws where the CRL of an authority cannot be relied on; tells where our certificate or its issuer is on it. */
+  #judge(one: ChainAuthority): void {
+    const full = this.#crls.get(one.keyId);
+    if (full === undefined) return;
+    const crl = withDelta(full, this.#deltas.get(one.keyId));
     try {
       assertNotListed(crl, one.subject);
     } catch (error) {
       this.#parts.revoked(error instanceof Error ? error.message : String(error));
     }
+    assertFresh(crl, this.#parts.clock.now());
+  }
+
+  async #writeWhatIsBehind(held: Held): Promise<boolean> {
+    if (!this.#files.isBehind || held !== this.#held) return true;
+    const known = { fulls: this.#crls, deltas: this.#deltas };
+    const written = await this.#attempt('crl.pem', async () => {
+      if (await this.#files.write(held, known, () => held === this.#held)) this.#parts.changed('crl');
+    });
+    if (written && this.#files.waitMs > 0) this.#later ??= this.#writeLater(this.#files.waitMs);
+    return written;
+  }
+
+  async #writeLater(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#parts.signal }).catch(() => undefined);
+    this.#later = undefined;
+    if (!this.#parts.signal.aborted) await this.#writeWhatIsBehind(this.#held);
   }
 
   /** Says a failure when it begins or changes, and when it is over. */

@@ -66,9 +66,7 @@ export async function collectCrls(
   chain: readonly ChainAuthority[],
   options: Collecting,
 ): Promise<VerifiedCrl[]> {
-  const fetched = await Promise.allSettled(
-    chain.map((one) => fetchCrl(one, options.seen.get(one.keyId), options.nowMs, options.signal)),
-  );
+  const fetched = await Promise.allSettled(chain.map((one) => fetchCrl(one, options)));
   return chain.flatMap((one, index) => {
     const result = fetched[index];
     return result?.status === 'fulfilled' ? [result.value] : instead(one, result?.reason, options);
@@ -161,21 +159,24 @@ export function assertFresh(crl: VerifiedCrl, nowMs: number): void {
 
 async function fetchCrl(
   one: ChainAuthority,
-  minimumNumber: bigint | undefined,
-  nowMs: number,
-  signal: AbortSignal,
+  { seen, held, nowMs, signal }: Collecting,
 ): Promise<VerifiedCrl> {
   if (one.url === undefined)
     throw new VouchError(
       'integrity-crl',
       `nothing says where the CRL of issuer ${one.keyId} is; --crl allow-stale goes on without`,
     );
+  const known = held.get(one.keyId);
   const source = new CrlSource(one.url);
   try {
+    if (known !== undefined) source.holds(known);
     const fetched = await source.fetch(signal);
-    if (fetched === 'unchanged')
+    if (fetched !== 'unchanged') return checkCrl(fetched.der, one, seen.get(one.keyId), nowMs);
+    if (known === undefined)
       throw new VouchError('unavailable-server', `${one.url} answers 304 where nothing was known`);
-    return checkCrl(fetched.der, one, minimumNumber, nowMs);
+    assertNotListed(known, one.subject);
+    assertFresh(known, nowMs);
+    return known;
   } finally {
     source.close();
   }

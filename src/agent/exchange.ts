@@ -19,6 +19,7 @@ export interface ServerRequest {
   path: string;
   /** JSON; absent for GET. */
   body?: unknown;
+  headers?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -34,9 +35,8 @@ export async function exchange(
 ): Promise<unknown> {
   const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
   try {
-    const { response, body } = await send(socket, new URL(server).host, request, signal);
-    if (response.statusCode !== 200) throw problemOf(response, body, server, parts.clock);
-    return parseAnswer(body, server);
+    const response = await open(socket, server, request, { ...parts, signal });
+    return parseAnswer(await bodyOf(response, server), server);
   } catch (error) {
     throw connectionFailure(error, server, { clock: parts.clock, verified: true });
   } finally {
@@ -44,13 +44,25 @@ export async function exchange(
   }
 }
 
+/** Sends one request over `socket` and returns the answer where that is a 200, its body to be read. Throws as `exchange`. */
+export async function open(
+  socket: TLSSocket,
+  server: string,
+  request: ServerRequest,
+  { clock, signal }: { clock: Clock; signal: AbortSignal },
+): Promise<IncomingMessage> {
+  const response = await send(socket, new URL(server).host, request, signal);
+  if (response.statusCode === 200) return response;
+  throw problemOf(response, await bodyOf(response, server), server, clock);
+}
+
 function send(
   socket: TLSSocket,
   host: string,
-  { method, path, body }: ServerRequest,
+  { method, path, body, headers }: ServerRequest,
   signal: AbortSignal,
-): Promise<{ response: IncomingMessage; body: Buffer }> {
-  const { promise, resolve, reject } = Promise.withResolvers<{ response: IncomingMessage; body: Buffer }>();
+): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
   const options: RequestOptions = {
     method,
@@ -64,25 +76,25 @@ function send(
       ...(payload === undefined
         ? {}
         : { 'content-type': 'application/json', 'content-length': payload.length }),
+      ...headers,
     },
   };
-  const request = http.request(options, (response) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    response.on('data', (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > answerMaxBytes)
-        request.destroy(
-          new VouchError('denied-server', `the answer of ${host} is longer than ${answerMaxBytes} bytes`),
-        );
-      else chunks.push(chunk);
-    });
-    response.on('error', reject);
-    response.on('end', () => resolve({ response, body: Buffer.concat(chunks) }));
-  });
+  const request = http.request(options, resolve);
   request.on('error', reject);
   request.end(payload);
   return promise;
+}
+
+async function bodyOf(response: IncomingMessage, server: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response) {
+    size += (chunk as Buffer).length;
+    if (size > answerMaxBytes)
+      throw new VouchError('denied-server', `the answer of ${server} is longer than ${answerMaxBytes} bytes`);
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks);
 }
 
 function parseAnswer(body: Buffer, server: string): unknown {

@@ -1,6 +1,7 @@
-import { readCrl, type VerifiedCrl, verifyCrl } from '../client/crl.ts';
-import { readCrls } from '../client/delivered.ts';
+import { readCrl, type VerifiedCrl, type VerifiedDelta, verifyCrl, verifyDelta } from '../client/crl.ts';
+import { readCrls, readDeltas } from '../client/delivered.ts';
 import type { ChainAuthority } from './crls.ts';
+import { deltaNumberKey } from './state.ts';
 
 /**
  * The CRLs in a generation's crl.pem that hold for `chain`, by the key id of who signed. What is damaged, of somebody
@@ -12,7 +13,7 @@ export function readHeldCrls(
   seen: ReadonlyMap<string, bigint>,
 ): Map<string, VerifiedCrl> {
   const crls = new Map<string, VerifiedCrl>();
-  for (const der of readCrlsOrNone(folder)) {
+  for (const der of orNone(() => readCrls(folder))) {
     try {
       const parsed = readCrl(der);
       const one = chain.find(({ keyId }) => keyId === parsed.authorityKeyId);
@@ -24,9 +25,25 @@ export function readHeldCrls(
   return crls;
 }
 
-function readCrlsOrNone(folder: string): Buffer[] {
+/** The delta CRLs in a generation's crl-delta.pem that hold for `chain`, as `readHeldCrls` has the full ones. */
+export function readHeldDeltas(
+  folder: string,
+  chain: readonly ChainAuthority[],
+  seen: ReadonlyMap<string, bigint>,
+): VerifiedDelta[] {
+  return orNone(() => readDeltas(folder)).flatMap((der) =>
+    orNone(() => {
+      const parsed = readCrl(der);
+      const one = chain.find(({ keyId }) => keyId === parsed.authorityKeyId);
+      if (one === undefined || parsed.deltaBase === undefined) return [];
+      return [verifyDelta(parsed, one.authority, seen.get(deltaNumberKey(one.keyId)))];
+    }),
+  );
+}
+
+function orNone<T>(read: () => T[]): T[] {
   try {
-    return readCrls(folder);
+    return read();
   } catch {
     return [];
   }

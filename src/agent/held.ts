@@ -1,11 +1,11 @@
-import type { VerifiedCrl } from '../client/crl.ts';
+import type { VerifiedCrl, VerifiedDelta } from '../client/crl.ts';
 import { type Delivered, readDelivered } from '../client/delivered.ts';
 import { VouchError } from '../core/errors.ts';
 import { validatePath } from '../x509/path.ts';
 import { toleratedSkewMs } from './answer.ts';
 import type { ServerAddress } from './connection.ts';
 import { type ChainAuthority, chainAuthorities } from './crls.ts';
-import { readHeldCrls } from './held-crls.ts';
+import { readHeldCrls, readHeldDeltas } from './held-crls.ts';
 import { requireState } from './renew.ts';
 import type { AgentState } from './state.ts';
 
@@ -16,6 +16,8 @@ export interface Held {
   chain: readonly ChainAuthority[];
   /** The CRLs in crl.pem, by the key id of who signed. */
   crls: ReadonlyMap<string, VerifiedCrl>;
+  /** The delta CRLs in crl-delta.pem. */
+  deltas: readonly VerifiedDelta[];
 }
 
 /**
@@ -43,7 +45,9 @@ export function readHeld(
     trustDomain: state.trustDomain,
   });
   const chain = chainAuthorities(delivered.leaf, authorities, delivered.otherIssuers, state.crlUrls);
-  return { state, delivered, chain, crls: readHeldCrls(delivered.folder, chain, state.seen.crlNumbers) };
+  const { crlNumbers } = state.seen;
+  const crls = readHeldCrls(delivered.folder, chain, crlNumbers);
+  return { state, delivered, chain, crls, deltas: readHeldDeltas(delivered.folder, chain, crlNumbers) };
 }
 
 /** True where a certificate is over by this machine's clock. */

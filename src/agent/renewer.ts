@@ -4,8 +4,10 @@ import { VouchError } from '../core/errors.ts';
 import { type Held, hasExpired, renewalDueMs } from './held.ts';
 import { backgroundBackoff, isTransient, pauseMs } from './retry.ts';
 
-/** Longest sleep at once: the wall clock is looked at again, which a suspended machine moves by hours. */
-const maxSleepMs = 15_000;
+/** Longest sleep at once: the wall clock is looked at again, which a suspended machine moves by hours, and so are orders. */
+const maxSleepMs = 5_000;
+/** Who is ordered to renew does so within this time: a fleet does not come in step. */
+const orderedWithinMs = 20_000;
 /** Refusals do not pass by themselves: they are asked about again at this pace. */
 const refusedPauseMs = 60_000;
 
@@ -18,6 +20,8 @@ export interface RenewerParts {
   attempt: () => Promise<Held>;
   renewed: (held: Held) => void;
   revoked: (detail: string) => void;
+  /** Hands over what to call when somebody orders a renewal. */
+  ordered?: (order: () => void) => void;
 }
 
 /**
@@ -31,8 +35,12 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
   let failures = 0;
   let said = '';
   let saidExpired = false;
+  parts.ordered?.(() => {
+    const soon = momentOf(Math.random() * orderedWithinMs, clock);
+    if (soon.wallMs < due.wallMs) due = soon;
+  });
   while (!signal.aborted) {
-    await sleepUntil(due, clock, signal);
+    await sleepUntil(() => due, clock, signal);
     if (signal.aborted) return;
     try {
       held = await parts.attempt();
@@ -77,8 +85,8 @@ function momentOf(afterMs: number, clock: Clock): Moment {
 }
 
 /** Whichever clock is there first: a suspended machine's monotonic one stands still, a wall clock may be set back. */
-async function sleepUntil(due: Moment, clock: Clock, signal: AbortSignal): Promise<void> {
-  const left = (): number => Math.min(due.wallMs - clock.now(), due.monotonicMs - clock.monotonicMs());
+async function sleepUntil(due: () => Moment, clock: Clock, signal: AbortSignal): Promise<void> {
+  const left = (): number => Math.min(due().wallMs - clock.now(), due().monotonicMs - clock.monotonicMs());
   for (let ms = left(); ms > 0 && !signal.aborted; ms = left())
     await sleep(Math.min(ms, maxSleepMs), undefined, { signal }).catch(() => undefined);
 }

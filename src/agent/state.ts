@@ -15,7 +15,7 @@ export interface Seen {
   treeSize: number;
   /** The last checkpoint; undefined before the first, when only the join file's size is known. */
   head: Checkpoint | undefined;
-  /** By the key id of the CA that signed. */
+  /** By the key id of the CA that signed; of its delta CRLs by `deltaNumberKey`. */
   crlNumbers: ReadonlyMap<string, bigint>;
 }
 
@@ -32,6 +32,11 @@ export interface AgentState extends ServerAddress {
   crlUrls: ReadonlyMap<string, string>;
   /** Hex SHA-256 of the join token that was used last, so that a new one is told apart; '' where none was. */
   usedToken: string;
+}
+
+/** Where `crlNumbers` has the number of an issuer's delta CRL. */
+export function deltaNumberKey(issuerKeyId: string): string {
+  return `${issuerKeyId}/delta`;
 }
 
 const version = 1;

@@ -1,9 +1,12 @@
 import type { Clock } from '../../core/clock.ts';
 import { type IdentityOptions, identityAtBoot, renewOrRejoin } from '../boot.ts';
+import { refreshBundle } from '../bundle-keeper.ts';
 import { CrlKeeper } from '../crl-keeper.ts';
 import type { Held } from '../held.ts';
 import type { AgentParts } from '../obtain.ts';
 import { keepRenewed } from '../renewer.ts';
+import { handOn, type Told } from '../told.ts';
+import { Watcher } from '../watcher.ts';
 import { type Hook, HookRunner } from './hook.ts';
 import { SignalRelay, signalExitCode, startWorkload, type Workload } from './workload.ts';
 
@@ -49,7 +52,7 @@ export async function execWorkload(
   }
 }
 
-/** Renewal and CRLs beside a running workload; ends with the signal, never before and never by a failure. */
+/** Renewal, CRLs and what the server tells beside a running workload; ends with the signal, never before and never by a failure. */
 async function keepFresh(
   held: Held,
   workload: Workload,
@@ -77,15 +80,41 @@ async function keepFresh(
     changed: (change) => hook.changed(change),
     revoked,
   });
+  let order = (): void => undefined;
+  const refresh = async (sequence: number): Promise<void> => {
+    try {
+      // Bundle and the root's CRL come of one ceremony.
+      if (await refreshBundle(options.dir, sequence, parts)) keeper.askNow();
+    } catch (error) {
+      if (!signal.aborted) notice(`the trust bundle cannot be had: ${String(error)}; a renewal brings it`);
+    }
+  };
+  const told: Told = {
+    crl: (event) => void keeper.take(event),
+    bundle: (sequence) => void refresh(sequence),
+    renew: () => order(),
+    notice,
+  };
+  const watcher = new Watcher(held, {
+    ...{ clock, signal, notice, revoked },
+    event: (event) => handOn(event, told),
+    live: (isLive) => keeper.live(isLive),
+  });
   const renewed = (fresh: Held): void => {
     saidRevoked = '';
     keeper.adopt(fresh);
+    watcher.adopt(fresh);
     notice(
       `renewed: serial ${fresh.delivered.leaf.serial}, valid until ${new Date(fresh.delivered.leaf.notAfterMs).toISOString()}`,
     );
   };
   const attempt = (): Promise<Held> => renewOrRejoin(options, parts);
-  await Promise.all([keeper.run(), keepRenewed(held, { clock, signal, notice, attempt, renewed, revoked })]);
+  const ordered = (take: () => void): void => void (order = take);
+  await Promise.all([
+    keeper.run(),
+    watcher.run(),
+    keepRenewed(held, { clock, signal, notice, attempt, renewed, revoked, ordered }),
+  ]);
 }
 
 /** Runs each piece of work after the one before it, failed or not. */

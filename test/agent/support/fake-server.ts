@@ -54,6 +54,8 @@ export class FakeServer {
   bend: ((draft: Draft) => CertificateAnswerJson) | undefined;
   /** Instead of the CRL; undefined serves it. */
   crlInstead: ((keyId: string) => RawAnswer | { der: Buffer } | undefined) | undefined;
+  /** Answers who watches; undefined: there is no such path. */
+  watch: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
   /** Added to the server's clock. */
   clockOffsetMs = 0;
   renewal = { earliestSeconds: 1440, latestSeconds: 2160 };
@@ -135,6 +137,11 @@ export class FakeServer {
     this.requests.push(path);
     if (path === '/v1/bundle') {
       json(response, 200, this.authority.bundle());
+      return;
+    }
+    if (path === '/v1/watch') {
+      if (this.watch) this.watch(request, response);
+      else sendRaw(response, problem(404, 'request-not-found', 'there is nothing at this path'));
       return;
     }
     const text = await bodyOf(request);
