@@ -54,6 +54,8 @@ export class FakeServer {
   bend: ((draft: Draft) => CertificateAnswerJson) | undefined;
   /** Instead of the CRL; undefined serves it. */
   crlInstead: ((keyId: string) => RawAnswer | { der: Buffer } | undefined) | undefined;
+  /** The issuer's delta CRL; undefined: there is none. */
+  delta: Buffer | undefined;
   /** Answers who watches; undefined: there is no such path. */
   watch: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
   /** Added to the server's clock. */
@@ -230,6 +232,10 @@ export class FakeServer {
   #publish(request: IncomingMessage, response: ServerResponse): void {
     const path = request.url ?? '';
     this.requests.push(path);
+    if (path.endsWith('/delta.crl') && this.delta) {
+      response.writeHead(200, { 'content-type': 'application/pkix-crl' }).end(this.delta);
+      return;
+    }
     const keyId = /^\/crl\/([0-9a-f]{40})\.crl$/.exec(path)?.[1] ?? '';
     const instead = this.crlInstead?.(keyId);
     if (instead !== undefined && 'status' in instead) {

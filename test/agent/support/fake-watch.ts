@@ -1,9 +1,7 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { CrlEventJson } from '../../../src/wire/watch.ts';
 import { encodeEvent } from '../../../src/watch/encoding.ts';
-import { CrlList } from '../../../src/x509/crl-list.ts';
-import { makePatch } from '../../../src/x509/crl-patch.ts';
-import type { CrlBytes } from '../../../src/x509/crl-tbs.ts';
+import { crlBytesOf, makePatch } from '../../../src/x509/crl-patch.ts';
 import { parseCrl } from '../../../src/x509/crl.ts';
 import type { FakeServer } from './fake-server.ts';
 
@@ -47,7 +45,7 @@ export async function crlEvent(
   const { authorityKeyId: issuerKeyId = '', crlNumber = 0n, deltaBase } = parseCrl(after);
   const scope = deltaBase === undefined ? 'full' : 'delta';
   const event = { issuerKeyId, scope, crlNumber: Number(crlNumber), from: null, url } as const;
-  const patch = before && (await makePatch(inPieces(before), inPieces(after), 1e6));
+  const patch = before && (await makePatch(crlBytesOf(before), crlBytesOf(after), 1e6));
   if (!patch) return event;
   const base64 = (bytes: Buffer): string => bytes.toString('base64');
   return {
@@ -60,20 +58,4 @@ export async function crlEvent(
       tail: base64(patch.tail),
     },
   };
-}
-
-function inPieces(der: Buffer): CrlBytes {
-  const { bytes } = parseCrl(der).entries;
-  const start = bytes.length === 0 ? emptyListAt(der) : bytes.byteOffset - der.byteOffset;
-  return {
-    head: der.subarray(0, start),
-    list: CrlList.read(bytes.length === 0 ? [] : [bytes]),
-    tail: der.subarray(start + bytes.length),
-  };
-}
-
-/** Where the extensions begin, which follow the dates where no entries stand between. */
-function emptyListAt(der: Buffer): number {
-  const { tbs, tail } = { tbs: parseCrl(der).tbs, tail: 0xa0 };
-  return tbs.byteOffset - der.byteOffset + tbs.lastIndexOf(Buffer.from([tail, tbs.at(-1) ? 0x00 : 0x00]));
 }
