@@ -17,7 +17,7 @@ import {
   type Submission,
 } from './submission.ts';
 import { SignatureKeeper } from './signature-keeper.ts';
-import { type Outcome, untilLate, type Waiting, within } from './waiting.ts';
+import { type Committed, type Outcome, untilLate, type Waiting, within } from './waiting.ts';
 
 /** Limits of the group commit. */
 export interface SequencerLimits {
@@ -397,8 +397,4 @@ export class Sequencer {
     });
     this.#keeper.keep(signatures, checkpointNote);
   }
-}
-
-interface Committed extends Waiting {
-  leafIndex: number;
 }

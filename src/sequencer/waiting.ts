@@ -11,6 +11,11 @@ export interface Waiting {
   reject: (error: Error) => void;
 }
 
+/** A submission whose mutation is durable. */
+export interface Committed extends Waiting {
+  leafIndex: number;
+}
+
 /** Rejects it with `unavailable-signer` after `ms`, wherever it waits by then; `onLate` is called first. */
 export function untilLate(waiting: Waiting, ms: number, onLate: () => void): void {
   const { resolve, reject } = waiting;
