@@ -13,8 +13,6 @@ import { connectionFailure } from './tls-failure.ts';
 
 /** Who says nothing for so long is gone, whatever TCP thinks. */
 const silenceMs = heartbeatSeconds * 3 * 1000;
-/** A stream that lasted so long was one; a shorter one counts as a failure, so that nobody comes back without end. */
-const lastedMs = 10_000;
 const retryDefaultMs = 1000;
 const retryMaxMs = 60_000;
 
@@ -41,6 +39,8 @@ export class Watcher {
   #lastEventId: string | undefined;
   #retryMs = retryDefaultMs;
   #said = '';
+  /** Whether the present stream said anything: who is heard is there. */
+  #isHeard = false;
 
   constructor(held: Held, parts: WatcherParts) {
     this.#held = held;
@@ -56,17 +56,17 @@ export class Watcher {
 
   /** Until the signal aborts. Never rejects. */
   async run(): Promise<void> {
-    const { clock, signal } = this.#parts;
+    const { signal } = this.#parts;
     let failures = 0;
     while (!signal.aborted) {
       this.#renewed = new AbortController();
       const renewed = this.#renewed.signal;
-      const startedMs = clock.monotonicMs();
+      this.#isHeard = false;
       const failure = await this.#watchOnce(AbortSignal.any([signal, renewed]));
       this.#parts.live(false);
       if (signal.aborted) return;
       if (renewed.aborted) continue;
-      failures = clock.monotonicMs() - startedMs >= lastedMs ? 0 : failures + 1;
+      failures = this.#isHeard ? 1 : failures + 1;
       await sleep(this.#pauseMs(failures, failure), undefined, {
         signal: AbortSignal.any([signal, renewed]),
       }).catch(() => undefined);
@@ -117,6 +117,7 @@ export class Watcher {
   }
 
   #heard(): void {
+    this.#isHeard = true;
     this.#parts.live(true);
     if (this.#said !== '') this.#parts.notice('the server tells of changes again');
     this.#said = '';
@@ -134,9 +135,8 @@ export class Watcher {
     this.#said = detail;
   }
 
-  /** A server that ends a stream says within what time to come back; a fleet that lost one does not come back in step. */
+  /** Within the time that the server named, which is longer the more there are who come back; doubled where it is not there. */
   #pauseMs(failures: number, failure: unknown): number {
-    if (failures === 0) return Math.random() * this.#retryMs;
     const asked = failure instanceof VouchError ? failure.retryAfterSeconds : undefined;
     return pauseMs(failures, { baseMs: this.#retryMs, capMs: retryMaxMs }, asked);
   }
