@@ -50,7 +50,8 @@ export const verbUsage: Readonly<Record<AgentVerb, string>> = {
 };
 
 const files = `DIR/current names the newest generation: svid.pem (certificate, then issuers), svid.key, svid-combined.pem,
-bundle.pem (whom to trust), crl.pem, proof.json (that the certificate is in the log), peers.json (who may call).`;
+bundle.pem (whom to trust), crl.pem, proof.json (that the certificate is in the log), peers.json (who may call);
+crl-delta.pem, where the authority has delta CRLs, is for vouch/client alone.`;
 
 const keyType = `  --key-type TYPE     ec-p256 (default), ec-p384, rsa-3072, rsa-4096 or ed25519; a renewal keeps the type that there is`;
 
@@ -111,7 +112,7 @@ ${files}
   --on-revoked stop   end CMD by SIGTERM
 ${keyType}
 ${crl}
-  --crl-refresh 1s    how often to ask for new CRLs
+  --crl-refresh 1s    how often to ask for new CRLs while the server does not tell of them by itself
   --timeout 5m        how long to go on trying for the first certificate
   --json              why CMD could not be started as problem+json, the last line on stderr
 

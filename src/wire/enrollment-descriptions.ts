@@ -1,5 +1,6 @@
 import type * as z from 'zod/mini';
 import * as enrollment from './enrollment.ts';
+import * as watch from './watch.ts';
 
 /** What an object means to whoever reads docs/openapi.json, and what each of its members does. CommonMark. */
 export interface Description {
@@ -150,5 +151,35 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
     detail: 'What is wrong and what to do, for people. Changes.',
     requestId:
       "As in the header `x-request-id`; joins the operator's log lines. A request may bring its own.",
+  }),
+  described(watch.crlEventSchema, 'A CRL is published, or what is published now.', {
+    issuerKeyId: 'Key id of the CA that signed it, lower-case hex.',
+    scope: '`full`, or `delta` (RFC 5280 §5.2.4).',
+    crlNumber: 'Its CRL number.',
+    from: 'The number of the CRL of the same scope that `patch` makes it from; null without a patch.',
+    url: 'Where it is served. Plain HTTP: what comes is believed for its signature alone.',
+    patch: 'Left out where there is none, or where it would hardly be smaller than the CRL.',
+  }),
+  described(
+    watch.crlPatchSchema,
+    'The DER of the CRL is `head`, then the entries of the one before it without `removed` and with `added` merged in by serial (of equal serial ' +
+      'the added one stands), then `tail`. Verify the signature over what was rebuilt; where it does not hold, fetch `url`.',
+    {
+      head: `Everything before the first entry, ${base64}.`,
+      added: `Entries that are new or changed, DER one behind the other, serials ascending; ${base64}.`,
+      removed: 'Serials that are no longer listed, lower-case hex, ascending.',
+      tail: `Everything behind the last entry, ${base64}.`,
+    },
+  ),
+  described(watch.bundleEventSchema, 'The trust bundle is another, or the one that is served now.', {
+    sequence: 'Its `spiffe_sequence`. Above the one seen: `GET /v1/bundle`.',
+  }),
+  described(watch.entryEventSchema, 'The registration entry of the certificate that was shown changed.', {
+    entryId: 'The entry.',
+    version: 'Rises with each change.',
+    suspended: 'True: nothing is renewed, and the stream ends. False: renew, since names may be others.',
+  }),
+  described(watch.renewEventSchema, 'Renew now, at a random moment of the next 20 s.', {
+    reason: '`operator`; others may come.',
   }),
 ]);

@@ -32,8 +32,9 @@ export const refusals = {
   'policy-conflict': 'the serial was taken meanwhile. Try again.',
   'policy-lint': "what the registration entry asks for would break a rule; the operator's to mend.",
   'policy-clock': "the server's clock is in doubt; nothing is issued until the operator acts.",
-  'unavailable-overloaded': 'too many requests are in progress.',
-  'unavailable-rate-limited': 'too many failures within a minute, of this address, token or identity.',
+  'unavailable-overloaded': 'too many requests are in progress, or too many streams are open.',
+  'unavailable-rate-limited':
+    'too many failures within a minute, of this address, token or identity; or too many streams of this identity.',
   'unavailable-signer': 'nothing can be signed now. Without `Retry-After` the operator must act first.',
   'unavailable-store': 'nothing can be stored now.',
   'unavailable-stopping': 'the server is stopping.',
@@ -90,4 +91,13 @@ export const refusalsOf = {
     'policy-key-conflict',
   ],
   renew: [...issuing, 'denied-certificate'],
+  watch: [
+    ...anywhere,
+    'denied-certificate',
+    'denied-revoked',
+    'denied-suspended',
+    'unavailable-overloaded',
+    'unavailable-rate-limited',
+    'unavailable-stopping',
+  ],
 } as const satisfies Record<string, readonly Refusal[]>;

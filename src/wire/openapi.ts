@@ -5,6 +5,7 @@ import { chainSchema, importSchema } from './ceremony.ts';
 import * as enrollment from './enrollment.ts';
 import { type Refusal, refusals, refusalsOf } from './enrollment-refusals.ts';
 import { schemaOf } from './json-schema.ts';
+import * as watch from './watch.ts';
 
 /** An OpenAPI 3.1 document. */
 export type OpenApiDocument = { readonly [key: string]: unknown };
@@ -15,6 +16,8 @@ interface Route {
   summary: string;
   body?: z.ZodMiniType;
   answer?: z.ZodMiniType;
+  /** Server-sent events by name, in place of an answer. */
+  events?: Readonly<Record<string, z.ZodMiniType>>;
   /** Needs a client certificate of this authority. */
   mutualTls?: boolean;
   /** Codes that it answers with besides 200. */
@@ -56,6 +59,19 @@ const enrollmentRoutes: readonly Route[] = [
     summary: 'The trust bundle with the root statement',
     answer: enrollment.bundleSchema,
     refusals: refusalsOf.bundle,
+  },
+  {
+    path: enrollment.enrollmentPaths.watch,
+    method: 'get',
+    summary: 'CRLs, bundle and orders as they come, for as long as the certificate shown in TLS counts',
+    events: {
+      crl: watch.crlEventSchema,
+      bundle: watch.bundleEventSchema,
+      entry: watch.entryEventSchema,
+      renew: watch.renewEventSchema,
+    },
+    refusals: refusalsOf.watch,
+    mutualTls: true,
   },
 ];
 
@@ -189,10 +205,11 @@ function operation(route: Route, path: string, statusOf: StatusOf) {
   return {
     summary: route.summary,
     ...(parameters.length > 0 ? { parameters } : {}),
+    ...(route.events ? { parameters: [lastEventId] } : {}),
     ...(route.mutualTls ? { security: [{ mutualTls: [] }] } : {}),
     ...(route.body ? { requestBody: { required: true, content: json(schemaOf(route.body)) } } : {}),
     responses: {
-      200: { description: 'Done', content: json(route.answer ? schemaOf(route.answer) : { type: 'object' }) },
+      200: { description: 'Done', content: answerOf(route) },
       ...refusalResponses(route.refusals ?? [], statusOf),
       default: {
         description: 'RFC 9457 problem; 429 carries Retry-After, and 503 where waiting helps',
@@ -200,6 +217,23 @@ function operation(route: Route, path: string, statusOf: StatusOf) {
       },
     },
   };
+}
+
+const lastEventId = {
+  name: 'Last-Event-ID',
+  in: 'header',
+  required: false,
+  description: 'The `id` of the last event that was whole: what came since is sent first.',
+  schema: { type: 'string', pattern: '^[0-9]{1,15}$' },
+};
+
+function answerOf({ answer, events }: Route): object {
+  if (!events) return json(answer ? schemaOf(answer) : { type: 'object' });
+  const byName = Object.fromEntries(Object.entries(events).map(([name, schema]) => [name, schemaOf(schema)]));
+  const description =
+    'Server-sent events. `id`: index of a leaf of the log. `event` and the JSON of `data` are one of `x-events`; others are passed ' +
+    'over. docs/enrollment.md, Watching.';
+  return { 'text/event-stream': { schema: { type: 'string', description }, 'x-events': byName } };
 }
 
 const problemContent = {
