@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { afterEach, expect, it } from 'vitest';
-import { boundConnections } from '../../src/http/connection-bounds.ts';
+import { boundConnections, releaseAddress } from '../../src/http/connection-bounds.ts';
 import { eventually } from '../support/running.ts';
 
 let server: net.Server | undefined;
@@ -52,4 +52,21 @@ it('what is closed makes room', async () => {
   await stays(port, '127.0.0.2');
   clients[0]?.destroy();
   await eventually(() => stays(port, '127.0.0.2'));
+});
+
+it('what has a bound of its own is no longer one of its address, and gives its place back once', async () => {
+  const port = await listening();
+  const incoming: net.Socket[] = [];
+  server?.on('connection', (socket: net.Socket) => incoming.push(socket));
+  await stays(port, '127.0.0.2');
+  await stays(port, '127.0.0.2');
+  for (const socket of incoming.slice(0, 1)) {
+    releaseAddress(socket);
+    releaseAddress(socket);
+  }
+  expect(await stays(port, '127.0.0.2')).toBe(true);
+  expect(await stays(port, '127.0.0.2')).toBe(false);
+  clients[0]?.destroy();
+  while (incoming[0]?.destroyed === false) await new Promise((done) => setTimeout(done, 5));
+  expect(await stays(port, '127.0.0.2')).toBe(false);
 });

@@ -34,6 +34,7 @@ export interface ListeningServer {
   authority: SoftwareAuthority;
   port: number;
   rootPem: string;
+  hub: WatchHub;
   close(): Promise<void>;
 }
 
@@ -43,6 +44,7 @@ export async function listeningServer(
   attestors?: readonly NodeAttestor[],
 ): Promise<ListeningServer> {
   const authoritiesOf = () => [authority.issuerDer, authority.rootDer];
+  const hub = new WatchHub({ store: authority.store, timeMs: () => authority.clock.now() });
   const api = enrollmentApi({
     ...authority,
     authoritiesOf,
@@ -51,7 +53,7 @@ export async function listeningServer(
     challenges: new Challenges(),
     bundle: () => bundleOf([authority.rootDer], 'statement', 1),
     crlUrls: [],
-    hub: new WatchHub({ store: authority.store, timeMs: () => authority.clock.now() }),
+    hub,
     admission: new Admission(512),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
@@ -79,6 +81,7 @@ export async function listeningServer(
     authority,
     port: listener.port ?? 0,
     rootPem: encodePem('CERTIFICATE', authority.rootDer),
+    hub,
     close: () => listener.close(100),
   };
 }
