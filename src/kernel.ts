@@ -107,8 +107,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
       logKeys: authorities.logKeys,
       limits: { waitMs: config.signer.deadline * 1000 },
     },
-    ...whatIsSaid(log),
-    ...(parts.committed && { onCommitted: parts.committed }),
+    ...whatIsSaid(parts),
   });
   late.sequencer = sequencer;
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
@@ -241,8 +240,9 @@ function readAuthorities(store: StoreReader) {
   };
 }
 
-function whatIsSaid(log: Log) {
+function whatIsSaid({ log, committed }: KernelParts) {
   return {
+    ...(committed && { onCommitted: committed }),
     onHalt: (reason: VouchError) =>
       log.error(errorFields(reason), 'signing is stopped until an operator acts'),
     onWrongSignature: (leafIndex: number) =>

@@ -1,8 +1,16 @@
 import type { ClientConnections } from './http/client-connections.ts';
 import type { Kernel } from './kernel.ts';
+import type { Mutation } from './store/port.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
 import { WatchHub } from './watch/hub.ts';
 import { Watch } from './watch/watch.ts';
+
+/** Takes what is committed before there is anybody to tell. */
+export class LateWatch {
+  watch: Watch | undefined;
+  readonly committed = (mutation: Mutation, leafIndex: number): void =>
+    this.watch?.committed(mutation, leafIndex);
+}
 
 /** What watchers are told, beginning with what is served at the start. */
 export function openWatch(

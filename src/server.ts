@@ -22,8 +22,8 @@ import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
 import { inTurn } from './jobs/in-turn.ts';
 import { openPushers, type Pushers } from './server-publish.ts';
-import { openWatch } from './server-watch.ts';
-import { type Kernel, type KernelParts, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
+import { LateWatch, openWatch } from './server-watch.ts';
+import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
 import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
@@ -35,7 +35,7 @@ import { backupState } from './state.ts';
 import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
-import { type ReleasedCrl, Watch } from './watch/watch.ts';
+import type { ReleasedCrl, Watch } from './watch/watch.ts';
 import { crlBytesOf } from './x509/crl-patch.ts';
 import { ClientConnections } from './http/client-connections.ts';
 
@@ -74,11 +74,9 @@ export async function startServer(
   warnOfCoreDumps((level, message, fields) => log[level](fields ?? {}, message));
   const metrics = new Metrics();
   await using starting = new AsyncDisposableStack();
-  const late: { watch?: Watch } = {};
-  const committed: KernelParts['committed'] = (mutation, leafIndex) =>
-    late.watch?.committed(mutation, leafIndex);
+  const late = new LateWatch();
   const kernel = starting.adopt(
-    await openKernel({ config, configFile, clock, log, genesis: false, committed }),
+    await openKernel({ config, configFile, clock, log, genesis: false, committed: late.committed }),
     (opened) => opened.close(),
   );
   await signerUp(kernel, log);

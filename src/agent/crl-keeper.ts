@@ -269,7 +269,8 @@ export class CrlKeeper {
     const written = await this.#attempt('crl.pem', async () => {
       if (await this.#files.write(held, known, () => held === this.#held)) this.#parts.changed('crl');
     });
-    if (written && this.#files.waitMs > 0) this.#later ??= this.#writeLater(this.#files.waitMs);
+    if (written && this.#later === undefined && this.#files.waitMs > 0)
+      this.#later = this.#writeLater(this.#files.waitMs);
     return written;
   }
 

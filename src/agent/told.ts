@@ -1,11 +1,4 @@
-import type * as z from 'zod/mini';
-import {
-  bundleEventSchema,
-  type CrlEvent,
-  crlEventSchema,
-  entryEventSchema,
-  renewEventSchema,
-} from '../wire/watch.ts';
+import { type CrlEvent, readEvent } from '../wire/watch.ts';
 import type { StreamEvent } from './event-stream.ts';
 
 /** What the server's events lead to. */
@@ -18,27 +11,12 @@ export interface Told {
   notice: (line: string) => void;
 }
 
-/** Hands an event to what it is for. Of a type or form that this version does not know, none is: a newer server may send it. */
+/** Hands an event to what it is for. */
 export function handOn({ type, data }: StreamEvent, told: Told): void {
-  if (type === 'crl') read(crlEventSchema, data, told.crl);
-  else if (type === 'bundle') read(bundleEventSchema, data, ({ sequence }) => told.bundle(sequence));
-  else if (type === 'renew') read(renewEventSchema, data, () => told.renew());
-  else if (type === 'entry')
-    read(entryEventSchema, data, ({ suspended }) => {
-      if (suspended) told.notice('the operator suspended this identity: it is not renewed');
-      else told.renew();
-    });
-}
-
-function read<S extends z.ZodMiniType>(schema: S, text: string, then: (event: z.output<S>) => void): void {
-  const { data } = schema.safeParse(jsonOf(text));
-  if (data !== undefined) then(data);
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  const read = readEvent(type, data);
+  if (read?.type === 'crl') told.crl(read.event);
+  else if (read?.type === 'bundle') told.bundle(read.event.sequence);
+  else if (read?.type === 'renew') told.renew();
+  else if (read?.type === 'entry' && !read.event.suspended) told.renew();
+  else if (read?.type === 'entry') told.notice('the operator suspended this identity: it is not renewed');
 }

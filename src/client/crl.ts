@@ -50,7 +50,7 @@ export function verifyDelta(crl: ParsedCrl, issuer: ParsedCertificate, minimumNu
 }
 
 /** True where a delta brings a full CRL up to its own date: base ≤ full < delta (RFC 5280 §5.2.4). */
-export function goesWith(delta: VerifiedDelta, full: VerifiedCrl): boolean {
+function goesWith(delta: VerifiedDelta, full: VerifiedCrl): boolean {
   return delta.baseNumber <= full.crlNumber && full.crlNumber < delta.crlNumber;
 }
 

@@ -52,3 +52,28 @@ export const entryEventSchema = z.looseObject({
 
 /** Event `renew`: the operator asks that the certificate be renewed now. */
 export const renewEventSchema = z.looseObject({ reason: z.string().check(z.maxLength(256)) });
+
+/** An event that this version knows. */
+export type WatchEvent =
+  | { type: 'crl'; event: CrlEvent }
+  | { type: 'bundle'; event: z.output<typeof bundleEventSchema> }
+  | { type: 'entry'; event: z.output<typeof entryEventSchema> }
+  | { type: 'renew'; event: z.output<typeof renewEventSchema> };
+
+const schemas = {
+  crl: crlEventSchema,
+  bundle: bundleEventSchema,
+  entry: entryEventSchema,
+  renew: renewEventSchema,
+} as const;
+
+/** Reads an event's JSON. Undefined for a type or form that this version does not know: a newer server may send it. */
+export function readEvent(type: string, text: string): WatchEvent | undefined {
+  if (!Object.hasOwn(schemas, type)) return undefined;
+  try {
+    const event: unknown = schemas[type as keyof typeof schemas].parse(JSON.parse(text));
+    return { type, event } as WatchEvent;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,4 +1,4 @@
-import { type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import http from 'node:http';
 import { expect, it, onTestFinished } from 'vitest';
 import { encodePem } from '../../src/x509/pem.ts';

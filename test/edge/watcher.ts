@@ -62,7 +62,7 @@ export async function watch(
         const found = heard.find(passes);
         if (found) return found;
         if (performance.now() > deadline || socket.destroyed)
-          throw new Error(`not heard: ${passes}\n${text}`);
+          throw new Error(`not heard: ${passes.toString()}\n${text}`);
       }
     };
     const closed = new Promise<void>((done) => void socket.once('close', () => done()));
