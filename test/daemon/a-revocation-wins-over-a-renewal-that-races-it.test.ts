@@ -19,14 +19,15 @@ interface Row {
 async function renewUntilRefused(workload: Workload): Promise<{ serials: string[]; refusal: string }> {
   const serials: string[] = [];
   const tls = { cert: workload.read('svid.pem'), key: workload.read('svid.key') };
-  for (;;) {
+  const ask = async () => {
     const socket = await dial(authority.server.ready.enrollmentUrl, tls);
     const body = JSON.stringify(renewBody(socket, new X509Certificate(tls.cert)));
-    const answer = await send(socket, {
-      path: '/v1/renew',
-      body,
-      headers: { 'content-type': 'application/json' },
-    });
+    return send(socket, { path: '/v1/renew', body, headers: { 'content-type': 'application/json' } });
+  };
+  for (;;) {
+    // The revocation cuts the connections of its certificate, whatever they are in the middle of.
+    const answer = await ask().catch(() => undefined);
+    if (answer === undefined) continue;
     if (answer.status !== 200) return { serials, refusal: answer.text };
     const { chain } = JSON.parse(answer.text) as { chain: string[] };
     serials.push(new X509Certificate(Buffer.from(chain[0] ?? '', 'base64')).serialNumber.toLowerCase());
