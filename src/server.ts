@@ -35,8 +35,7 @@ import { backupState } from './state.ts';
 import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
-import type { ReleasedCrl, Watch } from './watch/watch.ts';
-import { crlBytesOf } from './x509/crl-patch.ts';
+import type { Watch } from './watch/watch.ts';
 import { ClientConnections } from './http/client-connections.ts';
 
 /** How long a stopping server waits for requests in progress. */
@@ -219,7 +218,6 @@ function crlPublishers(
   publication: Publication,
 ): CrlPublishers {
   const base = publicationBase(config);
-  const released = new Map<string, ReleasedCrl>();
   const publishers = kernel.issuers.map(
     (issuer) =>
       new CrlPublisher({
@@ -229,12 +227,9 @@ function crlPublishers(
         publicationUrl: base,
         shardCount: kernel.store.identity().shardCount,
         timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
-        publish: (crl) => {
+        publish: (crl, previous) => {
           publication.put(crl.url.slice(base.length), crlDocument(crl));
-          const of = `${crl.issuerKeyId} ${crl.scope}`;
-          const now = { ...crl, leafIndex: kernel.store.treeSize() - 1, der: crlBytesOf(crl.der) };
-          watch.crlReleased(now, released.get(of));
-          released.set(of, now);
+          watch.crlReleased(crl, previous);
         },
         alarm: (scope, problems) => {
           metrics.alarms.inc({ kind: 'crl' });

@@ -1,23 +1,14 @@
+import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Mutation, StoreReader } from '../store/port.ts';
 import { type CrlEventJson, patchMaxBytes } from '../wire/watch.ts';
 import { type CrlPatch, makePatch } from '../x509/crl-patch.ts';
-import { type CrlBytes, crlLength } from '../x509/crl-tbs.ts';
+import { crlLength } from '../x509/crl-tbs.ts';
 import { encodeEvent } from './encoding.ts';
 import type { WatchHub } from './hub.ts';
 import type { Holder } from './ring.ts';
 
 /** Whose certificates an operator has renewed now. */
 export type RenewTarget = { spiffeId: string } | { entryId: string } | { issuerKeyId: string };
-
-/** A CRL that was published. */
-export interface ReleasedCrl {
-  issuerKeyId: string;
-  scope: string;
-  url: string;
-  crlNumber: bigint;
-  leafIndex: number;
-  der: CrlBytes;
-}
 
 interface Parts {
   hub: WatchHub;
@@ -65,7 +56,7 @@ export class Watch {
   }
 
   /** Takes each CRL that is served from now on, with the one of its scope before it. */
-  crlReleased(crl: ReleasedCrl, previous: ReleasedCrl | undefined): void {
+  crlReleased(crl: PublishedCrl, previous: PublishedCrl | undefined): void {
     const { scope } = crl;
     if (scope !== 'full' && scope !== 'delta') return;
     const part = `${crl.issuerKeyId} ${scope}`;
@@ -97,8 +88,8 @@ export class Watch {
   async #announce(
     part: string,
     scope: 'full' | 'delta',
-    crl: ReleasedCrl,
-    previous: ReleasedCrl | undefined,
+    crl: PublishedCrl,
+    previous: PublishedCrl | undefined,
   ): Promise<void> {
     const { hub, firstLeafIndex, failed } = this.#parts;
     const { issuerKeyId, url, leafIndex } = crl;
@@ -125,7 +116,7 @@ export class Watch {
 }
 
 /** Undefined also where it would hardly be smaller than the CRL. */
-function patchOf(previous: ReleasedCrl, crl: ReleasedCrl): Promise<CrlPatch | undefined> {
+function patchOf(previous: PublishedCrl, crl: PublishedCrl): Promise<CrlPatch | undefined> {
   return makePatch(previous.der, crl.der, Math.min(patchMaxBytes, crlLength(crl.der)));
 }
 

@@ -1,7 +1,7 @@
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { type Serial, serialBytes } from '../core/serial.ts';
 import { EntryCursor } from './crl-entries.ts';
-import { CrlList } from './crl-list.ts';
+import type { CrlList } from './crl-list.ts';
 import { type CrlBytes, encodeRevoked } from './crl-tbs.ts';
 import { tags } from './der.ts';
 import { DerReader, malformed } from './der-reader.ts';
@@ -76,13 +76,6 @@ export function applyPatch(der: Buffer, patch: CrlPatch): Buffer {
   }
   parts.push(der.subarray(copied, end), patch.tail);
   return Buffer.concat(parts);
-}
-
-/** A CertificateList in pieces. */
-export function crlBytesOf(der: Buffer): CrlBytes {
-  const [start, end] = entriesOf(der);
-  const list = CrlList.read([der.subarray(start, end)]);
-  return { head: der.subarray(0, start), list, tail: der.subarray(end) };
 }
 
 function distinctBytes(before: CrlList, after: CrlList): number {

@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { CrlEventJson } from '../../../src/wire/watch.ts';
 import { encodeEvent } from '../../../src/watch/encoding.ts';
-import { crlBytesOf, makePatch } from '../../../src/x509/crl-patch.ts';
+import { CrlList } from '../../../src/x509/crl-list.ts';
+import { makePatch } from '../../../src/x509/crl-patch.ts';
+import type { CrlBytes } from '../../../src/x509/crl-tbs.ts';
 import { parseCrl } from '../../../src/x509/crl.ts';
 import type { FakeServer } from './fake-server.ts';
 
@@ -45,7 +47,7 @@ export async function crlEvent(
   const { authorityKeyId: issuerKeyId = '', crlNumber = 0n, deltaBase } = parseCrl(after);
   const scope = deltaBase === undefined ? 'full' : 'delta';
   const event = { issuerKeyId, scope, crlNumber: Number(crlNumber), from: null, url } as const;
-  const patch = before && (await makePatch(crlBytesOf(before), crlBytesOf(after), 1e6));
+  const patch = before && (await makePatch(inPieces(before), inPieces(after), 1e6));
   if (!patch) return event;
   const base64 = (bytes: Buffer): string => bytes.toString('base64');
   return {
@@ -57,5 +59,16 @@ export async function crlEvent(
       removed: [...patch.removed],
       tail: base64(patch.tail),
     },
+  };
+}
+
+function inPieces(der: Buffer): CrlBytes {
+  const { bytes } = parseCrl(der).entries;
+  if (bytes.length === 0) return { head: der, list: CrlList.empty, tail: Buffer.alloc(0) };
+  const start = bytes.byteOffset - der.byteOffset;
+  return {
+    head: der.subarray(0, start),
+    list: CrlList.read([bytes]),
+    tail: der.subarray(start + bytes.length),
   };
 }
