@@ -1,8 +1,9 @@
+import type { IssuerStates } from './authority/issuer-states.ts';
 import { type Config, statePaths } from './config/config.ts';
 import type { Clock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import type { Issuer } from './issuance/issuer.ts';
-import { type Issuers, soleIssuer, Takeover } from './issuance/issuers.ts';
+import { type Issuers, soleIssuer, StandingIssuers, Takeover } from './issuance/issuers.ts';
 import { consistencyPath, rangeHasher } from './log/merkle.ts';
 import type { LogKey } from './log/note.ts';
 import { sequenceOfOrigin } from './log/origin.ts';
@@ -23,8 +24,7 @@ interface Parts {
   log: Log;
   /** A new log begins. */
   genesis: boolean;
-  /** In the order in which they issue. */
-  issuers: readonly Issuer[];
+  states: IssuerStates;
   logKeys: readonly LogKey[];
   newLog: NewLog;
   store: StoreReader;
@@ -50,20 +50,25 @@ export interface Signers {
  * standby. Throws `config-state` where a standby is configured that the root never certified.
  */
 export function openSigners(parts: Parts): Signers {
-  const { config, issuers, halt } = parts;
-  const [first, standby] = issuers;
-  if (!first) throw new VouchError('integrity-state', 'the state has no active issuer');
-  if (config.standby && !standby)
+  const { config, states, halt } = parts;
+  const [first, second] = states.all;
+  if (!first) throw new VouchError('integrity-state', 'the state has no issuer');
+  if (config.standby && !second)
     throw new VouchError(
       'config-state',
       'standby is configured, but this state has no issuer for it: the root must certify one, which `vouch init --standby-hsm-file` does',
     );
+  const standby = second && (config.standby || states.mayIssue(second.keyId)) ? second : undefined;
   if (!standby) {
     const signer = openSigner(optionsOf(parts, undefined));
-    return { signer, ready: signer.ready(), allReady: () => signer.ready(), issuing: soleIssuer(first) };
+    const issuing = new StandingIssuers(soleIssuer(first), states);
+    return { signer, ready: signer.ready(), allReady: () => signer.ready(), issuing };
   }
   const members = (config.standby ? [first, standby] : [first]).map((issuer) => ({
-    issuerKeyId: issuer.keyId,
+    // Two were certified at the beginning, one for each token; those that came later are in the first.
+    issuerKeyIds: states.all
+      .filter((one) => (issuer === standby) === (one === standby))
+      .map(({ keyId }) => keyId),
     signer: openSigner(optionsOf(parts, issuer)),
   }));
   const signer = signerGroup(members, { onIntegrityFailure: halt });
@@ -71,14 +76,14 @@ export function openSigners(parts: Parts): Signers {
     signer,
     ready: signer.ready(),
     allReady: () => signer.allReady(),
-    issuing: takeover(parts, { first, standby }, signer),
+    issuing: new StandingIssuers(takeover(parts, { first, standby }, signer), states),
   };
 }
 
 /** Of the signer of this issuer, or of the only one. */
 function optionsOf(parts: Parts, issuer: Issuer | undefined): SignerOptions {
   const { config, configFile, clock, log, genesis, adopt } = parts;
-  const standby = issuer && issuer !== parts.issuers[0] ? config.standby : undefined;
+  const standby = issuer && issuer !== parts.states.all[0] ? config.standby : undefined;
   const { hsm, signer } = standby ?? config;
   const args = ['signer', '--config', configFile, ...(standby ? ['--standby'] : [])];
   const paths = statePaths(config.state);

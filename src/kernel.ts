@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type Bundle, bundleOf, rootPin } from './authority/bundle.ts';
+import { IssuerStates } from './authority/issuer-states.ts';
 import type { ServerIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import type { Clock } from './core/clock.ts';
@@ -9,7 +10,7 @@ import { haltIfRewound } from './enrollment/consistency.ts';
 import { bootId } from './issuance/boot-id.ts';
 import { ClockGuard } from './issuance/clock-guard.ts';
 import { Issuance } from './issuance/issue.ts';
-import { caOf, type Issuer, issuerOf } from './issuance/issuer.ts';
+import { caOf, type Issuer } from './issuance/issuer.ts';
 import { openFileTiles } from './log/file-tiles.ts';
 import { type LogKey, openCheckpoint } from './log/note.ts';
 import { Sequencer } from './sequencer/sequencer.ts';
@@ -38,9 +39,10 @@ export interface Kernel {
   sequencer: Sequencer;
   clockGuard: ClockGuard;
   issuance: Issuance;
-  /** In the order in which they issue: the first, then its standby. */
+  /** In the order in which they issue: the first, then its standby; also those that only sign CRLs any more. */
   issuers: readonly Issuer[];
   rootDer: Buffer;
+  rootKeyId: string;
   /** `sha256:` and the hash of the root's SubjectPublicKeyInfo. */
   rootPin: string;
   /** The root's newest word; `renewed` puts another in its place. */
@@ -111,8 +113,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   });
   late.sequencer = sequencer;
   haltIfRewound({ checkpoint: store.rewindEvidence() }, { ...authorities, store, tree, sequencer });
-  const { shardCount, serialPrefix } = identity;
-  const { trustDomain } = config;
+  const { trustDomain, shardCount, serialPrefix } = identity;
   const publicationUrl = publicationBase(config);
   const settings = { trustDomain, publicationUrl, shardCount, serialPrefix, random: randomBytes };
   const closing = opened.move();
@@ -126,6 +127,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
       return bundle;
     },
     renewed: () => {
+      authorities.states.reread();
       ({ statement, bundle } = readAuthorities(store));
     },
     store,
@@ -194,7 +196,7 @@ export function serverIdentityParts(
   const { serverCertificate: certificate, serverKey: key } = statePaths(config.state);
   const { issuance, authoritiesOf, rootDer, store, clockGuard } = kernel;
   const isRevoked = ({ issuerKeyId, serial }: { issuerKeyId: string; serial: Serial }): boolean =>
-    store.certificate(issuerKeyId, serial)?.revoked !== undefined;
+    issuance.issuers.isRevoked(issuerKeyId) || store.certificate(issuerKeyId, serial)?.revoked !== undefined;
   const urls = [config.enrollment.url, config.publication.url];
   return {
     issuance,
@@ -216,16 +218,17 @@ export function publicationBase(config: Config): string {
 function readAuthorities(store: StoreReader) {
   const records = store.authorities();
   const root = records.find((record) => record.kind === 'root');
-  const active = records.filter((record) => record.kind === 'issuer' && record.state === 'active');
   const jws = store.statement();
-  if (!root || active.length === 0 || jws === undefined)
+  if (!root || jws === undefined)
     throw new VouchError(
       'integrity-state',
-      'the state has no root, no active issuer or no statement; restore it with `vouch restore`',
+      'the state has no root or no statement; restore it with `vouch restore`',
     );
+  const states = new IssuerStates(store);
   const statement = openStatement(jws, caOf(root.certificateDer).publicKey);
   return {
-    issuers: active.map(issuerOf),
+    states,
+    issuers: states.all,
     rootDer: root.certificateDer,
     rootKeyId: root.keyId,
     rootPin: rootPin(root.certificateDer),
@@ -234,7 +237,7 @@ function readAuthorities(store: StoreReader) {
     newLog: { statement: jws, rootSpki: parseCertificate(root.certificateDer).spki },
     bundle: bundleOf([root.certificateDer], jws, statement.sequence),
     authoritiesOf: (issuerKeyId: string) => [
-      ...active.filter(({ keyId }) => keyId === issuerKeyId).map(({ certificateDer }) => certificateDer),
+      ...states.all.filter(({ keyId }) => keyId === issuerKeyId).map(({ certificateDer }) => certificateDer),
       root.certificateDer,
     ],
   };

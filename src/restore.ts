@@ -226,7 +226,7 @@ async function openNewLog(options: RestoreOptions, state: string, working: strin
   const config = loadConfig(paths.config);
   const store = openSqliteStore(paths.database);
   try {
-    const issuers = activeIssuers(store);
+    const issuers = issuersOfCrls(store);
     const { crls, warnings } = await publishedCrls(state, options.crlFiles, issuers);
     const statement = await newStatement(store, config, options.rootHsmFile, log);
     const ended = await endAgain(state, issuers, store);
@@ -344,12 +344,13 @@ function readCrlFile(file: string): Buffer {
   }
 }
 
-function activeIssuers(store: StoreReader): Issuer[] {
+/** Those of which there may be CRLs: also what issues no more. */
+function issuersOfCrls(store: StoreReader): Issuer[] {
   const issuers = store
     .authorities()
-    .filter(({ kind, state }) => kind === 'issuer' && state === 'active')
+    .filter(({ kind, state }) => kind === 'issuer' && state !== 'prepared')
     .map(issuerOf);
-  if (issuers.length === 0) throw new VouchError('integrity-state', 'the backup has no active issuer');
+  if (issuers.length === 0) throw new VouchError('integrity-state', 'the backup has no issuer');
   return issuers;
 }
 

@@ -1,8 +1,4 @@
 import { joinTokenAttestor } from './attestation/node/join-token/verify.ts';
-import type { ResultFiles } from './ceremony/result.ts';
-import { takeChain } from './ceremony/program/chain.ts';
-import { type ImportedRenewal, importedRenewal, takeRenewal } from './ceremony/program/import.ts';
-import type { Recorder } from './ceremony/program/record.ts';
 import { ServerIdentity, type ShownIdentity } from './authority/server-identity.ts';
 import { type Config, statePaths } from './config/config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
@@ -20,7 +16,7 @@ import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/rea
 import { openOcsp, profileOf } from './server-ocsp.ts';
 import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
-import { inTurn } from './jobs/in-turn.ts';
+import { takingIn } from './server-ceremony.ts';
 import { openPushers, type Pushers } from './server-publish.ts';
 import { LateWatch, openWatch } from './server-watch.ts';
 import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
@@ -28,6 +24,7 @@ import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
 import { CrlPublishers } from './revocation/publishers.ts';
+import { LastCrls } from './revocation/last-crls.ts';
 import { Revocation } from './revocation/revoke.ts';
 import { signerUp } from './signer-up.ts';
 import { warnOfCoreDumps } from './signer/core-dumps.ts';
@@ -85,7 +82,7 @@ export async function startServer(
   const base: Base = { config, kernel, clock, log, metrics, pushers, watch };
   const publication = new Publication((path) => tileAt(kernel, path), clock, pushers.put);
   publishAuthorities(publication, kernel, clock);
-  const publisher = starting.adopt(crlPublishers(base, publication), (opened) => opened.close());
+  const publisher = starting.adopt(await crlPublishers(base, publication), (opened) => opened.close());
   const { shardCount } = kernel.store.identity();
   const revocation = new Revocation({ ...kernel, publisher, shardCount });
   await publisher.start();
@@ -108,7 +105,7 @@ export async function startServer(
   await firstClockMark(kernel, lastWrite, log);
   const shown = await firstIdentity(identity, kernel, log);
   const enrollmentListener = await listen(
-    listenTls(enrollment(base, admission, revocation), config.enrollment.listen, shown),
+    listenTls(enrollment(base, { admission, revocation, publisher }), config.enrollment.listen, shown),
   );
   clients.follow(enrollmentListener.server);
   observe(base, publisher, admission);
@@ -199,7 +196,8 @@ async function firstIdentity(
 
 /** Whether what is issued now can be signed now. */
 function signs({ sequencer, issuance }: Kernel): boolean {
-  return sequencer.signerAnswers(issuance.issuers.current().keyId);
+  const { keyId } = issuance.issuers.current();
+  return issuance.issuers.mayIssue(keyId) && sequencer.signerAnswers(keyId);
 }
 
 /** What every part of the server is made from. */
@@ -213,19 +211,25 @@ interface Base {
   watch: Watch;
 }
 
-function crlPublishers(
+async function crlPublishers(
   { config, kernel, clock, log, metrics, watch }: Base,
   publication: Publication,
-): CrlPublishers {
+): Promise<CrlPublishers> {
   const base = publicationBase(config);
-  const publishers = kernel.issuers.map(
+  const { store, issuers, issuance } = kernel;
+  const { shardCount } = store.identity();
+  const last = new LastCrls({ store, shardCount, issuers: issuance.issuers });
+  const stored = await last.stored(issuers, base);
+  for (const crl of stored) publication.put(crl.url.slice(base.length), crlDocument(crl));
+  const going = issuers.filter(({ keyId }) => !stored.some(({ issuerKeyId }) => issuerKeyId === keyId));
+  const publishers = going.map(
     (issuer) =>
       new CrlPublisher({
         ...kernel,
         issuer,
         clock,
         publicationUrl: base,
-        shardCount: kernel.store.identity().shardCount,
+        shardCount,
         timing: { ...defaultCrlTiming, validitySeconds: config.crl.validity },
         publish: (crl, previous) => {
           publication.put(crl.url.slice(base.length), crlDocument(crl));
@@ -238,7 +242,7 @@ function crlPublishers(
         },
       }),
   );
-  return new CrlPublishers(publishers);
+  return new CrlPublishers(publishers, { last, stored });
 }
 
 function operatorVerbs(
@@ -247,7 +251,7 @@ function operatorVerbs(
   parts: { publication: Publication; revocation: Revocation },
 ): OperatorVerbs {
   const { config, kernel, metrics } = base;
-  const { sequencer, store, issuance } = kernel;
+  const { sequencer, store } = kernel;
   const facts = {
     enrollmentUrl: config.enrollment.url,
     trustDomain: config.trustDomain,
@@ -265,15 +269,7 @@ function operatorVerbs(
     renewNow: (target, leafIndex) => base.watch.renewNow(target, leafIndex),
     tokens: new Tokens({ ...kernel, facts }),
     revocation: parts.revocation,
-    // The second of two that bring the same finds it there, before it has recorded anything.
-    importRenewal: inTurn((files: ResultFiles, operator: string) =>
-      renew(base, parts.publication, files, operator),
-    ),
-    takeChain: inTurn(async (pem: string, operator: string) => {
-      const taken = await takeChain(pem, recorderOf(kernel, operator), true);
-      publishAuthorities(parts.publication, kernel, base.clock);
-      return taken;
-    }),
+    ...takingIn(kernel, parts.publication, base.watch, base.clock),
     backup: (file) => backupState(store, config.state, file),
     status: () =>
       statusView({
@@ -281,40 +277,20 @@ function operatorVerbs(
         trustDomain: config.trustDomain,
         publisher,
         pushed: base.pushers.status,
-        issuing: () => issuance.issuers.current(),
         hasStandby: config.standby !== undefined,
       }),
   });
 }
 
-/** Takes in what the root has renewed: recorded, then served and shown to agents. */
-async function renew(
-  { kernel, clock, watch }: Base,
-  publication: Publication,
-  files: ResultFiles,
-  operator: string,
-): Promise<ImportedRenewal> {
-  const result = await takeRenewal(files, recorderOf(kernel, operator));
-  kernel.renewed();
-  publishAuthorities(publication, kernel, clock);
-  watch.bundleRenewed(kernel.bundle.sequence);
-  return importedRenewal(result, true);
-}
-
-/** What root and CAs above bring is recorded by the one road into the log. */
-function recorderOf({ store, sequencer, clockGuard }: Kernel, operator: string): Recorder {
-  return {
-    ...{ store, operator, nowMs: clockGuard.revocationTimeMs() },
-    commit: (mutations) => Promise.all(mutations.map((mutation) => sequencer.record(mutation))),
-    storeSigned: (signed) => store.storeSigned(signed),
-  };
-}
-
 function enrollment(
   { config, kernel, clock, log, metrics, watch: { hub } }: Base,
-  admission: Admission,
-  revocation: Revocation,
+  {
+    admission,
+    revocation,
+    publisher,
+  }: { admission: Admission; revocation: Revocation; publisher: CrlPublishers },
 ) {
+  const isCurrent = ({ keyId }: { keyId: string }): boolean => !publisher.hasEnded(keyId);
   const end = (unsigned: CertificateRecord): Promise<void> => revocation.endUnsigned(unsigned);
   const challenges = new Challenges();
   const limits = new FailureLimits(config.enrollment.failuresPerMinute);
@@ -324,6 +300,8 @@ function enrollment(
     ...{ clock, log, metrics, admission, limits, challenges, hub },
     enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profile: profileOf(config) }),
     bundle: () => kernel.bundle,
+    issuers: () => kernel.issuers.filter(isCurrent),
+    crlUrls: () => kernel.crlUrls.filter((one) => one.keyId === kernel.rootKeyId || isCurrent(one)),
   });
 }
 

@@ -20,11 +20,14 @@ import { type MigrationReport, migrate } from './store/sqlite/migrations.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
 
 /** Reads a state as it is now, beside a running server; `work` must not keep the reader. */
-export async function readingState<T>(state: string, work: (store: StoreReader) => T): Promise<T> {
+export async function readingState<T>(
+  state: string,
+  work: (store: StoreReader) => T | Promise<T>,
+): Promise<T> {
   refusePending(state);
   const store = openSqliteStore(statePaths(state).database, { readonly: true });
   try {
-    return work(store);
+    return await work(store);
   } finally {
     await store.close();
   }

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { AuthorityRecord, StateIdentity, StoreReader } from '../store/port.ts';
+import type { AuthorityRecord, RevocationRecord, StateIdentity, StoreReader } from '../store/port.ts';
 import type { StoredCrossCertificate, StoredStatement } from '../store/rows-port.ts';
 import type { Leaf } from '../log/leaf.ts';
 import { openTranscript } from '../ceremony/transcript.ts';
@@ -28,9 +28,13 @@ export class CeremonyCheck {
   readonly #announced = new Set<unknown>();
   /** The same of each statement that came of it. */
   readonly #stated = new Set<string>();
+  /** Of issuers whose state changed: the last leaf that says so, and its body. */
+  readonly #changed = new Map<string, JsonBody>();
+  readonly #store: StoreReader;
   #isInitialized = false;
 
   constructor(store: StoreReader, authorities: Authorities, problems: Problems) {
+    this.#store = store;
     this.#identity = store.identity();
     this.#authorities = authorities;
     this.#problems = problems;
@@ -43,10 +47,12 @@ export class CeremonyCheck {
   }
 
   leaf(leaf: Leaf, index: number): void {
+    if (leaf.type === 'certificate') this.#certificate(leaf, index);
     if (leaf.type !== 'authority') return;
     const body = bodyOf(leaf);
     if (body.event === 'statement') this.#statement(body, index);
     else if (body.event === 'cross-certified') this.#crossCertified(body, index);
+    else if (body.event === 'state') this.#stateChanged(body, index);
     else if (body.event === 'transcript') this.#transcript(body, index);
     else if (!this.#isFirst(body)) this.#problems.add(`leaf ${index} says again what an earlier one said`);
   }
@@ -129,6 +135,35 @@ export class CeremonyCheck {
     });
   }
 
+  /** An issuer that was active or prepared becomes something else; never again what it was. */
+  #stateChanged(body: JsonBody, index: number): void {
+    const keyId = textOf(body.keyId);
+    const what = `the new state of ${keyId}, leaf ${index}`;
+    const record = this.#authorities.records.find((one) => one.keyId === keyId);
+    if (record?.kind !== 'issuer' || !this.#created.has(keyId))
+      this.#problems.add(`${what}: no such issuer is in the log before`);
+    const revoked =
+      body.serial === undefined || record === undefined ? undefined : this.#revocationOf(record);
+    if (body.serial !== undefined && revoked?.serial !== body.serial)
+      this.#problems.add(`${what}: the store does not know ${textOf(body.serial)} as revoked by the root`);
+    this.#changed.set(keyId, body);
+  }
+
+  #revocationOf({ certificateDer }: AuthorityRecord): RevocationRecord | undefined {
+    const { serial } = parseCertificate(certificateDer);
+    const root = this.#authorities.records.find(({ kind }) => kind === 'root');
+    return root && this.#store.revocation(root.keyId, serial);
+  }
+
+  /** The transaction refuses what an issuer issues that is active no more. */
+  #certificate({ issuerKeyId }: Leaf, index: number): void {
+    const state = this.#changed.get(issuerKeyId)?.state;
+    if (state !== undefined && state !== 'active')
+      this.#problems.add(
+        `leaf ${index} is a certificate of ${issuerKeyId}, which was ${textOf(state)} by then`,
+      );
+  }
+
   /** What was written where the root is: the same root signed it. */
   #transcript(body: JsonBody, index: number): void {
     const what = `the transcript of leaf ${index}`;
@@ -147,7 +182,8 @@ export class CeremonyCheck {
   }
 
   #compare(what: string, record: AuthorityRecord, body: JsonBody): void {
-    const { kind, state, certificateSha256 } = body;
+    const { kind, certificateSha256 } = body;
+    const state = this.#changed.get(record.keyId)?.state ?? body.state;
     // Leaves of the first version say no algorithm: every root was P-384 then, every issuer P-256.
     const algorithm = body.algorithm ?? (kind === 'root' ? 'ecdsa-sha384' : 'ecdsa-sha256');
     const row = { ...record, certificateSha256: hash('sha256', record.certificateDer, 'hex') };

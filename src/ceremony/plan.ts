@@ -10,6 +10,7 @@ import { encodeRevoked } from '../x509/crl-tbs.ts';
 import { rdnName } from '../x509/name.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import { type Artefact, defaultRootName, type RootKey, type Validity } from './artefacts.ts';
+import { type IssuerRevocations, revokedWith } from './issuer-revocations.ts';
 import type { CeremonyRequest } from './request.ts';
 
 /** A root's certificate as far as a ceremony goes on with it. */
@@ -29,6 +30,8 @@ export interface PlanInputs {
   /** The certificate whose name and, without `reissue`, whose life goes on; undefined where one is made. */
   existing: ExistingRoot | undefined;
   lastCrl: ParsedCrl | undefined;
+  /** Issuers that the CRL is to list from now on. */
+  revocations: IssuerRevocations | undefined;
   /** Unix milliseconds of a whole second: that of the dry run. */
   timeMs: number;
   /** One for each certificate, the root's first. */
@@ -99,10 +102,13 @@ function crlItem(inputs: PlanInputs): PlannedItem {
   const thisUpdateSeconds = Math.max(nowSeconds, (lastCrl?.thisUpdateSeconds ?? 0) + 1);
   // Whoever has the last one keeps it until then (DESIGN I5).
   const nextUpdateSeconds = Math.max(nowSeconds + ceremony.crl.lifetime, lastCrl?.nextUpdateSeconds ?? 0);
-  const revoked = lastCrl ? [...lastCrl.revoked()].map(encodeRevoked) : [];
+  const listed = lastCrl ? [...lastCrl.revoked()] : [];
+  const { all, added } = revokedWith(listed, inputs.revocations?.issuers ?? [], nowSeconds);
+  const revoked = all.map(encodeRevoked);
   return {
     ...{ kind: 'root-crl', file: 'root.crl', number: String(crlNumber) },
-    what: `root CRL, ${revoked.length} revoked`,
+    ...(added.length > 0 ? { revoked: added.map(revokedIssuer) } : {}),
+    what: `root CRL, ${revoked.length} revoked${added.length > 0 ? `, ${added.length} by this ceremony` : ''}`,
     notBefore: rfc3339(thisUpdateSeconds * 1000),
     notAfter: rfc3339(nextUpdateSeconds * 1000),
     artefact: (root) => ({
@@ -110,6 +116,14 @@ function crlItem(inputs: PlanInputs): PlannedItem {
       rootName: rootNameOf(inputs, root),
     }),
   };
+}
+
+function revokedIssuer(
+  revoked: ReturnType<typeof revokedWith>['added'][number],
+): NonNullable<TranscriptItem['revoked']>[number] {
+  const { keyId, serial, reason, dateSeconds, invalidityDateSeconds: since } = revoked;
+  const invalidityDate = since === undefined ? {} : { invalidityDate: rfc3339(since * 1000) };
+  return { keyId, serial, reason, revokedAt: rfc3339(dateSeconds * 1000), ...invalidityDate };
 }
 
 /** Each begins its overlap before the one before it ends. */

@@ -1,5 +1,6 @@
 import { hash, type KeyObject } from 'node:crypto';
 import { asVouchError, VouchError } from '../core/errors.ts';
+import type { Reason } from '../core/reasons.ts';
 import type { Serial } from '../core/serial.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import { verifierKey } from '../log/note.ts';
@@ -13,6 +14,7 @@ import { type ParsedCsr, parseCsr } from '../x509/csr.ts';
 import { decodePem } from '../x509/pem.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 import { type Artefact, signingInput } from './artefacts.ts';
+import { follows } from './issuer-revocations.ts';
 import type { CeremonyRequest } from './request.ts';
 import { checkRootCertificate } from './root-certificate.ts';
 import { openTranscript } from './transcript.ts';
@@ -111,8 +113,8 @@ export interface RenewedState {
   statement: Statement;
   /** The root's last CRL; the one of a renewal may be that, where taking it in was cut short. */
   lastCrl: { crlNumber: bigint; tbs: Buffer } | undefined;
-  /** What must stand on the new one. */
-  revoked: readonly Serial[];
+  /** What must stand on the new one, of the same date and with this reason or a worse one. */
+  revoked: readonly { serial: Serial; reason: Reason; crlDateSeconds: number | undefined }[];
   nowMs: number;
 }
 
@@ -149,10 +151,24 @@ export function verifyRenewal(files: ResultFiles, state: RenewedState): Verified
       `this result is not newer than what is there: statement ${statement.sequence} after ${last.sequence}, CRL ${crl.crlNumber} after ${lastNumber}`,
     );
   checkFollows(crl, state.lastCrl);
-  const forgotten = state.revoked.find((serial) => !crl.has(serial));
-  if (forgotten !== undefined)
-    refuse(`its CRL forgets the revoked ${forgotten}: renew with the last CRL as crl.last`);
+  checkRevoked(crl, state.revoked, result.transcript);
   return result;
+}
+
+/** Nothing is forgotten or told in another way, and what the transcript says was revoked is. */
+function checkRevoked(crl: ParsedCrl, before: RenewedState['revoked'], { signed }: Transcript): void {
+  const listed = new Map([...crl.revoked()].map((revoked) => [revoked.serial, revoked]));
+  for (const { serial, reason, crlDateSeconds: dateSeconds } of before) {
+    const now = listed.get(serial);
+    if (!now) return refuse(`its CRL forgets the revoked ${serial}: renew with the last CRL as crl.last`);
+    if (!follows({ reason, dateSeconds }, now))
+      refuse(`its CRL says of the revoked ${serial} another date, or no worse reason than ${reason}`);
+  }
+  for (const { serial, reason, revokedAt } of signed.flatMap(({ revoked }) => revoked ?? [])) {
+    const now = listed.get(serial as Serial);
+    if (now?.reason !== reason || now.dateSeconds * 1000 !== Date.parse(revokedAt))
+      refuse(`its transcript says that ${serial} was revoked for ${reason}, which its CRL does not`);
+  }
 }
 
 /** Times of a root's CRLs go up, as its numbers do (DESIGN I5). */

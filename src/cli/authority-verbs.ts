@@ -18,7 +18,13 @@ interface Status {
   signer: SignerView;
   standby?: SignerView;
   log: { treeSize: number };
-  issuers: { keyId: string; state: string; issuing: boolean; notAfter: string }[];
+  issuers: {
+    keyId: string;
+    state: string;
+    issuing: boolean;
+    notAfter: string;
+    revoked: { reason: string } | null;
+  }[];
   crossCertificate: { issuer: string; notAfter: string } | null;
   crls: { issuerKeyId: string; scope: string; crlNumber: number; nextUpdate: string; url: string }[];
 }
@@ -84,6 +90,7 @@ function signerText({ state, pid, restarts, sessions, lastProblem }: SignerView)
 }
 
 /** Of several active issuers one issues. */
-function stateText({ state, issuing }: Status['issuers'][number]): string {
+function stateText({ state, issuing, revoked }: Status['issuers'][number]): string {
+  if (revoked) return `${state}, revoked by the root (${revoked.reason})`;
   return issuing ? `${state}, issuing` : state;
 }

@@ -125,6 +125,7 @@ function authorityFindings(config: Config): Promise<Finding[]> {
   return readingState(config.state, (store) => [
     ...store.authorities().flatMap(expiryFindings),
     ...rootFindings(store),
+    ...revokedFindings(store),
   ]);
 }
 
@@ -148,6 +149,28 @@ function rootFindings(store: StoreReader): Finding[] {
         what: `${what} ends in ${daysOf(left)} days`,
         remedy:
           'renew it in a ceremony now (docs/ceremony.md), and take the result in with `vouch ceremony --import`',
+      },
+    ];
+  });
+}
+
+/** An issuer that the root has revoked: its certificates count nowhere any more. */
+function revokedFindings(store: StoreReader): Finding[] {
+  const root = store.authorities().find(({ kind }) => kind === 'root');
+  const issuers = store.authorities().filter(({ kind, state }) => kind === 'issuer' && state !== 'prepared');
+  const revocationOf = ({ certificateDer }: AuthorityRecord) =>
+    root && store.revocation(root.keyId, parseCertificate(certificateDer).serial);
+  const isLeft = issuers.some((issuer) => issuer.state === 'active' && !revocationOf(issuer));
+  return issuers.flatMap((issuer): Finding[] => {
+    const revoked = revocationOf(issuer);
+    if (!revoked) return [];
+    return [
+      {
+        severity: isLeft ? 'warning' : 'error',
+        what: `the root has revoked the issuer ${issuer.keyId} (${revoked.reason})`,
+        remedy: isLeft
+          ? 'have whoever holds a certificate of it enroll again, with a new join token; another issuer answers'
+          : 'nothing is issued any more: make another authority below the same root (docs/ceremony.md)',
       },
     ];
   });

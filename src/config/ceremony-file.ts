@@ -67,6 +67,14 @@ const ceremonySchema = z.strictObject({
       sha256: z.optional(sha256),
     }),
   ),
+  /** Issuers that end: what `vouch ceremony --revoke-issuer` wrote. */
+  revoke: z.optional(
+    z.strictObject({
+      file,
+      /** As it was read out on the authority's machine. */
+      sha256: z.optional(sha256),
+    }),
+  ),
   /** Also signs a CSR of the root's key, for a CA above that certifies it: `root.csr`. */
   rootCsr: z._default(z.boolean(), false),
   issuers: z.prefault(
@@ -110,13 +118,14 @@ export function loadCeremonyFile(name: string): CeremonyFile {
   return resolved(parsed.data, path.dirname(path.resolve(name)));
 }
 
-function contradictions({ request, renew, root, crl, issuers }: CeremonyFile): string[] {
+function contradictions({ request, renew, revoke, root, crl, issuers }: CeremonyFile): string[] {
   const takes = 'use' in root.key;
   const rules: [isWrong: boolean, problem: string][] = [
     [(request === undefined) === (renew === undefined), 'give one of request and renew'],
     [renew !== undefined && !takes, 'renew needs the key that signed before: root.key.use'],
     [renew !== undefined && root.certificate !== undefined, 'renew takes the certificate from the bundle'],
     [renew !== undefined && root.reissue, 'renew makes no new root certificate'],
+    [revoke !== undefined && renew === undefined, 'revoke needs renew: the statement goes on with the CRL'],
     [root.certificate !== undefined && !takes, 'root.certificate is of a key that is there: root.key.use'],
     [root.reissue && root.certificate === undefined, 'root.reissue needs root.certificate'],
     [
@@ -138,7 +147,7 @@ function contradictions({ request, renew, root, crl, issuers }: CeremonyFile): s
 }
 
 function resolved(ceremony: CeremonyFile, folder: string): CeremonyFile {
-  const { root, request, renew, crl } = ceremony;
+  const { root, request, renew, revoke, crl } = ceremony;
   const at = (name: string): string => path.resolve(folder, name);
   const last = crl.last === undefined || crl.last === 'none' ? undefined : at(crl.last);
   return {
@@ -147,6 +156,7 @@ function resolved(ceremony: CeremonyFile, folder: string): CeremonyFile {
     root: { ...root, certificate: root.certificate === undefined ? undefined : at(root.certificate) },
     request: request && { ...request, file: at(request.file) },
     renew: renew && { ...renew, bundle: at(renew.bundle) },
+    revoke: revoke && { ...revoke, file: at(revoke.file) },
     crl: { ...crl, last },
   };
 }

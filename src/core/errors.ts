@@ -34,6 +34,7 @@ export type ErrorCode =
   | 'unavailable-overloaded'
   | 'unavailable-rate-limited'
   | 'unavailable-signer'
+  | 'unavailable-issuer'
   | 'unavailable-store'
   | 'unavailable-server'
   | 'unavailable-stopping'

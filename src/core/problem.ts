@@ -37,6 +37,7 @@ const presentations = {
   'unavailable-overloaded': { status: 503, title: 'The server is busy' },
   'unavailable-rate-limited': { status: 429, title: 'Too many requests' },
   'unavailable-signer': { status: 503, title: 'Nothing can be signed now' },
+  'unavailable-issuer': { status: 503, title: 'No issuer may issue' },
   'unavailable-store': { status: 503, title: 'Nothing can be stored now' },
   'unavailable-server': { status: 503, title: 'The server cannot be reached' },
   'unavailable-stopping': { status: 503, title: 'The server is stopping' },

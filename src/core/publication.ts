@@ -15,14 +15,11 @@ export function fullCrlUrl(publicationUrl: string, issuerKeyId: string): string 
   return `${publicationUrl}/crl/${issuerKeyId}.crl`;
 }
 
-/** URL of the delta CRL, which a full CRL names as its freshest (RFC 5280 §5.2.6). */
-export function deltaCrlUrl(publicationUrl: string, issuerKeyId: string): string {
-  return `${publicationUrl}/crl/${issuerKeyId}/delta.crl`;
-}
-
-/** URL of the full CRL that the delta goes with. */
-export function baseCrlUrl(publicationUrl: string, issuerKeyId: string): string {
-  return `${publicationUrl}/crl/${issuerKeyId}/base.crl`;
+/** URL of a CRL by its scope: `full`, `delta`, `base`, or a shard's number. */
+export function crlUrl(publicationUrl: string, issuerKeyId: string, scope: string): string {
+  return scope === 'full'
+    ? fullCrlUrl(publicationUrl, issuerKeyId)
+    : `${publicationUrl}/crl/${issuerKeyId}/${scope}.crl`;
 }
 
 /** URL of the OCSP responder, for authorityInfoAccess and for POST; a GET puts the request behind it (RFC 6960 A.1). */

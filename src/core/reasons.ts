@@ -28,6 +28,15 @@ export const operatorReasons = [
   'privilegeWithdrawn',
 ] as const satisfies Reason[];
 
+/** What the root may say of an issuer; the first where nothing is said. */
+export const issuerReasons = [
+  'cACompromise',
+  'keyCompromise',
+  'superseded',
+  'cessationOfOperation',
+  'affiliationChanged',
+] as const satisfies Reason[];
+
 /** Parses an operator's reason. Throws `request-malformed` with the list. */
 export function parseOperatorReason(text: string): Reason {
   const found = operatorReasons.find((reason) => reason === text);

@@ -1,10 +1,12 @@
 import { VouchError } from '../core/errors.ts';
+import { issuerRevoked } from '../issuance/issue.ts';
+import type { Issuers } from '../issuance/issuers.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 
 /**
  * I7: a client certificate counts only if its (issuer, serial) is in the store with an equal TBS, unrevoked, unexpired
- * and unsuspended, asked at each request. `verified`: what TLS said of its chain to our root,
+ * and unsuspended, and the root has not revoked its issuer, asked at each request. `verified`: what TLS said of its chain to our root,
  * `expired`: that its dates are why not. Throws
  * `denied-certificate`, `denied-revoked` or `denied-suspended`.
  */
@@ -12,6 +14,7 @@ export function standingOf(
   store: Pick<StoreReader, 'certificate'>,
   peer: { der: Buffer | undefined; verified: boolean; expired?: boolean },
   nowMs: number,
+  issuers: Pick<Issuers, 'isRevoked'>,
 ): CertificateStanding {
   if (peer.expired === true && !peer.verified)
     throw new VouchError('denied-certificate', 'this client certificate has expired; enroll again');
@@ -22,6 +25,7 @@ export function standingOf(
   if (!standing?.tbs.equals(certificate.tbs))
     throw new VouchError('denied-certificate', 'this client certificate is not in the store; enroll again');
   if (__VOUCH_WITHOUT__ === 'I7') return standing;
+  if (issuers.isRevoked(standing.issuerKeyId)) throw issuerRevoked();
   if (standing.revoked) throw new VouchError('denied-revoked', 'this certificate is revoked');
   if (nowMs > standing.notAfterMs + 999)
     throw new VouchError('denied-certificate', 'this certificate has expired; enroll again');

@@ -3,7 +3,12 @@ import type { NodeAttestor } from '../attestation/port.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { RegistrationEntry } from '../core/registration.ts';
-import type { Issuance, IssuedCertificate, IssueRequest } from '../issuance/issue.ts';
+import {
+  type Issuance,
+  type IssuedCertificate,
+  type IssueRequest,
+  issuerRevoked,
+} from '../issuance/issue.ts';
 import { defaultProfile, type Profile } from '../issuance/profile.ts';
 import { matchEntry } from '../registration/match.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
@@ -167,6 +172,7 @@ export class Enrollment {
   async #once(key: string, start: () => Promise<Enrolled>): Promise<Enrolled> {
     const enrolled = await this.#shared(key, start);
     const { issuerKeyId, serial } = enrolled.issued.record;
+    if (this.#issuance.issuers.isRevoked(issuerKeyId)) throw issuerRevoked();
     if (this.#store.certificate(issuerKeyId, serial)?.revoked)
       throw new VouchError('denied-revoked', 'this certificate was revoked while it was being issued');
     return enrolled;

@@ -16,6 +16,7 @@ import { consistencyWith, haltIfRewound, type RewindGuard, type SeenLog } from '
 import type { Enrolled, Enrollment } from '../enrollment/enroll.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import type { Issuers } from '../issuance/issuers.ts';
 import type { LogKey } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -48,8 +49,11 @@ export interface EnrollmentApiParts {
   bundle: () => Bundle;
   /** As in the answer's parts. */
   authoritiesOf: AnswerParts['authoritiesOf'];
-  issuers: readonly Issuer[];
-  crlUrls: readonly { keyId: string; url: string }[];
+  /** Whose certificates peers may show. */
+  issuers: () => readonly Issuer[];
+  /** The full CRL of each of them, and the root's. */
+  crlUrls: () => readonly { keyId: string; url: string }[];
+  issuance: { issuers: Pick<Issuers, 'isRevoked'> };
   admission: Admission;
   limits: FailureLimits;
   hub: WatchHub;
@@ -173,7 +177,7 @@ function hearWitness(parts: EnrollmentApiParts, body: readonly RequestHandler[])
 /** While the clock is in doubt, what has expired is nobody's to say: that comes first. */
 async function clientStanding(parts: EnrollmentApiParts, request: Request): Promise<CertificateStanding> {
   const nowMs = parts.clockGuard.issuanceTimeMs();
-  return standingOf(parts.store, clientCertificateOf(request), nowMs);
+  return standingOf(parts.store, clientCertificateOf(request), nowMs, parts.issuance.issuers);
 }
 
 function enrollRoute(parts: EnrollmentApiParts): RequestHandler {
@@ -220,9 +224,9 @@ function answer(parts: EnrollmentApiParts, { issued, entry }: Enrolled, seen: Se
   return certificateAnswer({
     issued,
     authoritiesOf: parts.authoritiesOf,
-    issuers: parts.issuers,
+    issuers: parts.issuers(),
     bundle: parts.bundle(),
-    crlUrls: parts.crlUrls,
+    crlUrls: parts.crlUrls(),
     consistency: consistencyWith(seen, issued.proof.checkpoint, parts),
     peers: { version: entry.version, allowedClients: [...entry.allowedClients] },
     nowMs: parts.clock.now(),

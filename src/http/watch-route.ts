@@ -1,6 +1,7 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { standingOf } from '../enrollment/client-certificate.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
+import type { Issuers } from '../issuance/issuers.ts';
 import type { StoreReader } from '../store/port.ts';
 import type { WatchHub } from '../watch/hub.ts';
 import type { Sink } from '../watch/streams.ts';
@@ -13,6 +14,7 @@ export interface WatchRouteParts {
   hub: WatchHub;
   store: Pick<StoreReader, 'certificate'>;
   clockGuard: Pick<ClockGuard, 'steadyTimeMs'>;
+  issuance: { issuers: Pick<Issuers, 'isRevoked'> };
 }
 
 /** How long an ended stream may take to read its end. */
@@ -24,9 +26,14 @@ const keepAliveMs = 15_000;
  * `GET /v1/watch`: server-sent events for as long as the certificate that was shown counts. Revocations are told also
  * while the clock is in doubt.
  */
-export function watchRoute({ hub, store, clockGuard }: WatchRouteParts): RequestHandler {
+export function watchRoute({ hub, store, clockGuard, issuance }: WatchRouteParts): RequestHandler {
   return (request, response) => {
-    const standing = standingOf(store, clientCertificateOf(request), clockGuard.steadyTimeMs());
+    const standing = standingOf(
+      store,
+      clientCertificateOf(request),
+      clockGuard.steadyTimeMs(),
+      issuance.issuers,
+    );
     noteAsking(response, { spiffeId: standing.spiffeId });
     response.setHeader('Content-Type', 'text/event-stream');
     // The body is as long as the connection: no event is framed twice.

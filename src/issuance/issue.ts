@@ -116,6 +116,11 @@ export class Issuance {
   async #attempt(request: IssueRequest): Promise<IssuedCertificate | AlreadyThere> {
     const { sequencer, clockGuard, issuers, settings } = this.#parts;
     const { issuer = issuers.current() } = request;
+    if (!issuers.mayIssue(issuer.keyId))
+      throw new VouchError(
+        'unavailable-issuer',
+        `no issuer of this trust domain may issue: ${issuer.keyId} was ${issuers.isRevoked(issuer.keyId) ? 'revoked by the root' : 'replaced'}; its operator makes another (docs/ceremony.md)`,
+      );
     const nowMs = clockGuard.issuanceTimeMs();
     const role = roleOf(request.names.spiffeId, request.entry !== undefined);
     const prepared = prepareCertificate(issuer, settings, { ...request, role, nowMs });
@@ -181,6 +186,7 @@ export class Issuance {
   async recall(stored: CertificateRecord, sinceMs?: number): Promise<IssuedCertificate> {
     const { sequencer, issuers } = this.#parts;
     const issuer = issuers.of(stored.issuerKeyId);
+    if (issuers.isRevoked(issuer.keyId)) throw issuerRevoked();
     const context = decisionContext(stored.salt, stored.decision);
     const answer = { issuer, record: stored, timeMs: stored.issuedAtMs, context };
     // One that rotted on disk is none: the same TBS is signed again (I3).
@@ -235,6 +241,14 @@ const purposes = {
   server: 'server-certificate',
   responder: 'ocsp-certificate',
 } as const satisfies Record<CertificateRole, Purpose>;
+
+/** Of a certificate whose issuer the root has revoked. */
+export function issuerRevoked(): VouchError {
+  return new VouchError(
+    'denied-revoked',
+    'the root has revoked the issuer of this certificate; enroll again, with a new join token',
+  );
+}
 
 function isThere(result: IssuedCertificate | AlreadyThere): result is AlreadyThere {
   return 'status' in result;

@@ -8,6 +8,10 @@ export interface Issuers {
   current(): Issuer;
   /** Throws `integrity-state` for one that is not of this trust domain. */
   of(issuerKeyId: string): Issuer;
+  /** False of one that is old, retired or revoked. */
+  mayIssue(issuerKeyId: string): boolean;
+  /** True where the root has revoked it: nothing that it issued counts any more. */
+  isRevoked(issuerKeyId: string): boolean;
   /** Seconds until another takes over from the current one; undefined where that is not to be expected. */
   takeOverInSeconds(): number | undefined;
 }
@@ -15,7 +19,53 @@ export interface Issuers {
 /** A trust domain with one issuer. */
 export function soleIssuer(issuer: Issuer): Issuers {
   const all = [issuer];
-  return { all, current: () => issuer, of: (keyId) => named(all, keyId), takeOverInSeconds: () => undefined };
+  return {
+    ...{ all, current: () => issuer, of: (keyId) => named(all, keyId) },
+    ...{ mayIssue: () => true, isRevoked: () => false, takeOverInSeconds: () => undefined },
+  };
+}
+
+/** What decides which issuers may issue at all. */
+type States = Pick<Issuers, 'all' | 'mayIssue' | 'isRevoked'>;
+
+/** Where the one whose turn it is may issue no more, another that may does. */
+export class StandingIssuers implements Issuers {
+  readonly #turns: Issuers;
+  readonly #states: States;
+
+  /** `turns`: who issues where all of them may. */
+  constructor(turns: Issuers, states: States) {
+    this.#turns = turns;
+    this.#states = states;
+  }
+
+  get all(): readonly Issuer[] {
+    return this.#states.all;
+  }
+
+  /** Where none may, the one whose turn it is: what asks it to issue refuses. */
+  current(): Issuer {
+    const current = this.#turns.current();
+    if (this.mayIssue(current.keyId)) return current;
+    return this.all.find(({ keyId }) => this.mayIssue(keyId)) ?? current;
+  }
+
+  of(issuerKeyId: string): Issuer {
+    return named(this.all, issuerKeyId);
+  }
+
+  mayIssue(issuerKeyId: string): boolean {
+    return this.#states.mayIssue(issuerKeyId);
+  }
+
+  isRevoked(issuerKeyId: string): boolean {
+    return this.#states.isRevoked(issuerKeyId);
+  }
+
+  takeOverInSeconds(): number | undefined {
+    const areAll = this.#turns.all.every(({ keyId }) => this.mayIssue(keyId));
+    return areAll ? this.#turns.takeOverInSeconds() : undefined;
+  }
 }
 
 /** What decides. */
@@ -70,6 +120,14 @@ export class Takeover implements Issuers {
 
   of(issuerKeyId: string): Issuer {
     return named(this.all, issuerKeyId);
+  }
+
+  mayIssue(): boolean {
+    return true;
+  }
+
+  isRevoked(): boolean {
+    return false;
   }
 
   takeOverInSeconds(): number | undefined {

@@ -1,6 +1,7 @@
 import type { ServerIdentity } from '../authority/server-identity.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import type { Issuers } from '../issuance/issuers.ts';
 import type { PushStatus } from '../publish/pusher.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -30,6 +31,7 @@ export function readinessOf(
     clockGuard: ClockGuard;
     publisher: CrlPublishers;
     issuers: readonly Issuer[];
+    issuance: { issuers: Pick<Issuers, 'current' | 'mayIssue'> };
     identity: ServerIdentity;
     pushed: () => readonly PushStatus[];
   },
@@ -59,6 +61,7 @@ export function readinessOf(
     },
     { name: 'log', problem: haltProblem(parts.sequencer) },
     { name: 'clock', problem: parts.clockGuard.doubt() },
+    { name: 'issuer', problem: issuerProblem(parts.issuance.issuers) },
     { name: 'certificate', problem: parts.identity.problem() },
     { name: 'crl', problem: crlProblems(false), degraded: crlProblems(true) },
     ...(pushed.length > 0
@@ -78,6 +81,14 @@ export function pushProblems(pushed: readonly PushStatus[]): string[] {
   return pushed.flatMap(({ target, problem }) =>
     problem === undefined ? [] : [`not pushed to ${target}: ${problem}`],
   );
+}
+
+/** Why nothing is issued though everything signs; undefined where an issuer may. */
+export function issuerProblem(issuers: Pick<Issuers, 'current' | 'mayIssue'>): string | undefined {
+  const { keyId } = issuers.current();
+  return issuers.mayIssue(keyId)
+    ? undefined
+    : `no issuer may issue: ${keyId} was revoked by the root or replaced`;
 }
 
 function problemOf({ state, problem }: SignerStatus): string | undefined {

@@ -1,6 +1,7 @@
 import { rfc3339 } from '../core/clock.ts';
 import type { TrustDomain } from '../core/spiffe-id.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import type { Issuers } from '../issuance/issuers.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { PushStatus } from '../publish/pusher.ts';
@@ -8,7 +9,7 @@ import type { CrlPublishers } from '../revocation/publishers.ts';
 import type { Signer, SignerStatus } from '../signer/port.ts';
 import type { StoreReader } from '../store/port.ts';
 import { parseCertificate } from '../x509/certificate.ts';
-import { haltProblem, pushProblems } from './readiness.ts';
+import { haltProblem, issuerProblem, pushProblems } from './readiness.ts';
 import { nameText } from '../x509/name.ts';
 import { decodePem } from '../x509/pem.ts';
 import { crlView } from './views.ts';
@@ -16,12 +17,13 @@ import { crlView } from './views.ts';
 interface Parts {
   trustDomain: TrustDomain;
   rootPin: string;
-  store: Pick<StoreReader, 'treeSize' | 'authorities' | 'crossChain'>;
+  store: Pick<StoreReader, 'treeSize' | 'authorities' | 'crossChain' | 'revocation'>;
+  rootKeyId: string;
   signer: Signer;
   sequencer: Sequencer;
   clockGuard: ClockGuard;
   issuers: readonly Issuer[];
-  issuing: () => Issuer;
+  issuance: { issuers: Pick<Issuers, 'current' | 'mayIssue'> };
   /** Whether the configuration names a second token. */
   hasStandby: boolean;
   publisher: CrlPublishers;
@@ -39,7 +41,8 @@ export function statusView(parts: Parts) {
     problem === undefined || index === 0 ? problem : `standby: ${problem}`,
   );
   const pushed = parts.pushed();
-  const others = [halted, parts.clockGuard.doubt(), ...crlProblems, ...pushProblems(pushed)];
+  const issuer = issuerProblem(parts.issuance.issuers);
+  const others = [halted, issuer, parts.clockGuard.doubt(), ...crlProblems, ...pushProblems(pushed)];
   const problems = [...away, ...others].filter((one) => one !== undefined);
   return {
     state: shown.every(({ state }) => state === 'usable') && problems.length === 0 ? 'ready' : 'degraded',
@@ -49,7 +52,7 @@ export function statusView(parts: Parts) {
     signer: signerView(shown[0] ?? signer.status()),
     ...(shown[1] ? { standby: signerView(shown[1]) } : {}),
     log: { treeSize: parts.store.treeSize(), checkpointSize: parts.sequencer.checkpoint()?.treeSize ?? 0 },
-    issuers: issuersOf(parts.store, parts.issuing()),
+    issuers: issuersOf(parts),
     crossCertificate: crossCertificateOf(parts.store),
     crls: parts.publisher.current().map(crlView),
     publish: pushed.map(pushView),
@@ -80,12 +83,18 @@ function signerView(status: SignerStatus) {
 }
 
 /** Those that sign first, in their order, then those that are prepared, old or worse. */
-function issuersOf(store: Pick<StoreReader, 'authorities'>, issuing: Issuer) {
+function issuersOf({ store, issuance, rootKeyId }: Parts) {
+  const current = issuance.issuers.current().keyId;
   const issuers = store.authorities().filter(({ kind }) => kind === 'issuer');
   return issuers
     .toSorted((a, b) => Number(b.state === 'active') - Number(a.state === 'active'))
-    .map(({ keyId, state, certificateDer }) => ({
-      ...{ keyId, state, issuing: keyId === issuing.keyId },
-      notAfter: rfc3339(parseCertificate(certificateDer).notAfterMs),
-    }));
+    .map(({ keyId, state, certificateDer }) => {
+      const { serial, notAfterMs } = parseCertificate(certificateDer);
+      const revoked = store.revocation(rootKeyId, serial);
+      return {
+        ...{ keyId, state, issuing: keyId === current && issuance.issuers.mayIssue(keyId) },
+        notAfter: rfc3339(notAfterMs),
+        revoked: revoked ? { reason: revoked.reason, revokedAt: rfc3339(revoked.revokedAtMs) } : null,
+      };
+    });
 }

@@ -1,4 +1,4 @@
-import { baseCrlUrl, crlShardUrl, deltaCrlUrl, fullCrlUrl } from '../core/publication.ts';
+import { crlUrl } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { CrlRecord } from '../store/port.ts';
@@ -56,15 +56,7 @@ export class CrlDrafts {
 
   /** Where a scope's CRL is served; for a shard also what its IDP says. */
   url(scope: string): string {
-    const { publicationUrl, issuer } = this.#parts;
-    if (scope === fullScope) return fullCrlUrl(publicationUrl, issuer.keyId);
-    if (scope === deltaScope) return deltaCrlUrl(publicationUrl, issuer.keyId);
-    return crlShardUrl(publicationUrl, issuer.keyId, Number(scope));
-  }
-
-  /** Where the full CRL that the delta goes with stays to be had. */
-  get baseUrl(): string {
-    return baseCrlUrl(this.#parts.publicationUrl, this.#parts.issuer.keyId);
+    return crlUrl(this.#parts.publicationUrl, this.#parts.issuer.keyId, scope);
   }
 
   /** At least a second after the previous one of its scope, and as far in the past as bursts may draw on. */

@@ -13,7 +13,14 @@ import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
 import { crlSha256, readTbs } from './read-tbs.ts';
 import { reconcile } from './reconcile.ts';
-import { type Coverage, coverageOf, deltaScope, fullScope, RevokedLists } from './revoked-lists.ts';
+import {
+  baseScope,
+  type Coverage,
+  coverageOf,
+  deltaScope,
+  fullScope,
+  RevokedLists,
+} from './revoked-lists.ts';
 import { Waits } from './waits.ts';
 
 /** How often and for how long. */
@@ -107,7 +114,7 @@ export class CrlPublisher {
     const rows = store.lastCrls(issuer.keyId);
     for (const row of rows) await this.#adopt(row);
     const base = store.baseCrl(issuer.keyId);
-    const served = base && (await this.#served(base, this.#drafts.baseUrl));
+    const served = base && (await this.#served(base, this.#drafts.url(baseScope)));
     if (served) this.#takeBase(served);
     this.#reconciled = this.#reconcile();
     this.publishDue();
@@ -269,7 +276,7 @@ export class CrlPublisher {
   #takeBase(crl: PublishedCrl): void {
     const { crlNumber, coversTreeSize, der } = crl;
     this.#lists.setBase({ crlNumber, coversTreeSize, list: der.list });
-    this.#parts.publish({ ...crl, scope: 'base', url: this.#drafts.baseUrl }, undefined);
+    this.#parts.publish({ ...crl, scope: baseScope, url: this.#drafts.url(baseScope) }, undefined);
     this.#want(deltaScope);
   }
 

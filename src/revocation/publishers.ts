@@ -1,21 +1,40 @@
 import type { RevocationRecord } from '../store/port.ts';
+import type { LastCrls } from './last-crls.ts';
 import type { PublishedCrl } from './published-crls.ts';
 import type { CrlPublisher } from './publisher.ts';
+
+/** Which CRLs no others follow. */
+interface Ends {
+  last: Pick<LastCrls, 'areLast' | 'look'>;
+  /** Those that were the last ones when the server started: they are served, and nothing is published any more. */
+  stored: readonly PublishedCrl[];
+}
+
+const noEnds: Ends = { last: { areLast: () => false, look: () => Promise.resolve() }, stored: [] };
 
 /** The CRLs of all issuers: each has a publisher of its own, and one whose signer is away holds up no other. */
 export class CrlPublishers {
   readonly #publishers: readonly CrlPublisher[];
+  readonly #ends: Ends;
 
-  constructor(publishers: readonly CrlPublisher[]) {
+  constructor(publishers: readonly CrlPublisher[], ends: Ends = noEnds) {
     this.#publishers = publishers;
+    this.#ends = ends;
   }
 
   async start(): Promise<void> {
     await Promise.all(this.#publishers.map((publisher) => publisher.start()));
   }
 
-  publishDue(): void {
-    for (const publisher of this.#publishers) publisher.publishDue();
+  async publishDue(): Promise<void> {
+    for (const publisher of this.#going()) publisher.publishDue();
+    await this.#ends.last.look(this.#publishers.map(({ issuerKeyId }) => issuerKeyId));
+  }
+
+  /** Whether the last CRLs of this issuer are out: all that it issued has expired. */
+  hasEnded(issuerKeyId: string): boolean {
+    const of = this.#publishers.find((publisher) => publisher.issuerKeyId === issuerKeyId);
+    return of === undefined || this.#ends.last.areLast(issuerKeyId, of.current());
   }
 
   /** Takes a revocation that is durable; it goes to the CRLs of its issuer. */
@@ -50,20 +69,25 @@ export class CrlPublishers {
 
   /** Re-signs every CRL; whether each has a newer one by the deadline. */
   async publishNow(timeoutMs: number): Promise<boolean> {
-    const all = await Promise.all(this.#publishers.map((publisher) => publisher.publishNow(timeoutMs)));
+    const all = await Promise.all(this.#going().map((publisher) => publisher.publishNow(timeoutMs)));
     return !all.includes(false);
   }
 
   /** Why peers may not see what they should, by issuer. */
   problems(): { issuerKeyId: string; problem: string }[] {
-    return this.#publishers.flatMap((publisher) =>
+    return this.#going().flatMap((publisher) =>
       publisher.problems().map((problem) => ({ issuerKeyId: publisher.issuerKeyId, problem })),
     );
   }
 
   /** What is served now, issuer by issuer. */
   current(): PublishedCrl[] {
-    return this.#publishers.flatMap((publisher) => publisher.current());
+    return [...this.#publishers.flatMap((publisher) => publisher.current()), ...this.#ends.stored];
+  }
+
+  /** Those that have more to publish. */
+  #going(): readonly CrlPublisher[] {
+    return this.#publishers.filter(({ issuerKeyId }) => !this.hasEnded(issuerKeyId));
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,9 @@ export const fullScope = 'full';
 /** Scope of the delta CRL: what differs from its base, an earlier full CRL (RFC 5280 §5.2.4). */
 export const deltaScope = 'delta';
 
+/** What the base of the delta is served under; no CRL of its own. */
+export const baseScope = 'base';
+
 /** The two CRLs that a revoked serial stands on. */
 export function scopesOf(serial: Serial, shardCount: number): [shard: string, full: string] {
   return [String(shardOf(serial, shardCount)), fullScope];

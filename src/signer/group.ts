@@ -13,9 +13,9 @@ import type {
 } from './port.ts';
 import type { SupervisedSigner } from './supervisor.ts';
 
-/** A signer with the issuer whose key is in its token. */
+/** A signer with the issuers whose keys are in its token. */
 export interface GroupMember {
-  issuerKeyId: string;
+  issuerKeyIds: readonly string[];
   signer: SupervisedSigner;
 }
 
@@ -97,7 +97,7 @@ class Group implements SignerGroup {
 
   status(issuerKeyId?: string): SignerStatus {
     const statuses = this.#members
-      .filter((member) => issuerKeyId === undefined || member.issuerKeyId === issuerKeyId)
+      .filter((member) => issuerKeyId === undefined || member.issuerKeyIds.includes(issuerKeyId))
       .map(({ signer }) => signer.status());
     const [first] = statuses;
     if (!first) return withoutToken;
@@ -148,7 +148,7 @@ class Group implements SignerGroup {
   }
 
   #memberOf(issuerKeyId: string): GroupMember | undefined {
-    return this.#members.find((member) => member.issuerKeyId === issuerKeyId);
+    return this.#members.find((member) => member.issuerKeyIds.includes(issuerKeyId));
   }
 
   async #askOf<Value>(

@@ -270,6 +270,12 @@ export interface StoreReader {
     nowMs: number,
     page?: { after?: number | undefined; limit: number },
   ): CertificateStanding[];
+  /** Of what an issuer issued with leaves of [from, to): the latest notAfter, 0 of none, and how many end at `nowMs` or later. */
+  issuedBy(
+    issuerKeyId: string,
+    leaves: { from: number; to: number },
+    nowMs: number,
+  ): { lastNotAfterMs: number; unexpired: number };
   /** The certificate that this token and key already got; the last of those that took over from each other. */
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined;
   treeSize(): number;

@@ -119,6 +119,11 @@ export class WatchHub {
     for (const stream of this.#streams) if (stream.holder.entryId === entryId) this.#cut(stream);
   }
 
+  /** Cuts the streams of every certificate of issuers that the root has revoked. */
+  endIssuers(isRevoked: (issuerKeyId: string) => boolean): void {
+    for (const stream of this.#streams) if (isRevoked(stream.holder.issuerKeyId)) this.#cut(stream);
+  }
+
   /** Heartbeats that are due, and the end of what no longer counts. To be called several times a second. */
   async tick(): Promise<void> {
     const nowMs = this.#parts.timeMs();

@@ -1,4 +1,5 @@
 import * as z from 'zod/mini';
+import { issuerReasons } from '../core/reasons.ts';
 
 // What crosses the gap between the machine of the root and that of the authority, in either direction.
 
@@ -48,6 +49,39 @@ export const ceremonyRequestSchema = z.strictObject({
 /** As it stands in the file. */
 export type CeremonyRequestJson = z.output<typeof ceremonyRequestSchema>;
 
+const reason = z.enum(issuerReasons);
+
+/** What the authority asks of the root for issuers that end: `vouch ceremony --revoke-issuer` writes it. */
+export const issuerRevocationsSchema = z.strictObject({
+  version: z.literal(1),
+  kind: z.literal('vouch-issuer-revocations'),
+  createdAt: time,
+  trustDomain: text(255),
+  issuers: many(
+    z.strictObject({
+      /** DER of the issuer's certificate. */
+      certificate: base64(8_000),
+      reason,
+      /** Since when its key may have been in other hands. */
+      invalidityDate: z.optional(time),
+      /** How many certificates of it had not expired when this was written: all of them end. */
+      unexpired: z.int().check(z.gte(0)),
+    }),
+    requestIssuersMost,
+  ),
+});
+/** As it stands in the file. */
+export type IssuerRevocationsJson = z.output<typeof issuerRevocationsSchema>;
+
+const revokedSchema = z.strictObject({
+  keyId,
+  serial: text(40),
+  reason,
+  /** As the CRL has it. */
+  revokedAt: time,
+  invalidityDate: z.optional(time),
+});
+
 const signedSchema = z.strictObject({
   /** When its hash was on disk, before it was signed. */
   at: time,
@@ -64,6 +98,8 @@ const signedSchema = z.strictObject({
   notAfter: z.optional(time),
   /** CRL number in decimal, or the statement's sequence. */
   number: z.optional(text(50)),
+  /** Of a CRL: the issuers that it is the first to list, or to list so. */
+  revoked: z.optional(many(revokedSchema, requestIssuersMost)),
 });
 
 const fileSchema = z.strictObject({ name: text(255), sha256 });

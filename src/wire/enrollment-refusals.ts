@@ -21,7 +21,7 @@ export const refusals = {
   'denied-certificate':
     'no client certificate, one that has expired, does not chain to the root or was not issued here, or its registration entry is gone. Enroll again.',
   'denied-revoked':
-    'the certificate to renew, or the one that this token and key got before, is revoked. Enroll with a new join file.',
+    'the certificate to renew, or the one that this token and key got before, is revoked, or its issuer is. Enroll with a new join file.',
   'denied-suspended': 'the operator suspended this identity.',
   'denied-no-entry': 'no registration entry matches.',
   'policy-key-conflict': 'all uses of the token are burnt by other keys.',
@@ -36,6 +36,8 @@ export const refusals = {
   'unavailable-rate-limited':
     'too many failures within a minute, of this address, token or identity; or too many streams of this identity.',
   'unavailable-signer': 'nothing can be signed now. Without `Retry-After` the operator must act first.',
+  'unavailable-issuer':
+    'the issuer was revoked by the root or replaced, and there is no other yet; the operator must act first.',
   'unavailable-store': 'nothing can be stored now.',
   'unavailable-stopping': 'the server is stopping.',
   'integrity-signature': 'the server found its own state inconsistent and stopped; its operator must act.',
@@ -67,6 +69,7 @@ const issuing = [
   'unavailable-overloaded',
   'unavailable-rate-limited',
   'unavailable-signer',
+  'unavailable-issuer',
   'unavailable-store',
   'unavailable-stopping',
   'integrity-signature',

@@ -179,3 +179,35 @@ test('a transcript that the root did not sign is found', async () => {
     expect.stringMatching(/the transcript of leaf \d+ is of a root that the store does not have/),
   ]);
 });
+
+test('an issuer that became another is followed by none of its certificates, and is in the log as such', async () => {
+  const { store, issuer, sequencer } = authority;
+  const { entry, tokenId } = await registered(authority);
+  await authority.issuance.issue(requestFor(entry, tokenId));
+  const record = store.authorities().find(({ keyId }) => keyId === issuer.keyId);
+  if (!record) throw new Error('an issuer');
+  const saying = (body: { readonly [member: string]: string }) =>
+    recordLeaf('authority', authority.clock.now(), { event: 'state', keyId: issuer.keyId, ...body });
+  const problems = async (): Promise<string[]> => {
+    await sequencer.storeSigned();
+    const mark = authority.clockGuard.nextMark();
+    if (mark) await store.setClockMark(mark);
+    return problemsOf(authority.folder);
+  };
+  const leaf = saying({ state: 'old' });
+  await sequencer.record({ kind: 'authority', leaf, authority: { ...record, state: 'old' } });
+  expect(await problems()).toEqual([]);
+  const undone = tampered(authority.folder, "UPDATE authorities SET state = 'active' WHERE kind = 'issuer'");
+  expect(problemsOf(undone)).toEqual([expect.stringContaining(`authority ${issuer.keyId}`)]);
+
+  // What the transaction refuses: the row goes back, the log does not.
+  await sequencer.record({ kind: 'authority', leaf: saying({ state: 'active' }), authority: record });
+  await sequencer.record({ kind: 'operator', leaf: saying({ state: 'old', serial: '0badc0de' }) });
+  const late = await registered(authority, 'late');
+  await authority.issuance.issue(requestFor(late.entry, late.tokenId));
+  expect(await problems()).toEqual([
+    expect.stringContaining('does not know 0badc0de as revoked by the root'),
+    expect.stringContaining(`is a certificate of ${issuer.keyId}, which was old by then`),
+    expect.stringContaining(`authority ${issuer.keyId}`),
+  ]);
+});

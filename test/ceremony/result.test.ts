@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Artefact } from '../../src/ceremony/artefacts.ts';
 import { parseRequest } from '../../src/ceremony/request.ts';
-import { verifyFirstResult, verifyRenewal } from '../../src/ceremony/result.ts';
+import { type RenewedState, verifyFirstResult, verifyRenewal } from '../../src/ceremony/result.ts';
+import { rfc3339 } from '../../src/core/clock.ts';
 import type { Serial } from '../../src/core/serial.ts';
 import { parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import type { Statement } from '../../src/log/statement.ts';
@@ -235,14 +236,16 @@ describe('the result of a renewal', () => {
       rootDer,
       statement,
       lastCrl: { crlNumber, tbs },
-      revoked: [] as Serial[],
+      revoked: [] as RenewedState['revoked'],
       nowMs: laterMs,
     };
     const seconds = laterMs / 1000;
     const renewal = (
       change: Partial<Statement>,
       crl: Artefact = crlArtefact(root, crlNumber + 1n, seconds),
-    ) => softwareRenewal(root, { statement: { ...statement, ...change }, crl, nowMs: laterMs, rootDer });
+      astray: Parameters<typeof softwareRenewal>[2] = {},
+    ) =>
+      softwareRenewal(root, { statement: { ...statement, ...change }, crl, nowMs: laterMs, rootDer }, astray);
     return { state, renewal, crlNumber, root, request, seconds };
   }
 
@@ -308,13 +311,48 @@ describe('the result of a renewal', () => {
     expect(() => verifyRenewal(stranger, state)).toThrow(/not signed by this root/);
   });
 
+  it('is refused where its CRL does not list so what its transcript says was revoked', () => {
+    const { state, renewal, crlNumber, root, seconds } = renewed();
+    const serial = '0badc0de' as Serial;
+    const listing = crlArtefact(root, crlNumber + 1n, seconds, [
+      encodeRevoked({ serial, dateSeconds: seconds, reason: 'superseded' }),
+    ]);
+    const told = (reason: 'superseded' | 'cACompromise', atSeconds: number) =>
+      renewal({ sequence: 8 }, listing, {
+        transcript: (transcript) => ({
+          ...transcript,
+          signed: transcript.signed.map((item) => ({
+            ...item,
+            ...(item.kind === 'root-crl' && {
+              revoked: [{ keyId: '1a'.repeat(20), serial, reason, revokedAt: rfc3339(atSeconds * 1000) }],
+            }),
+          })),
+        }),
+      });
+    expect(verifyRenewal(told('superseded', seconds), state).crl.count).toBe(1);
+    for (const lie of [told('cACompromise', seconds), told('superseded', seconds - 1)])
+      expect(() => verifyRenewal(lie, state)).toThrow(/its transcript says that 0badc0de was revoked/);
+  });
+
   it('is refused with a CRL that forgets what is revoked', () => {
     const { state, renewal, crlNumber, root, seconds } = renewed();
     const serial = '0badc0de' as Serial;
     const revoked = encodeRevoked({ serial, dateSeconds: seconds - 5, reason: 'keyCompromise' });
     const listing = crlArtefact(root, crlNumber + 1n, seconds, [revoked]);
-    const after = { ...state, revoked: [serial] };
+    const after = {
+      ...state,
+      revoked: [{ serial, reason: 'superseded' as const, crlDateSeconds: undefined }],
+    };
     expect(verifyRenewal(renewal({ sequence: 8 }, listing), after).crl.count).toBe(1);
     expect(() => verifyRenewal(renewal({ sequence: 8 }), after)).toThrow(/forgets the revoked 0badc0de/);
+    for (const [reason, crlDateSeconds] of [
+      ['cACompromise', undefined],
+      ['superseded', seconds - 6],
+    ] as const) {
+      const other = { ...state, revoked: [{ serial, reason, crlDateSeconds }] };
+      expect(() => verifyRenewal(renewal({ sequence: 8 }, listing), other)).toThrow(
+        /another date, or no worse reason/,
+      );
+    }
   });
 });

@@ -131,13 +131,14 @@ export function softwareResult(
 export function softwareRenewal(
   root: SoftwareRoot,
   parts: { statement: Statement; crl: Artefact; nowMs: number; rootDer: Buffer },
+  astray: Astray = {},
 ): Map<string, Buffer> {
   const planned: [string, Artefact][] = [
     ['root.crl', parts.crl],
     ['statement.jws', { kind: 'statement', statement: parts.statement }],
   ];
-  const astray: Astray = { kind: 'renewal' };
-  return signedResult(root, planned, { ...parts, requestSha256: '0'.repeat(64), astray });
+  const how: Astray = { kind: 'renewal', ...astray };
+  return signedResult(root, planned, { ...parts, requestSha256: '0'.repeat(64), astray: how });
 }
 
 /** A CRL of this root. */

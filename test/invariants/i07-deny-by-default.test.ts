@@ -360,16 +360,13 @@ describe('a client certificate', () => {
 
   test('that TLS did not verify is not looked at, whatever the store says', async () => {
     const { leaf } = await enrolled();
-    const nowMs = authority.clock.now();
-    expect(await codeOf(() => standingOf(authority.store, { der: leaf, verified: false }, nowMs))).toBe(
-      'denied-certificate',
-    );
-    expect(await codeOf(() => standingOf(authority.store, { der: undefined, verified: true }, nowMs))).toBe(
-      'denied-certificate',
-    );
-    expect(await codeOf(() => standingOf(authority.store, { der: leaf, verified: true }, nowMs))).toBe(
-      'allowed',
-    );
+    const standing = (peer: Parameters<typeof standingOf>[1], isRevoked = false) =>
+      standingOf(authority.store, peer, authority.clock.now(), { isRevoked: () => isRevoked });
+    expect(await codeOf(() => standing({ der: leaf, verified: false }))).toBe('denied-certificate');
+    expect(await codeOf(() => standing({ der: undefined, verified: true }))).toBe('denied-certificate');
+    expect(await codeOf(() => standing({ der: leaf, verified: true }))).toBe('allowed');
+    const ofRevoked = () => standing({ der: leaf, verified: true }, true);
+    expect(await codeOf(ofRevoked), 'of an issuer that the root has revoked').toBe('denied-revoked');
   });
 });
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Issuer } from '../../src/issuance/issuer.ts';
-import { Takeover } from '../../src/issuance/issuers.ts';
+import { StandingIssuers, Takeover } from '../../src/issuance/issuers.ts';
 import { FakeClock } from '../fakes/clock.ts';
 
 const afterMs = 10_000;
@@ -88,4 +88,21 @@ test('an issuer of another state is none', () => {
   const { issuers } = pair();
   expect(issuers.of('standby').keyId).toBe('standby');
   expect(() => issuers.of('other')).toThrow(expect.objectContaining({ code: 'integrity-state' }));
+});
+
+test('one that may issue no more is passed over, whoever is away; of none the one whose turn it is stays', () => {
+  const { issuers: turns, away } = pair();
+  const ended = new Set(['first']);
+  const issuers = new StandingIssuers(turns, {
+    all: turns.all,
+    mayIssue: (keyId) => !ended.has(keyId),
+    isRevoked: (keyId) => ended.has(keyId),
+  });
+  expect(issuers.current().keyId).toBe('standby');
+  away.add('first');
+  expect(issuers.takeOverInSeconds(), 'nobody waits for who does not come').toBeUndefined();
+  expect(issuers.of('first').keyId, 'its CRLs and certificates are read').toBe('first');
+  ended.add('standby');
+  expect(issuers.current().keyId).toBe('first');
+  expect(issuers.mayIssue('first')).toBe(false);
 });

@@ -49,7 +49,7 @@ function told(): string[] {
   const crl = readinessOf({ ...parts, identity, pushed: () => [] }, { problem: undefined }).find(
     ({ name }) => name === 'crl',
   );
-  const which = { issuing: () => issuer, hasStandby: false, pushed: () => [] };
+  const which = { hasStandby: false, rootKeyId: '', pushed: () => [] };
   const status = statusView({ ...parts, ...which, trustDomain, rootPin: '' });
   const doubt = authority.clockGuard.doubt();
   const problems = status.problems.filter((one) => one !== doubt);

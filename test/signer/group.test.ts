@@ -69,8 +69,8 @@ function group() {
   const [one, two] = [new Fake(), new Fake()];
   const halts: VouchError[] = [];
   const members = [
-    { issuerKeyId: first, signer: one },
-    { issuerKeyId: standby, signer: two },
+    { issuerKeyIds: [first], signer: one },
+    { issuerKeyIds: [standby], signer: two },
   ];
   const made = signerGroup(members, { onIntegrityFailure: (error) => halts.push(error) });
   const append = (...items: AppendItem[]) => made.append({ firstIndex: 0, items });

@@ -45,6 +45,39 @@ export function certificateConformance(current: Current): void {
     });
   });
 
+  it('refuses a certificate of an issuer that is active no more, in the transaction', async () => {
+    const authority = { keyId: issuerKeyId, kind: 'issuer', algorithm: 'ecdsa-sha256' } as const;
+    const certificateDer = Buffer.from('3000', 'hex');
+    for (const state of ['old', 'tainted', 'retired', 'prepared'] as const) {
+      const record = { ...authority, state, certificateDer };
+      const changed = { kind: 'authority', leaf: leaf(), authority: record } as const;
+      expect(await current.store.commitBatch([changed, certificateMutation()], nothingSigned)).toMatchObject([
+        { status: 'committed' },
+        { status: 'refused', code: 'unavailable-issuer' },
+      ]);
+    }
+    await committed(current.store, certificateMutation({ issuerKeyId: otherIssuerKeyId }));
+    const record = { ...authority, state: 'active' as const, certificateDer };
+    await committed(current.store, { kind: 'authority', leaf: leaf(), authority: record });
+    await committed(current.store, certificateMutation());
+  });
+
+  it('tells when the last certificate of an issuer ends, and how many have not', async () => {
+    const { store } = current;
+    const ends = [startMs + hourMs, startMs + 3 * hourMs, startMs + 2 * hourMs];
+    for (const notAfterMs of ends) await committed(store, certificateMutation({ notAfterMs }));
+    await committed(
+      store,
+      certificateMutation({ issuerKeyId: otherIssuerKeyId, notAfterMs: startMs + 9 * hourMs }),
+    );
+    const all = { from: 0, to: store.treeSize() };
+    expect(store.issuedBy(issuerKeyId, all, startMs + 2 * hourMs)).toEqual({
+      ...{ lastNotAfterMs: startMs + 3 * hourMs, unexpired: 2 },
+    });
+    expect(store.issuedBy(issuerKeyId, { from: 2, to: 3 }, 0).lastNotAfterMs).toBe(startMs + 2 * hourMs);
+    expect(store.issuedBy('00'.repeat(20), all, 0)).toEqual({ lastNotAfterMs: 0, unexpired: 0 });
+  });
+
   it('I2 gives a serial once for an issuer, in one batch and later', async () => {
     const { serial } = certificateMutation().certificate;
     const twins = [certificateMutation({ serial }), certificateMutation({ serial })];

@@ -112,7 +112,7 @@ async function openAuthority(hasStandby: boolean, options: Options = {}) {
     store.leafHashes(from, to),
   );
   const members = tokens.map((token) => ({
-    issuerKeyId: caOf(token.issuerDer).keyId,
+    issuerKeyIds: [caOf(token.issuerDer).keyId],
     signer: token.signer,
   }));
   const late: { sequencer?: Sequencer } = {};

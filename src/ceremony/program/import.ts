@@ -19,6 +19,8 @@ export interface ImportedRenewal {
   statementNotAfter: string;
   crlNumber: string;
   crlNextUpdate: string;
+  /** Key ids of the issuers that ended. */
+  revokedIssuers: string[];
   /** Who held the ceremony, as its transcript says. */
   operators: string[];
   /** False where no server runs: it serves them when it starts. */
@@ -65,6 +67,7 @@ export function importedRenewal(result: VerifiedResult, served: boolean): Import
     statementNotAfter: transcript.signed.find(({ kind }) => kind === 'statement')?.notAfter ?? '',
     crlNumber: String(crl.crlNumber),
     crlNextUpdate: rfc3339(crl.nextUpdateSeconds * 1000),
+    revokedIssuers: transcript.signed.flatMap(({ revoked = [] }) => revoked.map(({ keyId }) => keyId)),
     operators: transcript.operators,
     served,
   };
@@ -83,6 +86,6 @@ function renewedState(store: StoreReader) {
     rootDer: root.certificateDer,
     statement: openStatement(jws, caOf(root.certificateDer).publicKey),
     lastCrl: crl && { crlNumber: crl.crlNumber, tbs: joinedCrl(crl.tbs) },
-    revoked: Array.from(allStanding(store, root.keyId), ({ serial }) => serial),
+    revoked: [...allStanding(store, root.keyId)],
   };
 }

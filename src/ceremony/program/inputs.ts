@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import path from 'node:path';
 import type { ExistingRoot } from '../plan.ts';
+import { type IssuerRevocations, parseIssuerRevocations } from '../issuer-revocations.ts';
 import { type CeremonyRequest, parseRequest } from '../request.ts';
 import { checkRootCertificate } from '../root-certificate.ts';
 import { type CeremonyFile, loadCeremonyFile } from '../../config/ceremony-file.ts';
@@ -30,6 +31,8 @@ export interface CeremonyInputs {
   certificate: ParsedCertificate | undefined;
   existing: ExistingRoot | undefined;
   lastCrl: ParsedCrl | undefined;
+  /** Issuers that end; undefined where none does. */
+  revocations: IssuerRevocations | undefined;
   /** Every file that was read, with its SHA-256, for the transcript. */
   files: { name: string; sha256: string }[];
 }
@@ -59,7 +62,7 @@ export function readCeremonyInputs(file: string, nowMs: number): CeremonyInputs 
     return bytes;
   };
   bytesOf(file);
-  const { renew, crl } = ceremony;
+  const { renew, revoke, crl } = ceremony;
   const request = ceremony.request && requestOf(ceremony.request, bytesOf);
   const carried = (name: string, key: string, sha256: string | undefined): Buffer => {
     const bytes = bytesOf(name);
@@ -76,10 +79,17 @@ export function readCeremonyInputs(file: string, nowMs: number): CeremonyInputs 
     crl.last === undefined
       ? undefined
       : crlOf(derOf(carried(crl.last, 'crl', crl.sha256), 'X509 CRL'), certificate);
-  refuseWrongClock(nowMs, { request, lastCrl });
+  const revocations =
+    revoke && certificate
+      ? parseIssuerRevocations(carried(revoke.file, 'revoke', revoke.sha256).toString('utf8'), {
+          root: certificate,
+          trustDomain,
+        })
+      : undefined;
+  refuseWrongClock(nowMs, { request, lastCrl, revocations });
   return {
     ...{ ceremony, trustDomain, request, lastStatement: renewed?.statement },
-    ...{ certificate, existing: certificate, lastCrl, files },
+    ...{ certificate, existing: certificate, lastCrl, revocations, files },
   };
 }
 
@@ -135,7 +145,7 @@ export function openRootToken({ ceremony }: CeremonyInputs, log: SignerLog): Pro
 }
 
 /** What should not be so where a root signs, but hinders nothing. */
-export function surroundings({ request, ceremony }: CeremonyInputs, nowMs: number): string[] {
+export function surroundings({ request, revocations, ceremony }: CeremonyInputs, nowMs: number): string[] {
   const reached = Object.entries(networkInterfaces())
     .filter(([, addresses]) => addresses?.some(({ internal }) => !internal))
     .map(([name]) => name);
@@ -150,6 +160,9 @@ export function surroundings({ request, ceremony }: CeremonyInputs, nowMs: numbe
       : []),
     ...(request && ceremony.request?.sha256 === undefined
       ? [`compare by eye: the request has the SHA-256 ${request.sha256}`]
+      : []),
+    ...(revocations && ceremony.revoke?.sha256 === undefined
+      ? [`compare by eye: the file of revoke has the SHA-256 ${revocations.sha256}`]
       : []),
     ...[
       { key: 'renew.sha256', file: ceremony.renew?.bundle, sha256: ceremony.renew?.sha256 },
@@ -185,9 +198,13 @@ function refuseOther(key: string, sha256: string, expected: string | undefined):
 /** A clock that stood still: what is dated by it would have ended before its time, or be refused where it comes back to. */
 function refuseWrongClock(
   nowMs: number,
-  { request, lastCrl }: Pick<CeremonyInputs, 'request' | 'lastCrl'>,
+  { request, lastCrl, revocations }: Pick<CeremonyInputs, 'request' | 'lastCrl' | 'revocations'>,
 ): void {
-  const madeMs = Math.max(request?.createdAtMs ?? 0, (lastCrl?.thisUpdateSeconds ?? 0) * 1000);
+  const madeMs = Math.max(
+    request?.createdAtMs ?? 0,
+    revocations?.createdAtMs ?? 0,
+    (lastCrl?.thisUpdateSeconds ?? 0) * 1000,
+  );
   if (nowMs < madeMs - clockSlackMs)
     throw new VouchError(
       'config-invalid',

@@ -33,6 +33,18 @@ export interface PreviewItem {
   tbsSha256: string | null;
 }
 
+/** An issuer that the root's CRL will list. */
+export interface PreviewRevocation {
+  keyId: string;
+  reason: string;
+  invalidityDate: string | null;
+  /** Of the issuer. */
+  notAfter: string;
+  /** How many certificates of it end, as the authority counted at that time. */
+  unexpired: number;
+  asOf: string;
+}
+
 /** What a ceremony would do. */
 export interface Preview {
   trustDomain: string;
@@ -42,6 +54,8 @@ export interface Preview {
   requestSha256: string | null;
   root: { tokenLabel: string; tokenSerial: string; key: string; keyId: string | null; pin: string | null };
   items: PreviewItem[];
+  /** Issuers that end with it. */
+  revocations: PreviewRevocation[];
   warnings: string[];
 }
 
@@ -143,8 +157,21 @@ function previewOf(
       ...{ what, file, notBefore, notAfter, serial, number },
       tbsSha256: hashes[index] ?? null,
     })),
+    revocations: revocationsOf(inputs),
     warnings: surroundings(inputs, systemClock.now()),
   };
+}
+
+function revocationsOf({ revocations }: CeremonyInputs): PreviewRevocation[] {
+  if (!revocations) return [];
+  const asOf = rfc3339(revocations.createdAtMs);
+  return revocations.issuers.map(
+    ({ keyId, reason, notAfterMs, invalidityDateSeconds: since, unexpired }) => ({
+      ...{ keyId, reason, unexpired, asOf },
+      invalidityDate: since === undefined ? null : rfc3339(since * 1000),
+      notAfter: rfc3339(notAfterMs),
+    }),
+  );
 }
 
 /** A renewal makes no certificate. */

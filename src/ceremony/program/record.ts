@@ -7,6 +7,7 @@ import { revocationTakenOver } from '../../revocation/import.ts';
 import { recordLeaf } from '../../sequencer/record.ts';
 import type { HsmKey } from '../../signer/hsm.ts';
 import type { AuthorityRecord, Mutation, Store, StoreReader } from '../../store/port.ts';
+import type { ParsedRevoked } from '../../x509/crl-entries.ts';
 import { parseCertificate } from '../../x509/certificate.ts';
 
 /** Where a result is recorded: a store that nobody else uses, or a running server's sequencer before it. */
@@ -106,12 +107,14 @@ async function recordRootCrl(recorder: Recorder, result: VerifiedResult): Promis
   const fresh = listed.filter(({ serial, reason }) =>
     mayFollow(store.revocation(issuerKeyId, serial)?.reason, reason),
   );
-  await commit(
-    fresh.map(({ serial, reason, dateSeconds, invalidityDateSeconds }) => {
+  await commit([
+    // Before what the root says is public, its issuers issue no more.
+    ...endedIssuers(recorder, listed),
+    ...fresh.map(({ serial, reason, dateSeconds, invalidityDateSeconds }) => {
       const revocation = { serial, reason, revokedAtMs: dateSeconds * 1000, invalidityDateSeconds };
       return revocationTakenOver(store, rootIssuer, revocation, undefined, operator);
     }),
-  );
+  ]);
   const datesFixed = listed
     .filter(({ serial }) => store.revocation(issuerKeyId, serial)?.crlDateSeconds === undefined)
     .map(({ serial, dateSeconds }) => ({ serial, crlDateSeconds: dateSeconds }));
@@ -122,6 +125,27 @@ async function recordRootCrl(recorder: Recorder, result: VerifiedResult): Promis
   await recorder.storeSigned({
     signatures: [{ kind: 'crl', leafIndex, signature }],
     checkpointNote: undefined,
+  });
+}
+
+/** Issuers on a CRL of the root that are not recorded as such: tainted, or retired where they never began to issue. */
+function endedIssuers({ store, nowMs, operator }: Recorder, listed: readonly ParsedRevoked[]): Mutation[] {
+  const reasons = new Map(listed.map(({ serial, reason }) => [serial, reason]));
+  return store.authorities().flatMap((authority): Mutation[] => {
+    const { kind, keyId, state, certificateDer } = authority;
+    const { serial } = parseCertificate(certificateDer);
+    const reason = reasons.get(serial);
+    if (kind === 'root' || reason === undefined || state === 'tainted' || state === 'retired') return [];
+    const now = state === 'prepared' ? 'retired' : 'tainted';
+    const leaf = recordLeaf('authority', nowMs, {
+      event: 'state',
+      keyId,
+      state: now,
+      serial,
+      reason,
+      operator,
+    });
+    return [{ kind: 'authority', leaf, authority: { ...authority, state: now } }];
   });
 }
 

@@ -43,6 +43,7 @@ export class CertificateWriter {
   /** Throws the refusals of the port's `certificate` mutation. */
   issue(mutation: CertificateMutation, leafIndex: number): Written {
     const { certificate, tokenUse } = mutation;
+    this.#requireIssuing(certificate.issuerKeyId);
     this.#requireUnblockedKey(certificate.spkiSha256);
     const entry = this.#entryOf(mutation);
     const token = this.#tokenOf(certificate, entry);
@@ -60,6 +61,16 @@ export class CertificateWriter {
     if (token !== undefined && tokenUse !== undefined && certificate.predecessor === undefined)
       this.#burn(token, certificate.spkiSha256, leafIndex);
     return undefined;
+  }
+
+  /** Asked in the transaction: it may have been revoked or replaced while this one waited. */
+  #requireIssuing(issuerKeyId: string): void {
+    const { state } = this.#reads.authority.get(issuerKeyId) ?? {};
+    if (state === undefined || state === 'active') return;
+    throw new VouchError(
+      'unavailable-issuer',
+      `the issuer ${issuerKeyId} is ${state} and issues no more: try again`,
+    );
   }
 
   #requireUnblockedKey(spkiSha256: string): void {

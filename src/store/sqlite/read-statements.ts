@@ -199,6 +199,10 @@ function prepareLog(db: Connection) {
 
 function prepareRevocation(db: Connection) {
   return {
+    issuedBy: db.prepare<[number, string, number, number], { last_not_after_ms: number; unexpired: number }>(
+      `SELECT coalesce(max(not_after_ms), 0) AS last_not_after_ms, count(*) FILTER (WHERE not_after_ms >= ?) AS unexpired
+       FROM certificates WHERE issuer_key_id = ? AND leaf_index >= ? AND leaf_index < ?`,
+    ),
     standingBySerial: db.prepare<[string, string, number], RevocationRow>(
       `SELECT * FROM revocations WHERE issuer_key_id = ? AND serial > ? AND ${onCrls} ORDER BY serial LIMIT ?`,
     ),

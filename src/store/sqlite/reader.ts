@@ -140,6 +140,15 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.unexpiredOfNode, { ...page, ...by });
   }
 
+  issuedBy(
+    issuerKeyId: string,
+    { from, to }: { from: number; to: number },
+    nowMs: number,
+  ): { lastNotAfterMs: number; unexpired: number } {
+    const row = first(this.reads.issuedBy, nowMs, issuerKeyId, from, to);
+    return { lastNotAfterMs: row?.last_not_after_ms ?? 0, unexpired: row?.unexpired ?? 0 };
+  }
+
   certificateOfTokenUse(tokenId: string, spkiSha256: string): CertificateRecord | undefined {
     try {
       return mapped(certificateOfUse(this.reads, tokenId, spkiSha256), certificateOf);

@@ -48,11 +48,11 @@ export async function listeningServer(
   const api = enrollmentApi({
     ...authority,
     authoritiesOf,
-    issuers: [authority.issuer],
+    issuers: () => [authority.issuer],
     enrollment: enrollmentOver(authority, attestors),
     challenges: new Challenges(),
     bundle: () => bundleOf([authority.rootDer], 'statement', 1),
-    crlUrls: [],
+    crlUrls: () => [],
     hub,
     admission: new Admission(512),
     limits: new FailureLimits(10_000),
