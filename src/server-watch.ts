@@ -1,4 +1,4 @@
-import type { ClientConnections } from './http/client-connections.ts';
+import { ClientConnections } from './http/client-connections.ts';
 import type { Kernel } from './kernel.ts';
 import type { Mutation } from './store/port.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
@@ -12,12 +12,13 @@ export class LateWatch {
     this.watch?.committed(mutation, leafIndex);
 }
 
-/** What watchers are told, beginning with what is served at the start. */
+/** What watchers are told, beginning with what is served at the start; and the connections that end with a certificate. */
 export function openWatch(
   { store, clockGuard, bundle }: Kernel,
-  clients: ClientConnections,
+  late: LateWatch,
   log: Log,
-): Watch {
+): { watch: Watch; clients: ClientConnections } {
+  const clients = new ClientConnections();
   const hub = new WatchHub({ store, timeMs: () => clockGuard.steadyTimeMs() });
   const watch = new Watch({
     ...{ hub, store },
@@ -26,5 +27,6 @@ export function openWatch(
     failed: (error) => log.error(errorFields(error), 'watchers were not told of everything'),
   });
   watch.bundleServed(bundle.sequence);
-  return watch;
+  late.watch = watch;
+  return { watch, clients };
 }

@@ -33,7 +33,6 @@ import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import type { Watch } from './watch/watch.ts';
-import { ClientConnections } from './http/client-connections.ts';
 
 /** How long a stopping server waits for requests in progress. */
 const drainMs = 8_000;
@@ -77,8 +76,7 @@ export async function startServer(
   );
   await signerUp(kernel, log);
   const pushers = starting.adopt(openPushers(config.publish, { clock, log }), (opened) => opened.close());
-  const clients = new ClientConnections();
-  const watch = (late.watch = openWatch(kernel, clients, log));
+  const { watch, clients } = openWatch(kernel, late, log);
   const base: Base = { config, kernel, clock, log, metrics, pushers, watch };
   const publication = new Publication((path) => tileAt(kernel, path), clock, pushers.put);
   publishAuthorities(publication, kernel, clock);
