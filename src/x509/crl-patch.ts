@@ -18,21 +18,21 @@ export interface CrlPatch {
   tail: Buffer;
 }
 
-/** Largest part of two lists that is compared; where they share less, the CRL itself is the better patch. */
-const comparedMaxBytes = 16 * 1024 * 1024;
+/** Largest lists that are compared though they share no piece: of those it is not known where they differ. */
+const unsharedMaxBytes = 4 * 1024 * 1024;
 /** Longest time without a turn for others. */
 const sliceMs = 5;
 
 /**
- * The patch from one CertificateList to a later one. Undefined where it would be larger than `maxBytes` or the lists have
- * little in common. Takes turns with others.
+ * The patch from one CertificateList to a later one. Undefined where it would be larger than `maxBytes` or large lists share
+ * nothing. Takes turns with others.
  */
 export async function makePatch(
   before: CrlBytes,
   after: CrlBytes,
   maxBytes: number,
 ): Promise<CrlPatch | undefined> {
-  if (distinctBytes(before.list, after.list) > comparedMaxBytes) return undefined;
+  if (after.list.byteLength > unsharedMaxBytes && sharesNothing(before.list, after.list)) return undefined;
   const added: Buffer[] = [];
   const removed: Serial[] = [];
   let size = after.head.length + after.tail.length;
@@ -78,11 +78,9 @@ export function applyPatch(der: Buffer, patch: CrlPatch): Buffer {
   return Buffer.concat(parts);
 }
 
-function distinctBytes(before: CrlList, after: CrlList): number {
+function sharesNothing(before: CrlList, after: CrlList): boolean {
   const known = new Set(before.pieces);
-  let bytes = 0;
-  for (const piece of after.pieces) if (!known.has(piece)) bytes += piece.bytes.length;
-  return bytes;
+  return !after.pieces.some((piece) => known.has(piece));
 }
 
 interface Edit {
