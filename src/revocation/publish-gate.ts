@@ -175,16 +175,11 @@ function entryProblem(serial: Serial, { before, after }: Change, candidate: Cand
 
 /** Base and delta together say what the full CRL would: a standing event by its entry, what ended by removeFromCRL. */
 function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candidate): string | undefined {
-  const { base, nowMs } = candidate;
+  // A full CRL that was made since the base may say what the last delta did.
+  if (after === undefined) return 'would be forgotten before the next base';
   const record = recorded(serial, candidate);
-  const onBase = base?.list.find(serial);
-  const isGone = isReleased(record) || mayLeave(record, nowMs);
-  if (after === undefined)
-    return isGone ? (onBase ? 'stays on the base' : undefined) : sameAsRecorded(onBase, record);
-  if (after.reason === 'removeFromCRL') {
-    if (!onBase) return 'is removed and not on the base';
-    return isGone ? undefined : 'would leave too early';
-  }
+  if (after.reason === 'removeFromCRL')
+    return isReleased(record) || mayLeave(record, candidate.nowMs) ? undefined : 'would leave too early';
   if (!record || !isStanding(record)) return 'does not belong on it';
   return isAsRecorded(after, record) ? undefined : 'has another date or reason than was recorded';
 }

@@ -1,17 +1,15 @@
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import { chunksSignedBy, type Issuer } from '../issuance/issuer.ts';
-import { crlLeaf } from '../sequencer/record.ts';
+import type { Issuer } from '../issuance/issuer.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { splitCrl } from '../x509/crl.ts';
-import { crlChunks, wholeCrl } from '../x509/crl-tbs.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { Lane } from './lane.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
-import { crlSha256, readTbs } from './read-tbs.ts';
+import { readTbs } from './read-tbs.ts';
 import { reconcile } from './reconcile.ts';
 import {
   baseScope,
@@ -21,6 +19,7 @@ import {
   fullScope,
   RevokedLists,
 } from './revoked-lists.ts';
+import { signCrl, storedCrl } from './signed-crl.ts';
 import { Waits } from './waits.ts';
 
 /** How often and for how long. */
@@ -116,6 +115,8 @@ export class CrlPublisher {
     const base = store.baseCrl(issuer.keyId);
     const served = base && (await this.#served(base, this.#drafts.url(baseScope)));
     if (served) this.#takeBase(served);
+    const delta = this.#previous.get(deltaScope);
+    if (delta && delta.deltaBase === served?.crlNumber) this.#lists.keepInDelta(delta.list);
     this.#reconciled = this.#reconcile();
     this.publishDue();
     this.#kick();
@@ -252,18 +253,10 @@ export class CrlPublisher {
       this.#want(fullScope);
   }
 
-  /** A stored CRL as it was served; undefined, and an alarm, where its signature does not verify. */
-  async #served({ tbs, signature, ...head }: CrlRecord, url: string): Promise<PublishedCrl | undefined> {
-    const { issuer, alarm } = this.#parts;
-    if (signature && (await chunksSignedBy(issuer, crlChunks(tbs), signature)))
-      return {
-        ...head,
-        url,
-        der: wholeCrl(tbs, issuer.algorithm, signature),
-        tbsSha256: await crlSha256(tbs),
-      };
-    alarm(head.scope, ['the signature of the stored CRL does not verify']);
-    return undefined;
+  async #served(row: CrlRecord, url: string): Promise<PublishedCrl | undefined> {
+    const served = await storedCrl(row, this.#parts.issuer, url);
+    if (!served) this.#parts.alarm(row.scope, ['the signature of the stored CRL does not verify']);
+    return served;
   }
 
   #release(crl: PublishedCrl): void {
@@ -369,29 +362,11 @@ export class CrlPublisher {
     return { passed, refused };
   }
 
-  /** Its bytes go to the signer first; then number and leaf are durable; then the signer signs what the leaf names. */
   async #sign(draft: CrlDraft, nowMs: number): Promise<[draft: CrlDraft, crl: PublishedCrl]> {
-    const { issuer, sequencer, store } = this.#parts;
-    const { url, follows: _follows, ...crl } = draft;
-    const chunks = crlChunks(draft.tbs);
-    const tbsSha256 = await crlSha256(draft.tbs);
-    await Promise.all([store.putPieces(draft.tbs.list.pieces), sequencer.upload(issuer.keyId, chunks)]);
     const datesFixed = this.#drafts.datesToFix(draft.scope);
-    const result = await sequencer.sign({
-      purpose: 'crl',
-      verify: (signature) => chunksSignedBy(issuer, chunks, signature),
-      mutation: {
-        kind: 'crl',
-        leaf: crlLeaf(nowMs, issuer.keyId, { scope: draft.scope, crlNumber: draft.crlNumber, tbsSha256 }),
-        crl,
-        datesFixed,
-      },
-    });
-    if (result.status === 'exists') throw new VouchError('internal', 'a CRL cannot exist already');
+    const crl = await signCrl(draft, { ...this.#parts, datesFixed, nowMs });
     this.#drafts.datesStored(datesFixed);
-    const { tbs, base: _base, scheduled: _scheduled, ...head } = crl;
-    const der = wholeCrl(tbs, issuer.algorithm, result.signature);
-    return [draft, { ...head, url, der, tbsSha256, leafIndex: result.leafIndex }];
+    return [draft, crl];
   }
 
   #took(draft: CrlDraft, crl: PublishedCrl): void {

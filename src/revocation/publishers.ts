@@ -2,6 +2,7 @@ import type { RevocationRecord } from '../store/port.ts';
 import type { LastCrls } from './last-crls.ts';
 import type { PublishedCrl } from './published-crls.ts';
 import type { CrlPublisher } from './publisher.ts';
+import { baseScope } from './revoked-lists.ts';
 
 /** Which CRLs no others follow. */
 interface Ends {
@@ -82,7 +83,10 @@ export class CrlPublishers {
 
   /** What is served now, issuer by issuer. */
   current(): PublishedCrl[] {
-    return [...this.#publishers.flatMap((publisher) => publisher.current()), ...this.#ends.stored];
+    return [
+      ...this.#publishers.flatMap((publisher) => publisher.current()),
+      ...this.#ends.stored.filter(({ scope }) => scope !== baseScope),
+    ];
   }
 
   /** Those that have more to publish. */

@@ -112,6 +112,20 @@ export class RevokedLists {
     this.#changeDelta(changed.map(({ serial, after }) => [serial, after && encodeRevoked(after)]));
   }
 
+  /** Goes on speaking of what the last delta of this base spoke of, by what is true now. */
+  keepInDelta(last: CrlList): void {
+    const full = this.of(fullScope);
+    const own = this.of(deltaScope);
+    const kept = new Map<Serial, Buffer | undefined>();
+    for (const { serial, dateSeconds } of last.all())
+      if (!own.find(serial))
+        kept.set(
+          serial,
+          encodeRevoked(full.find(serial) ?? { serial, dateSeconds, reason: 'removeFromCRL' }),
+        );
+    this.#lists.set(deltaScope, own.with(kept));
+  }
+
   /** Takes an event in; returns the scopes that have to be published for it. */
   add(record: RevocationRecord): string[] {
     this.cover(record);
@@ -168,17 +182,24 @@ export class RevokedLists {
     this.#changeDelta(changes);
   }
 
-  /** What is on the base as it is now needs no word; what is there no more leaves by the reason removeFromCRL. */
+  /**
+   * What is on the base as it is now needs no word. What a delta has spoken of once it speaks of until the next base: a full
+   * CRL between base and delta may say otherwise (RFC 5280 §5.2.4). What stands no more leaves by the reason removeFromCRL.
+   */
   #changeDelta(changes: readonly Change[]): void {
     const base = this.#base;
     if (!base) return;
+    const last = this.of(deltaScope);
     const delta = changes.map(([serial, entry]): Change => {
-      const before = base.list.find(serial);
-      if (entry && before && encodeRevoked(before).equals(entry)) return [serial, undefined];
-      if (entry || !before) return [serial, entry];
-      return [serial, encodeRevoked({ ...before, reason: 'removeFromCRL' })];
+      const spoken = last.find(serial);
+      const before = spoken ?? base.list.find(serial);
+      if (entry)
+        return !spoken && before && encodeRevoked(before).equals(entry)
+          ? [serial, undefined]
+          : [serial, entry];
+      return [serial, before && encodeRevoked({ ...before, reason: 'removeFromCRL' })];
     });
-    this.#lists.set(deltaScope, this.of(deltaScope).with(new Map(delta)));
+    this.#lists.set(deltaScope, last.with(new Map(delta)));
   }
 }
 

@@ -97,7 +97,9 @@ test('what peers refuse for its times', () => {
   authority.clock.step(-3600_000);
   expect(told(), 'a clock in doubt is a problem of its own').toEqual([]);
   authority.clockGuard.accept();
-  expect(told()).toEqual([expect.stringMatching(/^dated in the future, .*: CRL .* 15 full delta$/)]);
+  expect(told()).toEqual([
+    expect.stringMatching(/^dated in the future, .*: CRL (?=.*full)(?=.* 15).*delta$/),
+  ]);
   authority.clock.step(3600_000);
   authority.clockGuard.accept();
   expect(told()).toEqual([]);

@@ -4,6 +4,7 @@ import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.t
 import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
+import { revocationLeaf } from '../../src/sequencer/record.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { bendRevocations } from '../support/bent-revocations.ts';
 import {
@@ -420,4 +421,41 @@ test('the date of an entry is that of the CRLs that carry it, not of others in t
   const date = [...crl('full').revoked()].find((one) => one.serial === second)?.dateSeconds;
   expect(date).toBe(Math.min(crl(String(shard)).thisUpdateSeconds, crl('full').thisUpdateSeconds));
   expect(date).toBeGreaterThan(crl(String(otherShard)).thisUpdateSeconds);
+});
+
+test('a hold that came and went since the base stays on the delta as removed, over a restart too', async () => {
+  const { issued } = await issue();
+  const { serial, notAfterMs } = issued.record;
+  const { issuer, sequencer, store } = authority;
+  const event = async (reason: 'certificateHold' | 'removeFromCRL') => {
+    const revokedAtMs = authority.clock.now();
+    const revocation = {
+      ...{ issuerKeyId: issuer.keyId, serial, shard: shardOf(serial, 16), revokedAtMs, notAfterMs, reason },
+      ...{ operator: 'uid:0', salt: Buffer.alloc(16, 1) },
+    };
+    const leaf = revocationLeaf(revokedAtMs, issuer.keyId, revocation);
+    await sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
+    const record = store.revocation(issuer.keyId, serial);
+    if (!record) throw new Error('recorded');
+    publisher.add(record);
+    expect(await publisher.published([record], 5000)).toBeDefined();
+    await until(
+      () =>
+        (publisher.current().find(({ scope }) => scope === 'delta')?.coversTreeSize ?? 0) > record.leafIndex,
+    );
+  };
+  const told = () => [...crl('delta').revoked()].find((one) => one.serial === serial)?.reason;
+  await event('certificateHold');
+  expect([told(), crl('full').has(serial)]).toEqual(['certificateHold', true]);
+  await event('removeFromCRL');
+  expect([told(), crl('full').has(serial)]).toEqual(['removeFromCRL', false]);
+  await until(() => store.lastCrls(issuer.keyId).every((row) => row.signature));
+  await publisher.close();
+  publisher = openPublisher();
+  await publisher.start();
+  expect(await publisher.publishNow(5000)).toBe(true);
+  expect(told()).toBe('removeFromCRL');
+  await event('certificateHold');
+  expect([told(), crl('full').has(serial)]).toEqual(['certificateHold', true]);
+  expect(alarms).toEqual([]);
 });
