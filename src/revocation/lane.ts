@@ -4,7 +4,7 @@ import { Backlog } from './backlog.ts';
 import type { Waits } from './waits.ts';
 
 /** What waits for longer is a problem: as long as an operator who revokes is made to wait. */
-export const lateAfterMs = 5_000;
+const lateAfterMs = 5_000;
 /** Longest time between two attempts at a CRL that was refused. */
 const refusedPauseMs = 60_000;
 

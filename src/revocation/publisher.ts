@@ -332,7 +332,9 @@ export class CrlPublisher {
         this.#took(draft, crl);
         done(draft.scope);
       }
-      failures.push(...results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : [])));
+      failures.push(
+        ...results.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : [])),
+      );
     }
     // There is no delta yet where the first base is made.
     for (const scope of scopes) if (!drafts.some((draft) => draft.scope === scope)) done(scope);

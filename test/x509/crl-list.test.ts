@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseSerial, type Serial } from '../../src/core/serial.ts';
@@ -100,7 +99,7 @@ describe('a list of CRL entries in pieces', () => {
     expect(() => CrlList.read([one.subarray(0, one.length - 1)])).toThrow(
       /longer than what contains it|cut short/,
     );
-    expect(() => CrlList.read([randomBytes(64)])).toThrow();
+    expect(() => CrlList.read([Buffer.alloc(64, 1)])).toThrow(/another tag/);
   });
 
   it('makes a CRL that is the same bytes in chunks and in one', () => {
