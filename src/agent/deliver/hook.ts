@@ -27,8 +27,8 @@ export function parseHook(text: string | undefined): Hook {
 
 /** Attempts at one change before it waits for the next. */
 const maxAttempts = 5;
-/** A reload is dear for some: changes that come faster are taken together. */
-const minIntervalMs = 1000;
+/** A reload is dear for some: changes that come faster are taken together. No longer, as a revocation waits for it. */
+const minIntervalMs = 200;
 /** How long one run of a command may take. */
 const commandTimeoutMs = 30_000;
 
