@@ -9,7 +9,7 @@ import { freePort } from '../../src/http/free-port.ts';
 import { type Authority, bootAuthority, vouchEntry } from '../support/daemon.ts';
 import { placeProxy, type ProxyName, sbin } from '../support/proxy.ts';
 import { eventually, type Running, start } from '../support/running.ts';
-import { TlsPeer, type Target, ways } from '../support/tls-peer.ts';
+import { deliveredIdentity, TlsPeer, type Target, ways } from '../support/tls-peer.ts';
 
 // nginx and haproxy as deploy/ and docs/integrations/ have them, run by the command that stands there.
 
@@ -85,13 +85,13 @@ test.each<[string, ProxyName, string[]]>([
   '%s: revoked peers are refused on new, resumed and open connections, good ones never',
   async (_how, name, flags) => {
     const { target, running } = await startProxy(name, ...flags);
-    const good = new TlsPeer((await authority.enroll('good')).dir, target);
+    const good = new TlsPeer(deliveredIdentity((await authority.enroll('good')).dir), target);
     await eventually(async () => (await good.ask()) === undefined);
     const endKnocking = knocking(good);
     const measured: Record<string, number>[] = [];
     for (let round = 0; round < victims; round += 1) {
       const { dir: victimDir, serial } = await authority.enroll('victim');
-      const victim = new TlsPeer(victimDir, target);
+      const victim = new TlsPeer(deliveredIdentity(victimDir), target);
       expect(await victim.ask()).toBeUndefined();
       const stayed = await victim.stay();
       expect(await stayed.request()).toMatch(/^HTTP\/1.1 200 /);

@@ -11,7 +11,6 @@ import { kill, processesOf } from './processes.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
-const startMs = 30_000;
 const stopMs = 12_000;
 const verbMs = 120_000;
 
@@ -44,10 +43,15 @@ export class Authority {
   readonly folder: string;
   readonly #dist: string;
   readonly #isSimulated: boolean;
+  readonly #startMs: number;
   #server: ChildProcess | undefined;
 
-  /** `dist`: the build to run. `simulated`: the issuer's token stands behind the simulator and misbehaves on demand. */
-  constructor(dist: string, { simulated = false } = {}) {
+  /**
+   * `dist`: the build to run. `simulated`: the issuer's token stands behind the simulator and misbehaves on demand.
+   * `startMs`: how long a start may take.
+   */
+  constructor(dist: string, { simulated = false, startMs = 30_000 } = {}) {
+    this.#startMs = startMs;
     this.#isSimulated = simulated;
     this.folder = mkdtempSync(join(tmpdir(), 'vouch-kills-'));
     this.#dist = dist;
@@ -121,7 +125,7 @@ export class Authority {
     });
     closeSync(log);
     this.#server = child;
-    const start = { child, ready: readyOf(child), isReady: false };
+    const start = { child, ready: readyOf(child, this.#startMs), isReady: false };
     // Whoever kills it while it starts does not wait for it.
     start.ready.then(
       () => (start.isReady = true),
@@ -193,7 +197,7 @@ export function exitOf(child: ChildProcess): Promise<number | null> {
   return new Promise((done) => child.once('exit', (code) => done(code)));
 }
 
-function readyOf(child: ChildProcess): Promise<Ready> {
+function readyOf(child: ChildProcess, startMs: number): Promise<Ready> {
   const { promise, resolve: ready, reject } = Promise.withResolvers<Ready>();
   const { stdout } = child;
   if (stdout === null) throw new Error('the server has no stdout');

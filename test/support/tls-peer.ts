@@ -9,6 +9,19 @@ export interface Target {
   port: number;
 }
 
+/** PEM: leaf and issuers, their key, and the root. */
+export interface PeerIdentity {
+  cert: string;
+  key: string;
+  ca: string;
+}
+
+/** What `vouch enroll` left in `dir`. */
+export function deliveredIdentity(dir: string): PeerIdentity {
+  const read = (name: string): string => readFileSync(join(dir, 'current', name), 'utf8');
+  return { cert: read('svid.pem'), key: read('svid.key'), ca: read('bundle.pem') };
+}
+
 /** How a peer comes: on a connection of its own, with a session from before, on a connection that stays. */
 export type Way = 'fresh' | 'resumed' | 'open';
 export const ways: readonly Way[] = ['fresh', 'resumed', 'open'];
@@ -27,15 +40,9 @@ export class TlsPeer {
   readonly #context: SecureContext;
   #session: Buffer | undefined;
 
-  /** `dir`: as `vouch enroll` fills it. */
-  constructor(dir: string, target: Target) {
+  constructor({ cert, key, ca }: PeerIdentity, target: Target) {
     this.#target = target;
-    const read = (name: string): string => readFileSync(join(dir, 'current', name), 'utf8');
-    this.#context = createSecureContext({
-      cert: read('svid.pem'),
-      key: read('svid.key'),
-      ca: read('bundle.pem'),
-    });
+    this.#context = createSecureContext({ cert, key, ca });
   }
 
   /** A request over a connection of its own, with the last session where `resume`. Why it was refused, or undefined. */

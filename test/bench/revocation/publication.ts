@@ -1,0 +1,73 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { crlShardUrl, fullCrlUrl, shardOf } from '../../../src/core/publication.ts';
+import { percentile } from '../../kills/result.ts';
+import type { Bed } from './bed.ts';
+import { WatchedCrl } from './fetched.ts';
+import type { Identity } from './identities.ts';
+
+/** Pause between two revocations back to back. */
+const everyMs = 200;
+
+/** From the operator's request until a reader has the serial, in milliseconds. */
+export interface PublicationFigures {
+  shard: { rest: number[]; busy: number[] };
+  full: { rest: number[]; busy: number[] };
+  /** Longest stretch that the server's event loop stood still, as its own metric has it. */
+  loopDelayMsMax: number;
+}
+
+/** Revokes `rounds` certificates one at a time, each when the one before is on every CRL, then as many at 5 a second. */
+export async function measurePublication(bed: Bed, rounds: number): Promise<PublicationFigures> {
+  const { publicationUrl, issuerKeyId } = bed.made;
+  const watched = (url: string): WatchedCrl => new WatchedCrl(url);
+  const full = watched(fullCrlUrl(publicationUrl, issuerKeyId));
+  const shards = Array.from({ length: bed.shardCount }, (_, shard) =>
+    watched(crlShardUrl(publicationUrl, issuerKeyId, shard)),
+  );
+  for (const crl of [full, ...shards]) await crl.prime();
+  const victims = await bed.enroll('victim', 2 * rounds);
+  const figures: PublicationFigures = {
+    shard: { rest: [], busy: [] },
+    full: { rest: [], busy: [] },
+    loopDelayMsMax: 0,
+  };
+  const loop = new LoopDelay(bed);
+  const one = async ({ serial }: Identity, phase: 'rest' | 'busy'): Promise<void> => {
+    const shard = shards[shardOf(serial, bed.shardCount)] ?? full;
+    const { startMs, answered } = bed.revoke(serial);
+    const [, shardMs, fullMs] = await Promise.all([answered, shard.listed(serial), full.listed(serial)]);
+    figures.shard[phase].push(shardMs - startMs);
+    figures.full[phase].push(fullMs - startMs);
+    await loop.look();
+  };
+  for (const victim of victims.slice(0, rounds)) await one(victim, 'rest');
+  const busy: Promise<void>[] = [];
+  for (const victim of victims.slice(rounds)) {
+    busy.push(one(victim, 'busy'));
+    await sleep(everyMs);
+  }
+  await Promise.all(busy);
+  for (const crl of [full, ...shards]) crl.close();
+  return { ...figures, loopDelayMsMax: loop.maxMs };
+}
+
+/** Reads the server's metric, which begins anew each time that it is read. */
+class LoopDelay {
+  readonly #bed: Bed;
+  maxMs = 0;
+
+  constructor(bed: Bed) {
+    this.#bed = bed;
+  }
+
+  async look(): Promise<void> {
+    const text = await (await fetch(`${this.#bed.operationsUrl}/metrics`)).text();
+    const seconds = Number(/^vouch_nodejs_eventloop_lag_max_seconds (\S+)$/m.exec(text)?.[1]);
+    this.maxMs = Math.max(this.maxMs, seconds * 1000);
+  }
+}
+
+/** p99 of both phases together. */
+export function p99({ rest, busy }: { rest: number[]; busy: number[] }): number {
+  return percentile([...rest, ...busy], 0.99);
+}
