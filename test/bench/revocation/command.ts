@@ -5,6 +5,7 @@ import { percentile } from '../../kills/result.ts';
 import { Bed, dist } from './bed.ts';
 import { type Figures, markdown } from './figures.ts';
 import { measurePublication, p99 } from './publication.ts';
+import { openSslAgrees, verifierTimes } from './verifiers.ts';
 import { measureOpenssl, measureRefusals, startClientService, startProxy } from './refused.ts';
 
 /** What `npm run bench:revocation` takes. */
@@ -70,22 +71,29 @@ type Progress = (line: string) => void;
 
 async function atSize(bed: Bed, rounds: number, progress: Progress) {
   progress('revoke to shard and full CRL');
-  const published = await measurePublication(bed, rounds);
+  const { figures: published, crls, revoked } = await measurePublication(bed, rounds);
+  const [good] = await bed.enroll('good', 1);
+  if (good === undefined) throw new Error('nobody was enrolled');
+  await openSslAgrees(bed, crls, { good, revoked });
   progress('revoke to refused: vouch/client');
-  const { target, service } = await startClientService(bed);
+  const { target, dir, service } = await startClientService(bed);
   const client = await measureRefusals(bed, target, rounds);
+  const peakRssMb = bed.peakRssMb();
+  progress('what each verifier takes');
+  const verifiers = await verifierTimes(bed, dir, good);
   await service.end();
   return {
     entries: bed.entries,
     revoke_to_shard_fetched_ms_p99: whole(p99(published.shard)),
     revoke_to_full_fetched_ms_p99: whole(p99(published.full)),
-    peak_rss_mb: whole(bed.peakRssMb()),
+    peak_rss_mb: whole(peakRssMb),
     refused_ms_p99_client: whole(percentile(client, 0.99)),
     revoke_to_shard_fetched_ms_p50: whole(percentile(published.shard.rest, 0.5)),
     revoke_to_full_fetched_ms_p50: whole(percentile(published.full.rest, 0.5)),
     refused_ms_p50_client: whole(percentile(client, 0.5)),
     loop_delay_ms_max: whole(published.loopDelayMsMax),
     start_ms: whole(bed.startedAfterMs),
+    ...Object.fromEntries(Object.entries(verifiers).map(([name, value]) => [name, whole(value)])),
   };
 }
 

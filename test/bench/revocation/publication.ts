@@ -3,6 +3,7 @@ import { crlShardUrl, fullCrlUrl, shardOf } from '../../../src/core/publication.
 import { percentile } from '../../kills/result.ts';
 import type { Bed } from './bed.ts';
 import { WatchedCrl } from './fetched.ts';
+import type { FetchedCrls } from './verifiers.ts';
 import type { Identity } from './identities.ts';
 
 /** Pause between two revocations back to back. */
@@ -16,11 +17,19 @@ export interface PublicationFigures {
   loopDelayMsMax: number;
 }
 
+/** What was measured, and what was fetched. */
+export interface Published {
+  figures: PublicationFigures;
+  crls: FetchedCrls;
+  revoked: Identity;
+}
+
 /** Revokes `rounds` certificates one at a time, each when the one before is on every CRL, then as many at 5 a second. */
-export async function measurePublication(bed: Bed, rounds: number): Promise<PublicationFigures> {
+export async function measurePublication(bed: Bed, rounds: number): Promise<Published> {
   const { publicationUrl, issuerKeyId } = bed.made;
   const watched = (url: string): WatchedCrl => new WatchedCrl(url);
-  const full = watched(fullCrlUrl(publicationUrl, issuerKeyId));
+  const fullUrl = fullCrlUrl(publicationUrl, issuerKeyId);
+  const full = watched(fullUrl);
   const shards = Array.from({ length: bed.shardCount }, (_, shard) =>
     watched(crlShardUrl(publicationUrl, issuerKeyId, shard)),
   );
@@ -32,8 +41,11 @@ export async function measurePublication(bed: Bed, rounds: number): Promise<Publ
     loopDelayMsMax: 0,
   };
   const loop = new LoopDelay(bed);
-  const one = async ({ serial }: Identity, phase: 'rest' | 'busy'): Promise<void> => {
-    const shard = shards[shardOf(serial, bed.shardCount)] ?? full;
+  const shardOfIdentity = ({ serial }: Identity): WatchedCrl =>
+    shards[shardOf(serial, bed.shardCount)] ?? full;
+  const one = async (victim: Identity, phase: 'rest' | 'busy'): Promise<void> => {
+    const { serial } = victim;
+    const shard = shardOfIdentity(victim);
     const { startMs, answered } = bed.revoke(serial);
     const [, shardMs, fullMs] = await Promise.all([answered, shard.listed(serial), full.listed(serial)]);
     figures.shard[phase].push(shardMs - startMs);
@@ -48,7 +60,27 @@ export async function measurePublication(bed: Bed, rounds: number): Promise<Publ
   }
   await Promise.all(busy);
   for (const crl of [full, ...shards]) crl.close();
-  return { ...figures, loopDelayMsMax: loop.maxMs };
+  const [revoked] = victims;
+  if (revoked === undefined) throw new Error('nobody was revoked');
+  return {
+    figures: { ...figures, loopDelayMsMax: loop.maxMs },
+    crls: {
+      full: full.der,
+      shardOf: (identity) => shardOfIdentity(identity).der,
+      delta: await fetchDelta(fullUrl),
+    },
+    revoked,
+  };
+}
+
+/** The delta CRL and its base; undefined where there is none. */
+async function fetchDelta(fullUrl: string): Promise<FetchedCrls['delta']> {
+  const bytes = async (name: string): Promise<Buffer | undefined> => {
+    const response = await fetch(fullUrl.replace(/\.crl$/, `/${name}.crl`));
+    return response.ok ? Buffer.from(await response.arrayBuffer()) : undefined;
+  };
+  const [base, delta] = [await bytes('base'), await bytes('delta')];
+  return base && delta && { base, delta };
 }
 
 /** Reads the server's metric, which begins anew each time that it is read. */

@@ -8,7 +8,6 @@ import { freePort } from '../../../src/http/free-port.ts';
 import { placeProxy, type ProxyName, sbin } from '../../support/proxy.ts';
 import { type Target, TlsPeer, ways } from '../../support/tls-peer.ts';
 import { type Bed, dist, eventually, type Started } from './bed.ts';
-import type { Identity } from './identities.ts';
 
 const billing = resolve(import.meta.dirname, '../../../examples/billing/main.mjs');
 const vouch = [process.execPath, join(dist, 'vouch.js')];
@@ -104,4 +103,3 @@ function verifyWithOpenssl(dir: string, port: number): Promise<string | undefine
     child.stdin?.end();
   });
 }
-export type { Identity };
