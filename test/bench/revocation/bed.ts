@@ -26,6 +26,12 @@ export interface Started {
   end: () => Promise<void>;
 }
 
+/** What the bench reads of the answer to a revocation. */
+export interface Revoked {
+  /** Null: recorded, not published. */
+  crlNumber: number | null;
+}
+
 /** An authority that has revoked so many, its server, and what runs beside it. */
 export class Bed {
   readonly entries: number;
@@ -84,9 +90,9 @@ export class Bed {
   }
 
   /** Sends a revocation; resolves when it is answered. `startMs` is when it was sent. */
-  revoke(serial: Serial, reason: Reason = 'superseded'): { startMs: number; answered: Promise<unknown> } {
+  revoke(serial: Serial, reason: Reason = 'superseded'): { startMs: number; answered: Promise<Revoked> } {
     const body = { target: { serial, only: true }, reason };
-    const answered = callAdmin(this.adminSocket, 'POST', adminPaths.revocations, body);
+    const answered = callAdmin<Revoked>(this.adminSocket, 'POST', adminPaths.revocations, body);
     return { startMs: performance.now(), answered };
   }
 

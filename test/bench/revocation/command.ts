@@ -6,6 +6,7 @@ import { Bed, dist } from './bed.ts';
 import { type Figures, markdown } from './figures.ts';
 import { measurePublication, p99 } from './publication.ts';
 import { openSslAgrees, verifierTimes } from './verifiers.ts';
+import { measurePush } from './push.ts';
 import { measureOpenssl, measureRefusals, startClientService, startProxy } from './refused.ts';
 
 /** What `npm run bench:revocation` takes. */
@@ -110,6 +111,8 @@ async function others(bed: Bed, rounds: number, progress: Progress) {
   const { dir, service } = await startClientService(bed);
   const openssl = await measureOpenssl(bed, dir, rounds);
   await service.end();
+  progress('revoke to heard: 1,000 agents');
+  const push = await measurePush(bed, rounds);
   return {
     entries_refused: bed.entries,
     refused_ms_p99_nginx: whole(percentile(nginx, 0.99)),
@@ -118,7 +121,8 @@ async function others(bed: Bed, rounds: number, progress: Progress) {
     refused_ms_p50_nginx: whole(percentile(nginx, 0.5)),
     refused_ms_p50_haproxy: whole(percentile(haproxy, 0.5)),
     refused_ms_p50_openssl: whole(percentile(openssl, 0.5)),
-    push_ms_p99_1000_agents: Number.NaN,
+    push_ms_p99_1000_agents: whole(percentile(push, 0.99)),
+    push_ms_p50_1000_agents: whole(percentile(push, 0.5)),
   };
 }
 
