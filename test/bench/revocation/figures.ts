@@ -18,7 +18,8 @@ export interface Figures {
 export function markdown(all: readonly Figures[]): string {
   const sizes = all.map(({ entries }) => entries.toLocaleString('en'));
   const rows = Object.keys(all[0] ?? {}).filter((name) => name !== 'entries');
-  const cell = (figures: Figures, name: string): string => figures[name]?.toLocaleString('en') ?? '';
+  const cell = (figures: Figures, name: string): string =>
+    Number.isFinite(figures[name]) ? Number(figures[name]).toLocaleString('en') : '–';
   return [
     `# From a revocation to where it bites\n`,
     `\`npm run bench:revocation\`, Node ${process.versions.node}, ${cpus().length} cores, shared with others; what each figure is: [README](README.md#revocation).\n`,
