@@ -129,7 +129,7 @@ class Connection {
     socket.setTimeout(answerMs, () => socket.destroy(new Error('no answer in time')));
     socket.setNoDelay(true);
     socket.once('secureConnect', resolve);
-    socket.on('error', (error) => ended(error.message));
+    socket.on('error', (error: Error) => ended(error.message));
     socket.on('close', () => ended('closed'));
     socket.setEncoding('latin1').on('data', (part: string) => {
       this.#received += part;

@@ -3,7 +3,7 @@ import { Watchers } from '../watchers.ts';
 import type { Bed } from './bed.ts';
 
 /** Streams that are open at once, each of an identity of its own. */
-export const agents = 1_000;
+const agents = 1_000;
 /** The next revocation is not one that the fan-out of this one is in the way of. */
 const pauseMs = 300;
 

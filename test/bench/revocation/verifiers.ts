@@ -59,7 +59,10 @@ async function openSslSays(
   const args = ['verify', '-crl_check', ...flags, ...trust, files.chain];
   return execute('openssl', args, { timeout: timeoutMs }).then(
     ({ stdout }) => stdout,
-    ({ stdout, stderr }: { stdout: string; stderr: string }) => stdout + stderr,
+    (failed: unknown) => {
+      const { stdout, stderr } = failed as { stdout: string; stderr: string };
+      return stdout + stderr;
+    },
   );
 }
 
@@ -105,8 +108,8 @@ export async function verifierTimes(
     const options = { timeout: patienceMs, env: { ...process.env, ...sbin }, maxBuffer: 1e8 };
     const isPatient = await execute(file, args, options).then(
       () => true,
-      (error: { killed?: boolean }) => {
-        if (error.killed !== true) throw error;
+      (error: unknown) => {
+        if ((error as { killed?: boolean }).killed !== true) throw error;
         return false;
       },
     );
