@@ -1,7 +1,7 @@
-import { setImmediate as aTurn } from 'node:timers/promises';
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import { Slice } from '../jobs/slice.ts';
 import { lintParsedCrl } from '../lint/crl.ts';
 import type { RevocationRecord, StoreReader } from '../store/port.ts';
 import type { ParsedCrlHead } from '../x509/crl.ts';
@@ -46,12 +46,19 @@ export interface Candidate {
 const pageRows = 500;
 
 /**
- * I5 as code: reads a CRL with another reader than its writer, before anything of it is committed, so that what is held
- * back leaves no trace that a restart could serve. Resolves with everything that is wrong; without problems it may be
- * signed and published, anything else keeps the previous one served. What the previous one said was judged then: only what
- * differs from it is looked up.
+ * I5 as code: reads CRLs with another reader than their writer, before anything of them is committed, so that what is held
+ * back leaves no trace that a restart could serve. Resolves with everything that is wrong with each; without problems it may
+ * be signed and published, anything else keeps the previous one served. What the previous one said was judged then: only
+ * what differs from it is looked up. All are of one issuer and were drafted in one turn. Yields between slices.
  */
-export async function publishGate(candidate: Candidate): Promise<string[]> {
+export async function publishGate(candidates: readonly Candidate[]): Promise<string[][]> {
+  const found: { candidate: Candidate; problems: string[] }[] = [];
+  for (const candidate of candidates) found.push({ candidate, problems: await problemsOf(candidate) });
+  if (__VOUCH_WITHOUT__ !== 'I5') await missing(found);
+  return found.map(({ problems }) => problems);
+}
+
+async function problemsOf(candidate: Candidate): Promise<string[]> {
   let crl: ParsedCrlHead;
   try {
     crl = await readTbs(candidate.tbs);
@@ -99,45 +106,54 @@ function successionProblems(crl: ParsedCrlHead, previous: Predecessor): string[]
   return problems;
 }
 
+/** The CRL that it is compared with: of a delta only one of the same base. */
+function followed({ scope, previous, base }: Candidate): Predecessor | undefined {
+  return scope === deltaScope && previous?.deltaBase !== base?.crlNumber ? undefined : previous;
+}
+
 /**
  * What the predecessor said is not taken back: entries stay as they are, change by a logged event only, and leave only
- * when they may. What it did not cover yet and this one covers stands on it as recorded, and nothing else came. The list is
- * read anew from the bytes.
+ * when they may. What came is as recorded.
  */
 async function entryProblems(candidate: Candidate): Promise<string[]> {
-  const { previous, scope } = candidate;
-  const follows = previous && (scope !== deltaScope || previous.deltaBase === candidate.base?.crlNumber);
-  const judge = scope === deltaScope ? deltaEntryProblem : entryProblem;
+  const judge = candidate.scope === deltaScope ? deltaEntryProblem : entryProblem;
   const problems: string[] = [];
-  const { list } = candidate.tbs;
-  let seen = 0;
-  for (const change of list.changesSince(follows ? previous.list : CrlList.empty)) {
+  const slice = new Slice();
+  for (const change of candidate.tbs.list.changesSince(followed(candidate)?.list ?? CrlList.empty)) {
     const problem = judge(change.serial, change, candidate);
     if (problem !== undefined) problems.push(`${change.serial} ${problem}`);
-    if ((seen += 1) % pageRows === 0) await aTurn();
-  }
-  for await (const record of uncovered(candidate, follows ? previous.coversTreeSize : 0)) {
-    const problem = missing(record, candidate);
-    if (problem !== undefined) problems.push(`${record.serial} ${problem}`);
+    if (slice.isOver) await slice.turn();
   }
   return problems;
 }
 
-/** Every event that this CRL covers and its predecessor did not, as it stood when this one was drafted. */
-async function* uncovered(candidate: Candidate, fromLeafIndex: number): AsyncGenerator<RevocationRecord> {
-  const { store, issuer, scope, shardCount, base } = candidate;
-  // What a new delta has to say begins with its base, which said everything before.
-  const from = scope === deltaScope && base ? Math.max(fromLeafIndex, base.coversTreeSize) : fromLeafIndex;
-  for (let leafIndex = from - 1; ; ) {
+/** Every event that a CRL covers and its predecessor did not has to be seen on it, as it stood when it was drafted. */
+async function missing(found: readonly { candidate: Candidate; problems: string[] }[]): Promise<void> {
+  const waiting = found.map((one) => ({ ...one, from: uncoveredFrom(one.candidate) }));
+  const [first] = waiting;
+  if (!first) return;
+  const { store, issuer, shardCount } = first.candidate;
+  const slice = new Slice();
+  for (let leafIndex = Math.min(...waiting.map(({ from }) => from)) - 1; ; ) {
     const rows = store.revocationsAfter(issuer.keyId, { leafIndex }, pageRows);
-    for (const { serial } of rows) {
-      const record = isInScope(serial, scope, shardCount) ? recorded(serial, candidate) : undefined;
-      if (record && record.leafIndex >= from) yield record;
-    }
+    for (const row of rows)
+      for (const { candidate, problems, from } of waiting) {
+        if (!isInScope(row.serial, candidate.scope, shardCount)) continue;
+        const record = row.leafIndex < candidate.coversTreeSize ? row : recorded(row.serial, candidate);
+        const problem = record && record.leafIndex >= from ? unseen(record, candidate) : undefined;
+        if (problem !== undefined) problems.push(`${row.serial} ${problem}`);
+      }
     if (rows.length < pageRows) return;
     leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
-    await aTurn();
+    if (slice.isOver) await slice.turn();
   }
+}
+
+/** What a new delta has to say begins with its base, which said everything before. */
+function uncoveredFrom(candidate: Candidate): number {
+  const { scope, base } = candidate;
+  const covered = followed(candidate)?.coversTreeSize ?? 0;
+  return scope === deltaScope && base ? Math.max(covered, base.coversTreeSize) : covered;
 }
 
 /** The last event of a serial that this CRL covers; what came since is for the next one. */
@@ -185,7 +201,7 @@ function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candida
 }
 
 /** What is wrong where an event is not to be seen. */
-function missing(record: RevocationRecord, candidate: Candidate): string | undefined {
+function unseen(record: RevocationRecord, candidate: Candidate): string | undefined {
   const { tbs, scope, base, nowMs } = candidate;
   const listed = tbs.list.find(record.serial);
   if (scope === deltaScope) {

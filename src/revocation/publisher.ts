@@ -348,16 +348,16 @@ export class CrlPublisher {
     nowMs: number,
   ): Promise<{ passed: CrlDraft[]; refused: string[] }> {
     const { store, issuer, shardCount } = this.#parts;
+    const deltaUrl = this.#drafts.url(deltaScope);
+    const candidates = drafts.map((draft) => {
+      const previous = this.#previous.get(draft.scope);
+      return { ...draft, base: draft.follows, issuer, shardCount, previous, deltaUrl, store, nowMs };
+    });
+    const verdicts = await publishGate(candidates);
     const passed: CrlDraft[] = [];
     const refused: string[] = [];
-    const deltaUrl = this.#drafts.url(deltaScope);
-    for (const draft of drafts) {
-      const previous = this.#previous.get(draft.scope);
-      const problems = await publishGate({
-        ...draft,
-        base: draft.follows,
-        ...{ issuer, shardCount, previous, deltaUrl, store, nowMs },
-      });
+    for (const [index, draft] of drafts.entries()) {
+      const problems = verdicts[index] ?? ['it was not judged'];
       if (problems.length === 0) passed.push(draft);
       else refused.push(`${draft.scope}: ${problems.slice(0, 5).join(', ')}`);
     }

@@ -1,11 +1,8 @@
 import { createHash } from 'node:crypto';
-import { setImmediate as aTurn } from 'node:timers/promises';
+import { Slice } from '../jobs/slice.ts';
 import type { ParsedCrlHead } from '../x509/crl.ts';
 import { CrlStreamReader } from '../x509/crl-stream.ts';
 import { type CrlBytes, crlChunks } from '../x509/crl-tbs.ts';
-
-/** Longest time without a turn of the event loop. */
-const sliceMs = 5;
 
 /** Reads a TBSCertList whole, from its bytes. Yields between slices. Throws `request-malformed`. */
 export async function readTbs(tbs: CrlBytes): Promise<ParsedCrlHead> {
@@ -22,11 +19,9 @@ export async function crlSha256(tbs: CrlBytes): Promise<Buffer> {
 }
 
 async function inSlices<T>(items: Iterable<T>, work: (item: T) => unknown): Promise<void> {
-  let startedMs = performance.now();
+  const slice = new Slice();
   for (const item of items) {
     work(item);
-    if (performance.now() - startedMs < sliceMs) continue;
-    await aTurn();
-    startedMs = performance.now();
+    if (slice.isOver) await slice.turn();
   }
 }

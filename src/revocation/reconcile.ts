@@ -1,12 +1,12 @@
-import { setImmediate as aTurn } from 'node:timers/promises';
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
+import { Slice } from '../jobs/slice.ts';
 import type { RevocationRecord, StoreReader } from '../store/port.ts';
 import type { ParsedRevoked } from '../x509/crl-entries.ts';
 import { entryOf, fullScope, type RevokedLists } from './revoked-lists.ts';
 
 /** Rows of one look at the store: a few milliseconds. */
-const pageRows = 1000;
+const pageRows = 500;
 
 /**
  * Holds the lists of CRLs that were stored against the store's own rows, and puts right what they say otherwise: after a
@@ -22,6 +22,7 @@ export async function reconcile(
   const scopes = [fullScope, ...Array.from({ length: shardCount }, (_, shard) => String(shard))];
   const walks = new Map(scopes.map((scope) => [scope, new Walk(lists.of(scope).all())]));
   const wrong = new Set<string>();
+  const slice = new Slice();
   const correct = (): void => {
     const changes = [...walks].flatMap(([scope, walk]) => {
       const some = walk.changes();
@@ -36,7 +37,7 @@ export async function reconcile(
     for (const row of rows) lists.cover(row);
     if (rows.length < pageRows) break;
     leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
-    await aTurn();
+    if (slice.isOver) await slice.turn();
   }
   for (let after = ''; ; ) {
     const rows = store.standingBySerial(issuerKeyId, after, pageRows);
@@ -50,7 +51,7 @@ export async function reconcile(
     correct();
     if (rows.length < pageRows) break;
     after = rows.at(-1)?.serial ?? '';
-    await aTurn();
+    if (slice.isOver) await slice.turn();
   }
   for (const walk of walks.values()) walk.finish();
   correct();

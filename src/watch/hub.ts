@@ -1,5 +1,6 @@
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { VouchError } from '../core/errors.ts';
+import { Slice } from '../jobs/slice.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import { heartbeatSeconds } from '../wire/watch.ts';
 import { comeBackWithin, heartbeat, seenUpTo } from './encoding.ts';
@@ -27,8 +28,6 @@ const defaultWatchLimits: WatchLimits = {
   unreadBytes: 256 * 1024,
 };
 
-/** Longest time without a turn for others. */
-const sliceMs = 8;
 /** Heartbeats that may find bytes unread before the stream is cut. */
 const unreadBeatsMax = 3;
 const beatMs = heartbeatSeconds * 1000;
@@ -211,18 +210,4 @@ export class WatchHub {
 /** I7: asked again and again while the stream is open. */
 function counts(standing: CertificateStanding | undefined): boolean {
   return standing !== undefined && standing.revoked === undefined && !standing.entrySuspended;
-}
-
-/** Work between two turns for others. */
-class Slice {
-  #sinceMs = performance.now();
-
-  get isOver(): boolean {
-    return performance.now() - this.#sinceMs >= sliceMs;
-  }
-
-  async turn(): Promise<void> {
-    await aTurn();
-    this.#sinceMs = performance.now();
-  }
 }

@@ -291,7 +291,7 @@ describe('the publish gate', () => {
   }
 
   async function problemsOf(tbs: Buffer, of: Partial<Candidate> = {}): Promise<string> {
-    return (await publishGate({ ...base, tbs: inPieces(tbs), ...of })).join();
+    return (await publishGate([{ ...base, tbs: inPieces(tbs), ...of }])).join();
   }
 
   function inPieces(tbs: Buffer): CrlBytes {
