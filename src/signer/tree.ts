@@ -2,7 +2,7 @@ import { VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { Frontier, hashLeaf, verifyInclusion } from '../log/merkle.ts';
 import type { Mark } from './marks.ts';
-import { Recent } from './recent.ts';
+import { Recent, RecentHashes } from './recent.ts';
 
 /** Leaf hashes and roots that are remembered: what a server may still have to ask about after a crash. */
 const rememberedLeaves = 65_536;
@@ -12,7 +12,7 @@ const rememberedRoots = 4096;
 export class SignerTree {
   readonly #frontier: Frontier;
   /** Leaf hashes hashed in this life, by index. */
-  readonly #leaves = new Recent<Buffer>(rememberedLeaves);
+  readonly #leaves = new RecentHashes(rememberedLeaves);
   /** Roots computed in this life, by tree size. */
   readonly #roots = new Recent<Buffer>(rememberedRoots);
   /** Marks above the size so far, to be compared when the tree gets there. */
@@ -83,7 +83,7 @@ export class SignerTree {
    */
   holds(claim: { leaf: Buffer; index: number; treeSize: number; path: readonly Buffer[] }): boolean {
     const leafHash = hashLeaf(claim.leaf);
-    if (this.#leaves.get(claim.index)?.equals(leafHash)) return true;
+    if (this.#leaves.has(claim.index, leafHash)) return true;
     const rootHash = this.#roots.get(claim.treeSize);
     const { index, treeSize } = claim;
     return (

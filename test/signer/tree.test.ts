@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Frontier, hashLeaf, inclusionPath, rangeHasher } from '../../src/log/merkle.ts';
 import { CrlNumbers } from '../../src/signer/crl-numbers.ts';
 import type { Mark } from '../../src/signer/marks.ts';
+import { RecentHashes } from '../../src/signer/recent.ts';
 import { SignerTree } from '../../src/signer/tree.ts';
 
 const leaves = Array.from({ length: 40 }, (_, index) => Buffer.from(`leaf ${index}`));
@@ -141,4 +142,16 @@ describe('a leaf that is to be signed again', () => {
     expect(tree.knowsRoot(20)).toBe(true);
     expect(tree.knowsRoot(21)).toBe(false);
   });
+});
+
+it('the last leaves are known by their hashes, older ones are not', () => {
+  const hashes = new RecentHashes(4);
+  const hash = (n: number): Buffer => Buffer.alloc(32, n);
+  expect(hashes.has(0, hash(0))).toBe(false);
+  for (let index = 10; index < 17; index += 1) hashes.set(index, hash(index));
+  const known = Array.from({ length: 20 }, (_, index) => index).filter((index) =>
+    hashes.has(index, hash(index)),
+  );
+  expect(known).toEqual([13, 14, 15, 16]);
+  expect(hashes.has(16, hash(15))).toBe(false);
 });
