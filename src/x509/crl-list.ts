@@ -58,10 +58,7 @@ export class CrlList {
 
   /** Of entries that stand one behind the other in serial order and were read before. */
   static cut(entries: Buffer): CrlList {
-    const filling = new Filling();
-    for (const entry = new EntryCursor(entries); entry.step(); )
-      filling.add(entries.subarray(entry.start, entry.end));
-    return new CrlList(filling.done());
+    return new CrlList(cutPieces(entries));
   }
 
   /** The entry of a serial. */
@@ -155,23 +152,45 @@ function beginsBehind(piece: Buffer, serial: Buffer): boolean {
 
 /** The piece with the changes merged in, in as many pieces of equal size as it takes. */
 function changed(piece: CrlPiece, changes: readonly Change[]): CrlPiece[] {
-  const parts: Buffer[] = [];
+  // What lies between two changes is copied as one run: a list that changes in every piece is made anew in little time.
+  const runs: Buffer[] = [];
   const entry = new EntryCursor(piece.bytes);
-  let hasEntry = entry.step();
+  let { count } = piece;
+  let [runStart, hasEntry] = [0, entry.step()];
   for (const { serial, der } of changes) {
-    while (hasEntry && entry.compareTo(serial) < 0) {
-      parts.push(piece.bytes.subarray(entry.start, entry.end));
+    while (hasEntry && entry.compareTo(serial) < 0) hasEntry = entry.step();
+    const at = hasEntry ? entry.start : piece.bytes.length;
+    runs.push(piece.bytes.subarray(runStart, at));
+    runStart = at;
+    if (hasEntry && entry.compareTo(serial) === 0) {
+      runStart = entry.end;
+      count -= 1;
       hasEntry = entry.step();
     }
-    if (hasEntry && entry.compareTo(serial) === 0) hasEntry = entry.step();
-    if (der) parts.push(der);
+    if (!der) continue;
+    runs.push(der);
+    count += 1;
   }
-  for (; hasEntry; hasEntry = entry.step()) parts.push(piece.bytes.subarray(entry.start, entry.end));
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const filling = new Filling(
-    length > pieceMaxBytes ? Math.ceil(length / Math.ceil(length / pieceFillBytes)) : length,
-  );
-  for (const part of parts) filling.add(part);
+  runs.push(piece.bytes.subarray(runStart));
+  const length = runs.reduce((sum, run) => sum + run.length, 0);
+  const bytes = joined(runs, length);
+  if (length <= pieceMaxBytes) return count === 0 ? [] : [{ bytes, count }];
+  return cutPieces(bytes, Math.ceil(length / Math.ceil(length / pieceFillBytes)));
+}
+
+/** In memory of its own: from the pool, a piece that stays would hold its neighbours' memory too. */
+function joined(parts: readonly Buffer[], length: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  let at = 0;
+  for (const part of parts) at += part.copy(bytes, at);
+  return bytes;
+}
+
+/** Entries that stand one behind the other, in pieces of about `fillBytes`. */
+function cutPieces(entries: Buffer, fillBytes?: number): CrlPiece[] {
+  const filling = new Filling(fillBytes);
+  for (const entry = new EntryCursor(entries); entry.step(); )
+    filling.add(entries.subarray(entry.start, entry.end));
   return filling.done();
 }
 
@@ -198,11 +217,7 @@ class Filling {
   }
 
   #close(): void {
-    // In memory of its own: from the pool, a piece that stays would hold its neighbours' memory too.
-    const bytes = Buffer.allocUnsafeSlow(this.#length);
-    let at = 0;
-    for (const part of this.#parts) at += part.copy(bytes, at);
-    this.#pieces.push({ bytes, count: this.#parts.length });
+    this.#pieces.push({ bytes: joined(this.#parts, this.#length), count: this.#parts.length });
     this.#parts = [];
     this.#length = 0;
   }
