@@ -1,11 +1,11 @@
 import type { Clock } from '../core/clock.ts';
 import type { VouchError } from '../core/errors.ts';
 
-/** Waiting of one task, all of it cut short at once when it ends. */
+/** What the tasks of one part wait for, all of it cut short at once when it ends. */
 export class Waits {
   readonly #clock: Clock;
   #hasEnded = false;
-  #wakeUp: () => void = () => undefined;
+  readonly #wakeUps = new Set<() => void>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -18,18 +18,17 @@ export class Waits {
   /** From now on nothing is waited for. */
   end(): void {
     this.#hasEnded = true;
-    this.#wakeUp();
+    for (const wakeUp of this.#wakeUps) wakeUp();
   }
 
   async pause(ms: number): Promise<void> {
     if (ms <= 0 || this.#hasEnded) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    this.#wakeUps.add(resolve);
+    await promise;
+    clearTimeout(timer);
+    this.#wakeUps.delete(resolve);
   }
 
   /** Looks again after as many milliseconds as `waitMs` says, until that is none; past `limitMs` throws `late`. */
