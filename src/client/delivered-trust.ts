@@ -88,13 +88,18 @@ export class DeliveredTrust {
     if (known !== undefined && known === parsed.crlNumber) return false;
     if (isDelta) this.#deltas = new Map(this.#deltas).set(keyId, verifyDelta(parsed, issuer, known));
     else this.#fulls = new Map(this.#fulls).set(keyId, verifyCrl(parsed, issuer, known));
-    const full = this.#fulls.get(keyId);
-    if (full)
-      this.#trust = {
-        ...this.#trust,
-        crls: new Map(this.#trust.crls).set(keyId, withDelta(full, this.#deltas.get(keyId))),
-      };
+    this.#combine(keyId);
     return true;
+  }
+
+  /** Never backwards: while a new delta waits for the full CRL that it was made for, what both said before it counts. */
+  #combine(keyId: string): void {
+    const full = this.#fulls.get(keyId);
+    if (full === undefined) return;
+    const crl = withDelta(full, this.#deltas.get(keyId));
+    const { crls } = this.#trust;
+    if (crl.crlNumber >= (crls.get(keyId)?.crlNumber ?? 0n))
+      this.#trust = { ...this.#trust, crls: new Map(crls).set(keyId, crl) };
   }
 
   #loadGeneration(): boolean {

@@ -94,6 +94,24 @@ test('a delta undoes no more than what it names, and none that does not go with 
   expect(await call()).toBe('paid');
 });
 
+test('one for a base that is not here yet takes back nothing that the one before it said', async () => {
+  const { authority, server, client, call, publishDelta, taken } = await pair();
+  publishDelta(20n, 10n, [[client.serial(), 'keyCompromise']]);
+  await taken(1);
+  // The full CRL 25 is still on its way.
+  publishDelta(30n, 25n);
+  await taken(2);
+  await expect(call()).rejects.toThrow(cutOff);
+  authority.crlNumber = 15n;
+  server.publish();
+  await taken(3);
+  await expect(call(), 'by what is older than the delta 20').rejects.toThrow(cutOff);
+  authority.crlNumber = 25n;
+  server.publish();
+  await taken(4);
+  expect(await call(), 'which the full CRL 25 and the delta 30 do not list').toBe('paid');
+});
+
 test('one of another key, an older one, and a full CRL in its place do not hold', async () => {
   const { authority, server, client, call, publishDelta, taken, problems } = await pair();
   publishDelta(12n, 10n, [[client.serial(), 'superseded']]);
