@@ -18,6 +18,7 @@ import type { Change } from './deliver/hook.ts';
 import { type Held, readHeld } from './held.ts';
 import { pauseMs } from './retry.ts';
 import { deltaNumberKey } from './state.ts';
+import { ToldCrls } from './told-crls.ts';
 
 /** What changes in ceremonies (the CRLs of CAs above the issuer), or is large and has a delta, is asked for each so many rounds. */
 const seldomEvery = 10;
@@ -52,6 +53,7 @@ export class CrlKeeper {
   readonly #deltas = new Map<string, VerifiedDelta>();
   #held: Held;
   #crls: Map<string, VerifiedCrl>;
+  readonly #told = new ToldCrls();
   #round = 0;
   #isLive = false;
   #woken = new AbortController();
@@ -95,7 +97,7 @@ export class CrlKeeper {
       failures = fine ? 0 : failures + 1;
       // One failure is a hiccup: a revocation must not wait for it. From the second on we back off.
       const extra = failures < 2 ? 0 : pauseMs(failures - 1, { baseMs: everyMs, capMs: 10_000 });
-      const often = this.#isLive && fine ? Math.max(everyMs, liveEveryMs) : everyMs;
+      const often = this.#isLive && fine && !this.#isBehind ? Math.max(everyMs, liveEveryMs) : everyMs;
       const pause = often * (0.9 + 0.2 * Math.random()) + extra;
       const woken = AbortSignal.any([signal, this.#woken.signal]);
       await sleep(pause, undefined, { signal: woken }).catch(() => undefined);
@@ -118,6 +120,12 @@ export class CrlKeeper {
 
   /** Takes a CRL that the server tells of, by its patch or else from its URL. Never rejects. */
   async take(event: CrlEvent): Promise<void> {
+    if (!this.#held.chain.some(({ keyId }) => keyId === event.issuerKeyId)) return;
+    await this.#told.take(event, () => this.#take(event));
+    if (this.#told.isQuiet && this.#isBehind) this.#woken.abort();
+  }
+
+  async #take(event: CrlEvent): Promise<void> {
     const held = this.#held;
     const one = held.chain.find(({ keyId }) => keyId === event.issuerKeyId);
     const known = this.#known(event.scope);
@@ -127,6 +135,16 @@ export class CrlKeeper {
       this.#judge(one);
     });
     await this.#writeWhatIsBehind(held);
+  }
+
+  /** The server told of a CRL that could not be had: a cache in between may have the one before it for a while. */
+  get #isBehind(): boolean {
+    return this.#held.chain.some(({ keyId: issuerKeyId }) =>
+      (['full', 'delta'] as const).some((scope) => {
+        const known = this.#known(scope).get(issuerKeyId)?.crlNumber ?? -1n;
+        return this.#told.number({ issuerKeyId, scope }) > known;
+      }),
+    );
   }
 
   /**

@@ -1,3 +1,5 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CrlKeeper } from '../../src/agent/crl-keeper.ts';
@@ -96,6 +98,15 @@ async function agent(over: { silenceMs?: number; everyMs?: number } = {}) {
   return { keeper, watcher, live };
 }
 
+async function listening(http: Server): Promise<number> {
+  await new Promise<void>((resolve) => void http.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return (http.address() as AddressInfo).port;
+}
+
 const fetches = () => server.requests.filter((path) => path.startsWith('/crl/'));
 const revokeSomebody = () => {
   const serial = strangerOf(authority);
@@ -138,6 +149,56 @@ describe('a CRL that the server tells of', () => {
     streams.tell('crl', bend(await crlEvent(next, url, first)), 7);
     expect(await listed(stranger)).toBe(true);
     expect(fetches()).toHaveLength(1);
+  });
+
+  test('and that its URL does not have yet, as behind a cache, is asked for until it has', async () => {
+    await agent();
+    const stranger = revokeSomebody();
+    const next = authority.crl();
+    streams.tell('crl', await crlEvent(next, url), 7);
+    await eventually(() => fetches().length > 1 || undefined);
+    expect(isListed(one.read('crl.pem'), stranger)).toBe(false);
+    server.crlInstead = (keyId) => (keyId === authority.issuer.keyId ? { der: next } : { status: 304 });
+    expect(await listed(stranger)).toBe(true);
+    server.requests.length = 0;
+    await sleep(300);
+    expect(fetches()).toEqual([]);
+  });
+
+  test('and whose fetch fails is asked for again', async () => {
+    await agent();
+    const stranger = revokeSomebody();
+    const next = authority.crl();
+    const answers = [{ status: 503 }, { status: 503 }];
+    server.crlInstead = () => answers.shift() ?? { der: next };
+    streams.tell('crl', await crlEvent(next, url), 7);
+    expect(await listed(stranger)).toBe(true);
+  });
+
+  test('while the one before it is being fetched is made of that', async () => {
+    await agent();
+    const strangers = [revokeSomebody()];
+    const next = authority.crl();
+    let asked = 0;
+    const answer = Promise.withResolvers<void>();
+    const slow = createServer((_request, response) => {
+      asked += 1;
+      void answer.promise.then(() => response.end(next));
+    });
+    const slowUrl = `http://127.0.0.1:${await listening(slow)}/slow.crl`;
+    streams.tell('crl', await crlEvent(next, slowUrl), 7);
+    await eventually(() => asked > 0 || undefined);
+    for (let before = next, id = 8; id < 12; id += 1) {
+      strangers.push(revokeSomebody());
+      const after = authority.crl();
+      streams.tell('crl', await crlEvent(after, slowUrl, before), id);
+      before = after;
+    }
+    await sleep(100);
+    answer.resolve();
+    for (const stranger of strangers) expect(await listed(stranger)).toBe(true);
+    expect(asked).toBe(1);
+    expect(fetches()).toEqual([]);
   });
 
   test('older than the one that is known changes nothing, whoever sends it', async () => {
