@@ -1,4 +1,5 @@
 import { ClientConnections } from './http/client-connections.ts';
+import { connectionBounds } from './http/connection-bounds.ts';
 import type { Kernel } from './kernel.ts';
 import type { Mutation } from './store/port.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
@@ -19,7 +20,9 @@ export function openWatch(
   log: Log,
 ): { watch: Watch; clients: ClientConnections } {
   const clients = new ClientConnections();
-  const hub = new WatchHub({ store, timeMs: () => clockGuard.steadyTimeMs() });
+  const { streams, streamsOfIdentity } = connectionBounds();
+  const limits = { streams, streamsOfIdentity };
+  const hub = new WatchHub({ store, timeMs: () => clockGuard.steadyTimeMs(), limits });
   const watch = new Watch({
     ...{ hub, store },
     firstLeafIndex: store.treeSize(),

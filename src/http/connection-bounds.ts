@@ -8,10 +8,18 @@ const addressShare = 4;
 /** Three listeners take three quarters of the descriptors at most; the rest is for store, signer and operators. */
 const descriptorShare = 4;
 
-/** How many connections a listener takes, by the descriptors that this process may open. */
-function connectionBounds(descriptors = openFilesLimit()): { listener: number; address: number } {
+/**
+ * How many connections a listener takes, by the descriptors that this process may open, and of them one address, all
+ * streams of events, and those of one identity: what enrolls finds room.
+ */
+export function connectionBounds(descriptors = openFilesLimit()) {
   const listener = Math.min(connectionsMax, Math.max(64, Math.floor(descriptors / descriptorShare)));
-  return { listener, address: Math.floor(listener / addressShare) };
+  return {
+    listener,
+    address: Math.floor(listener / addressShare),
+    streams: Math.floor((listener * 3) / 5),
+    streamsOfIdentity: Math.floor(listener / 10),
+  };
 }
 
 /** What gives an address its place back, by both ends of the connection. */
@@ -27,7 +35,10 @@ function endsOf({ remoteAddress, remotePort, localAddress, localPort }: net.Sock
 }
 
 /** Cuts what comes past the bounds, so that neither one address nor all of them can use up a listener or the process. */
-export function boundConnections(server: net.Server, bounds = connectionBounds()): void {
+export function boundConnections(
+  server: net.Server,
+  bounds: { listener: number; address: number } = connectionBounds(),
+): void {
   server.maxConnections = bounds.listener;
   const held = new Map<string, number>();
   server.on('connection', (socket: net.Socket) => {
@@ -39,9 +50,12 @@ export function boundConnections(server: net.Server, bounds = connectionBounds()
     }
     held.set(from, count + 1);
     const ends = endsOf(socket);
+    let isHeld = true;
     const release = (): void => {
-      if (places.get(ends) !== release) return;
-      places.delete(ends);
+      // Another connection may have these ends by now: they come again before `close` is told, or are none.
+      if (places.get(ends) === release) places.delete(ends);
+      if (!isHeld) return;
+      isHeld = false;
       const left = (held.get(from) ?? 1) - 1;
       if (left > 0) held.set(from, left);
       else held.delete(from);

@@ -21,7 +21,7 @@ export interface WatchLimits {
 
 const defaultWatchLimits: WatchLimits = {
   ring: { events: 1024, bytes: 16 * 1024 * 1024 },
-  // Three fifths of the listener's connections: what enrolls finds room.
+  // Of a listener with 20,000 connections.
   streams: 12_000,
   streamsOfIdentity: 2_000,
   streamsOfCertificate: 4,

@@ -1,7 +1,7 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 import { afterEach, expect, it } from 'vitest';
-import { boundConnections, releaseAddress } from '../../src/http/connection-bounds.ts';
+import { boundConnections, connectionBounds, releaseAddress } from '../../src/http/connection-bounds.ts';
 import { eventually } from '../support/running.ts';
 
 let server: net.Server | undefined;
@@ -69,4 +69,32 @@ it('what has a bound of its own is no longer one of its address, and gives its p
   clients[0]?.destroy();
   while (incoming[0]?.destroyed === false) await new Promise((done) => setTimeout(done, 5));
   expect(await stays(port, '127.0.0.2')).toBe(false);
+});
+
+it.each([1024, 4096, 65_536, 1_048_576])(
+  'with %i descriptors, streams of events leave room for who enrolls',
+  (descriptors) => {
+    const { listener, streams, streamsOfIdentity } = connectionBounds(descriptors);
+    expect(streams).toBeLessThanOrEqual(listener * 0.6);
+    expect(streamsOfIdentity).toBeLessThanOrEqual(listener * 0.1);
+    expect(streamsOfIdentity).toBeGreaterThan(4);
+  },
+);
+
+it('ends that come again before their close is told take no place for ever', () => {
+  const taking = new EventEmitter() as unknown as net.Server;
+  boundConnections(taking, { listener: 8, address: 2 });
+  const ends = { remoteAddress: '10.0.0.1', remotePort: 1, localAddress: '10.0.0.2', localPort: 2 };
+  const isTaken = (): [boolean, EventEmitter] => {
+    let isCut = false;
+    const socket = Object.assign(new EventEmitter(), ends, { destroy: () => void (isCut = true) });
+    taking.emit('connection', socket as unknown as net.Socket);
+    return [!isCut, socket];
+  };
+  for (let round = 0; round < 10; round += 1) {
+    const [[first, before], [second, after]] = [isTaken(), isTaken()];
+    expect([first, second]).toEqual([true, true]);
+    before.emit('close');
+    after.emit('close');
+  }
 });
