@@ -126,8 +126,9 @@ export class RevokedLists {
     this.#lists.set(deltaScope, own.with(kept));
   }
 
-  /** Takes an event in; returns the scopes that have to be published for it. */
+  /** Takes an event in; returns the scopes that have to be published for it: none where the serial has left its CRLs. */
   add(record: RevocationRecord): string[] {
+    if (record.mayLeave) return [];
     this.cover(record);
     const waiting = this.#pending.get(record.serial);
     if (waiting === undefined || waiting.leafIndex < record.leafIndex)
@@ -158,8 +159,9 @@ export class RevokedLists {
     return fixed;
   }
 
-  /** Takes out what may leave. */
+  /** Takes out what may leave, whatever came of it meanwhile. */
   remove(serials: readonly Serial[]): void {
+    for (const serial of serials) this.#pending.delete(serial);
     this.#change(serials.map((serial) => [serial, undefined]));
   }
 

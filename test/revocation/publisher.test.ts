@@ -275,6 +275,37 @@ test('an entry leaves only after a scheduled CRL past its expiry carried it', as
   expect(alarms).toEqual([]);
 });
 
+test('what has left comes back by no event', async () => {
+  const { issued } = await issue();
+  const { issuerKeyId, serial, notAfterMs } = issued.record;
+  await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  authority.clock.pass(2 * 3600_000);
+  for (let scheduled = 0; scheduled < 2; scheduled += 1) {
+    const number = crl('full').crlNumber;
+    publisher.publishAll(true);
+    await until(() => crl('full').crlNumber !== number);
+    authority.clock.pass(61_000);
+  }
+  expect(crl('full').has(serial)).toBe(false);
+  const worse = {
+    ...{ issuerKeyId, serial, shard: shardOf(serial, 16), reason: 'keyCompromise' as const, notAfterMs },
+    ...{ revokedAtMs: authority.clock.now(), operator: 'uid:0', salt: Buffer.alloc(16) },
+  };
+  const leaf = revocationLeaf(worse.revokedAtMs, issuerKeyId, worse);
+  await authority.sequencer.record({
+    kind: 'revocation',
+    leaf,
+    revocation: worse,
+    blockKeySha256: undefined,
+  });
+  const event = authority.store.revocation(issuerKeyId, serial);
+  if (event) publisher.add(event);
+  expect(event).toMatchObject({ reason: 'keyCompromise', mayLeave: true });
+  expect(await publisher.publishNow(5000)).toBe(true);
+  for (const scope of ['full', 'delta', String(worse.shard)]) expect(crl(scope).has(serial)).toBe(false);
+  expect(alarms).toEqual([]);
+});
+
 test('off the schedule nothing leaves, and the schedule goes on however often revocations renew a CRL', async () => {
   const { issued } = await issue();
   const { serial } = issued.record;
