@@ -39,10 +39,17 @@ export const defaultCrlTiming: CrlTiming = { validitySeconds: 24 * 3600, batchMs
 const signerWaitMs = 3_000;
 /** How long one waits for the second that its thisUpdate names: bursts wait for one, a clock set back for more. */
 const budgetWaitMs = 5_000;
-/** A full CRL above this has a lane of its own, so that no shard waits for it. */
-const smallBytes = 1024 * 1024;
-/** A delta above this many entries asks for a new base. */
-const deltaMaxEntries = 10_000;
+
+/** Sizes at which publication changes its ways. */
+export interface CrlBounds {
+  /** A full CRL above this has a lane of its own, so that no shard waits for it. */
+  smallBytes: number;
+  /** A delta above this many entries asks for a new base. */
+  deltaMaxEntries: number;
+}
+
+const defaultCrlBounds: CrlBounds = { smallBytes: 1024 * 1024, deltaMaxEntries: 10_000 };
+
 /** Rows that leave in one transaction. */
 const leavingAtOnce = 500;
 
@@ -55,6 +62,8 @@ interface Parts {
   clock: Clock;
   clockGuard: ClockGuard;
   timing: CrlTiming;
+  /** Lower ones are for tests. */
+  bounds?: CrlBounds;
   /** Called with each CRL that passed the gate, and with the one of its scope that it replaces; scope `base`: what a delta goes with. */
   publish: (crl: PublishedCrl, previous: PublishedCrl | undefined) => void;
   /** Called with what the gate refused or what failed; the old CRL keeps being served. */
@@ -64,6 +73,7 @@ interface Parts {
 /** Builds, logs, signs, checks and publishes the CRLs of one issuer; the only writer of its CRL numbers. */
 export class CrlPublisher {
   readonly #parts: Parts;
+  readonly #bounds: CrlBounds;
   readonly #waits: Waits;
   readonly #lists: RevokedLists;
   readonly #drafts: CrlDrafts;
@@ -82,6 +92,7 @@ export class CrlPublisher {
   constructor(parts: Parts) {
     const { clock, timing, store, issuer } = parts;
     this.#parts = parts;
+    this.#bounds = parts.bounds ?? defaultCrlBounds;
     this.#waits = new Waits(clock);
     this.#lists = new RevokedLists(parts.shardCount);
     this.#scheduledSeconds = new Map(store.scheduledUpdates(issuer.keyId));
@@ -207,7 +218,9 @@ export class CrlPublisher {
   }
 
   #laneOf(scope: string): Lane {
-    return scope === fullScope && this.#lists.of(fullScope).byteLength > smallBytes ? this.#far : this.#near;
+    return scope === fullScope && this.#lists.of(fullScope).byteLength > this.#bounds.smallBytes
+      ? this.#far
+      : this.#near;
   }
 
   #want(scope: string, scheduled = false): void {
@@ -319,7 +332,8 @@ export class CrlPublisher {
   ): Promise<void> {
     if (scheduled && scopes.includes(fullScope)) await this.#letExpiredLeave();
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
-    const newBase = scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > deltaMaxEntries;
+    const newBase =
+      scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > this.#bounds.deltaMaxEntries;
     const drafts = this.#drafts.make(scopes, { scheduled, newBase }, nowMs);
     const { passed, refused } = await this.#judge(drafts, nowMs);
     const failures: unknown[] = [];
