@@ -37,6 +37,7 @@ export interface SoftwareAuthority {
   store: Store;
   signer: SoftwareSigner;
   tree: TileTree;
+  logKeys: readonly LogKey[];
   sequencer: Sequencer;
   clockGuard: ClockGuard;
   issuance: Issuance;
@@ -50,7 +51,6 @@ export interface SoftwareAuthority {
 export interface PairedAuthority extends SoftwareAuthority {
   standby: { signer: SoftwareSigner; issuer: Issuer };
   issuers: Takeover;
-  logKeys: readonly LogKey[];
 }
 
 /** How long the first of a pair is away before the standby issues, by the fake clock. */
@@ -67,6 +67,8 @@ interface Options {
   /** Its ceremony's leaves say no algorithm. */
   firstVersion?: boolean;
   limits?: Partial<SequencerLimits>;
+  /** Where its temporary folder is made. */
+  parent?: string;
 }
 
 /** Opens one; its state lives and dies with the test. */
@@ -90,7 +92,7 @@ function tokenOf(root: KeyPair, rootDer: Buffer, name: string, clock: FakeClock)
 }
 
 async function openAuthority(hasStandby: boolean, options: Options = {}) {
-  const folder = mkdtempSync(path.join(tmpdir(), 'vouch-software-'));
+  const folder = mkdtempSync(path.join(options.parent ?? tmpdir(), 'vouch-software-'));
   const clock = new FakeClock(Math.floor(Date.now() / 1000) * 1000);
   const root = generateKeyPairSync('ec', { namedCurve: 'P-384' });
   const rootDer = caCertificate(root.publicKey, root, 'Test Root', undefined, clock);
