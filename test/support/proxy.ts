@@ -42,8 +42,5 @@ export function placeProxy(name: ProxyName, place: ProxyPlace): string {
     .replaceAll('/etc/vouch', place.etc)
     .replaceAll('/run/vouch', place.run)
     .replace(`${name}.join`, place.joinFile)
-    .replace(
-      /^vouch exec/,
-      `exec ${place.vouch.map((word) => `'${word}'`).join(' ')} exec --crl-refresh 0.1`,
-    );
+    .replace(/^vouch exec/, `exec ${place.vouch.map((word) => `'${word}'`).join(' ')} exec`);
 }

@@ -94,6 +94,7 @@ async function atSize(bed: Bed, rounds: number, progress: Progress) {
     refused_ms_p50_client: whole(percentile(client, 0.5)),
     loop_delay_ms_max: whole(published.loopDelayMsMax),
     start_ms: whole(bed.startedAfterMs),
+    published_ms: whole(bed.publishedAfterMs),
     ...Object.fromEntries(Object.entries(verifiers).map(([name, value]) => [name, whole(value)])),
   };
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { crlShardUrl, fullCrlUrl, shardOf } from '../../../src/core/publication.ts';
+import { crlUrl, shardOf } from '../../../src/core/publication.ts';
 import { percentile } from '../../kills/result.ts';
 import type { Bed } from './bed.ts';
 import { WatchedCrl } from './fetched.ts';
@@ -28,10 +28,9 @@ export interface Published {
 export async function measurePublication(bed: Bed, rounds: number): Promise<Published> {
   const { publicationUrl, issuerKeyId } = bed.made;
   const watched = (url: string): WatchedCrl => new WatchedCrl(url);
-  const fullUrl = fullCrlUrl(publicationUrl, issuerKeyId);
-  const full = watched(fullUrl);
+  const full = watched(crlUrl(publicationUrl, issuerKeyId, 'full'));
   const shards = Array.from({ length: bed.shardCount }, (_, shard) =>
-    watched(crlShardUrl(publicationUrl, issuerKeyId, shard)),
+    watched(crlUrl(publicationUrl, issuerKeyId, String(shard))),
   );
   for (const crl of [full, ...shards]) await crl.prime();
   const victims = await bed.enroll('victim', 2 * rounds);
@@ -67,20 +66,19 @@ export async function measurePublication(bed: Bed, rounds: number): Promise<Publ
     crls: {
       full: full.der,
       shardOf: (identity) => shardOfIdentity(identity).der,
-      delta: await fetchDelta(fullUrl),
+      delta: {
+        base: await fetched(crlUrl(publicationUrl, issuerKeyId, 'base')),
+        delta: await fetched(crlUrl(publicationUrl, issuerKeyId, 'delta')),
+      },
     },
     revoked,
   };
 }
 
-/** The delta CRL and its base; undefined where there is none. */
-async function fetchDelta(fullUrl: string): Promise<FetchedCrls['delta']> {
-  const bytes = async (name: string): Promise<Buffer | undefined> => {
-    const response = await fetch(fullUrl.replace(/\.crl$/, `/${name}.crl`));
-    return response.ok ? Buffer.from(await response.arrayBuffer()) : undefined;
-  };
-  const [base, delta] = [await bytes('base'), await bytes('delta')];
-  return base && delta && { base, delta };
+async function fetched(url: string): Promise<Buffer> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} answers ${response.status}`);
+  return Buffer.from(await response.arrayBuffer());
 }
 
 /** Reads the server's metric, which begins anew each time that it is read. */

@@ -16,8 +16,7 @@ const patienceMs = 30_000;
 export interface FetchedCrls {
   full: Buffer;
   shardOf: (identity: Identity) => Buffer;
-  /** Undefined where this authority publishes none. */
-  delta: { base: Buffer; delta: Buffer } | undefined;
+  delta: { base: Buffer; delta: Buffer };
 }
 
 /** Throws unless OpenSSL refuses the revoked and accepts the good one, by shard, by full CRL, and by base and delta. */
@@ -34,9 +33,7 @@ export async function openSslAgrees(
     const by = {
       full: { ders: [crls.full], flags: [] },
       shard: { ders: [crls.shardOf(identity)], flags: ['-extended_crl'] },
-      ...(crls.delta && {
-        delta: { ders: [crls.delta.base, crls.delta.delta], flags: ['-use_deltas', '-extended_crl'] },
-      }),
+      delta: { ders: [crls.delta.base, crls.delta.delta], flags: ['-use_deltas', '-extended_crl'] },
     };
     for (const [name, { ders, flags }] of Object.entries(by)) {
       const said = await openSslSays(folder, identity, ders, flags);
