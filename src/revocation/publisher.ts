@@ -7,6 +7,7 @@ import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { splitCrl } from '../x509/crl.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
 import { Lane } from './lane.ts';
+import { letExpiredLeave } from './leaving.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
 import { readTbs } from './read-tbs.ts';
@@ -49,9 +50,6 @@ export interface CrlBounds {
 }
 
 const defaultCrlBounds: CrlBounds = { smallBytes: 1024 * 1024, deltaMaxEntries: 10_000 };
-
-/** Rows that leave in one transaction. */
-const leavingAtOnce = 500;
 
 interface Parts {
   issuer: Issuer;
@@ -330,7 +328,11 @@ export class CrlPublisher {
     scheduled: boolean,
     done: (scope: string) => void,
   ): Promise<void> {
-    if (scheduled && scopes.includes(fullScope)) await this.#letExpiredLeave();
+    if (scheduled && scopes.includes(fullScope))
+      await letExpiredLeave(
+        { ...this.#parts, lists: this.#lists },
+        this.#scheduledSeconds.get(fullScope) ?? 0,
+      );
     const nowMs = this.#parts.clockGuard.steadyTimeMs();
     const newBase =
       scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > this.#bounds.deltaMaxEntries;
@@ -391,24 +393,5 @@ export class CrlPublisher {
     if (draft.scheduled) this.#scheduledSeconds.set(scope, thisUpdateSeconds);
     this.#release(crl);
     if (draft.base) this.#takeBase(crl);
-  }
-
-  /**
-   * An entry may leave after it stood on a scheduled CRL whose thisUpdate is past its notAfter (RFC 5280 §3.3): with the
-   * next scheduled one, so that the delta need not speak of it.
-   */
-  async #letExpiredLeave(): Promise<void> {
-    const { store, issuer, clockGuard } = this.#parts;
-    const beforeMs = (this.#scheduledSeconds.get(fullScope) ?? 0) * 1000;
-    while (clockGuard.doubt() === undefined) {
-      const serials = store
-        .expiredStanding(issuer.keyId, beforeMs, leavingAtOnce)
-        .map(({ serial }) => serial);
-      if (serials.length > 0) await store.releaseExpired(issuer.keyId, serials);
-      // The store decides by its own record of scheduled CRLs; what it kept stays on ours.
-      const left = serials.filter((serial) => store.revocation(issuer.keyId, serial)?.mayLeave === true);
-      if (left.length === 0) return;
-      this.#lists.remove(left);
-    }
   }
 }

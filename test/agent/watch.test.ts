@@ -181,9 +181,10 @@ describe('a CRL that the server tells of', () => {
     const next = authority.crl();
     let asked = 0;
     const answer = Promise.withResolvers<void>();
-    const slow = createServer((_request, response) => {
+    const slow = createServer(async (_request, response) => {
       asked += 1;
-      void answer.promise.then(() => response.end(next));
+      await answer.promise;
+      response.end(next);
     });
     const slowUrl = `http://127.0.0.1:${await listening(slow)}/slow.crl`;
     streams.tell('crl', await crlEvent(next, slowUrl), 7);
