@@ -18,6 +18,8 @@ export interface CrlDraft extends Omit<CrlRecord, 'leafIndex' | 'signature'> {
   url: string;
   /** What a delta goes with. */
   follows: DeltaBase | undefined;
+  /** Of its entries, those whose date is in no committed CRL yet. */
+  datesFixed: readonly FixedDate[];
 }
 
 interface Parts {
@@ -74,6 +76,7 @@ export class CrlDrafts {
     const { lists } = this.#parts;
     for (const { serial, crlDateSeconds } of lists.update((scope) => this.thisUpdateSeconds(scope, nowMs)))
       this.#unstoredDates.set(serial, crlDateSeconds);
+    const dates = this.#datesToFix();
     let shared: bigint | undefined;
     return scopes
       .filter((scope) => scope !== deltaScope || lists.base !== undefined)
@@ -81,7 +84,7 @@ export class CrlDrafts {
         const isWhole = scope === fullScope || scope === deltaScope;
         const crlNumber = (isWhole && shared) || this.#nextNumber(nowMs);
         if (isWhole) shared = crlNumber;
-        return this.#draft(scope, crlNumber, occasion, nowMs);
+        return { ...this.#draft(scope, crlNumber, occasion, nowMs), datesFixed: dates.get(scope) ?? [] };
       });
   }
 
@@ -100,13 +103,11 @@ export class CrlDrafts {
     for (const { serial } of dates) this.#unstoredDates.delete(serial);
   }
 
-  /** Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
-  datesToFix(scope: string): FixedDate[] {
-    return [...this.#unstoredDates].flatMap(([serial, crlDateSeconds]) =>
-      scope === deltaScope || scopesOf(serial, this.#parts.shardCount).includes(scope)
-        ? [{ serial, crlDateSeconds }]
-        : [],
-    );
+  /** By scope. Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */
+  #datesToFix(): ReadonlyMap<string, readonly FixedDate[]> {
+    const all = [...this.#unstoredDates].map(([serial, crlDateSeconds]) => ({ serial, crlDateSeconds }));
+    const byShard = Map.groupBy(all, ({ serial }) => scopesOf(serial, this.#parts.shardCount)[0]);
+    return byShard.set(fullScope, all).set(deltaScope, all);
   }
 
   #nextNumber(nowMs: number): bigint {
@@ -115,7 +116,12 @@ export class CrlDrafts {
     return this.#lastNumber;
   }
 
-  #draft(scope: string, crlNumber: bigint, { scheduled, newBase }: Occasion, nowMs: number): CrlDraft {
+  #draft(
+    scope: string,
+    crlNumber: bigint,
+    { scheduled, newBase }: Occasion,
+    nowMs: number,
+  ): Omit<CrlDraft, 'datesFixed'> {
     const { issuer, lists, previous, validitySeconds } = this.#parts;
     const thisUpdateSeconds = this.thisUpdateSeconds(scope, nowMs);
     const nextUpdateSeconds = Math.max(

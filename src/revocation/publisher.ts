@@ -381,9 +381,8 @@ export class CrlPublisher {
   }
 
   async #sign(draft: CrlDraft, nowMs: number): Promise<[draft: CrlDraft, crl: PublishedCrl]> {
-    const datesFixed = this.#drafts.datesToFix(draft.scope);
-    const crl = await signCrl(draft, { ...this.#parts, datesFixed, nowMs });
-    this.#drafts.datesStored(datesFixed);
+    const crl = await signCrl(draft, { ...this.#parts, nowMs });
+    this.#drafts.datesStored(draft.datesFixed);
     return [draft, crl];
   }
 

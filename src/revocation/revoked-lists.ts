@@ -68,8 +68,8 @@ export class RevokedLists {
   readonly #shardCount: number;
   readonly #lists = new Map<string, CrlList>();
   readonly #newest = new Map<string, number>();
-  /** Of each serial the last event that is not in the lists yet. */
-  readonly #pending = new Map<Serial, RevocationRecord>();
+  /** Of each serial the last event that is not in the lists yet, and whether it came behind a release that is not either. */
+  readonly #pending = new Map<Serial, { record: RevocationRecord; isAnew: boolean }>();
   #base: DeltaBase | undefined;
 
   constructor(shardCount: number) {
@@ -131,25 +131,31 @@ export class RevokedLists {
     if (record.mayLeave) return [];
     this.cover(record);
     const waiting = this.#pending.get(record.serial);
-    if (waiting === undefined || waiting.leafIndex < record.leafIndex)
-      this.#pending.set(record.serial, record);
+    if (waiting === undefined || waiting.record.leafIndex < record.leafIndex)
+      this.#pending.set(record.serial, {
+        record,
+        isAnew: waiting !== undefined && (waiting.isAnew || !isStanding(waiting.record)),
+      });
     return [...scopesOf(record.serial, this.#shardCount), deltaScope];
   }
 
   /**
    * Brings what was taken in into the lists, and fixes the dates of entries that no CRL carried yet: min(time revoked,
-   * thisUpdate that a CRL of each of its scopes would have now), so that none is dated after a CRL that carries it (I5).
+   * thisUpdate that a CRL of each of its scopes would have now), so that none is dated after a CRL that carries it (I5). What
+   * follows an entry whose CRL is being committed keeps that entry's date.
    */
   update(thisUpdateSeconds: (scope: string) => number): FixedDate[] {
     const fixed: FixedDate[] = [];
     const changes: Change[] = [];
-    for (const record of this.#pending.values()) {
+    const full = this.of(fullScope);
+    for (const { record, isAnew } of this.#pending.values()) {
       const { serial, crlDateSeconds } = record;
       if (!isStanding(record)) changes.push([serial, undefined]);
       else if (crlDateSeconds !== undefined) changes.push([serial, entryOf(record)]);
       else {
         const carriers = [...scopesOf(serial, this.#shardCount), deltaScope].map(thisUpdateSeconds);
-        const date = Math.min(Math.floor(record.revokedAtMs / 1000), ...carriers);
+        const given = isAnew ? undefined : full.find(serial)?.dateSeconds;
+        const date = given ?? Math.min(Math.floor(record.revokedAtMs / 1000), ...carriers);
         changes.push([serial, entryOf({ ...record, crlDateSeconds: date })]);
         fixed.push({ serial, crlDateSeconds: date });
       }

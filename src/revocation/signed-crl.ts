@@ -7,20 +7,18 @@ import { crlChunks, wholeCrl } from '../x509/crl-tbs.ts';
 import type { CrlDraft } from './crl-drafts.ts';
 import type { PublishedCrl } from './published-crls.ts';
 import { crlSha256 } from './read-tbs.ts';
-import type { FixedDate } from './revoked-lists.ts';
 
 interface Parts {
   issuer: Issuer;
   sequencer: Sequencer;
   store: Pick<Store, 'putPieces'>;
-  datesFixed: readonly FixedDate[];
   nowMs: number;
 }
 
 /** Its bytes go to the signer first; then number and leaf are durable; then the signer signs what the leaf names. */
 export async function signCrl(draft: CrlDraft, parts: Parts): Promise<PublishedCrl> {
-  const { issuer, sequencer, store, datesFixed, nowMs } = parts;
-  const { url, follows: _follows, ...crl } = draft;
+  const { issuer, sequencer, store, nowMs } = parts;
+  const { url, follows: _follows, datesFixed, ...crl } = draft;
   const { tbs, base: _base, scheduled: _scheduled, ...head } = crl;
   const { scope, crlNumber } = head;
   const chunks = crlChunks(tbs);
