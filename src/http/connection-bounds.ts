@@ -5,6 +5,8 @@ import { addressGroup } from './address-group.ts';
 const connectionsMax = 20_000;
 /** Of a listener's connections, what one address may hold. */
 const addressShare = 4;
+/** Of a listener's connections, what may watch in one name: never more than one address. */
+const streamsOfIdentityMax = 2_000;
 /** Three listeners take three quarters of the descriptors at most; the rest is for store, signer and operators. */
 const descriptorShare = 4;
 
@@ -14,12 +16,9 @@ const descriptorShare = 4;
  */
 export function connectionBounds(descriptors = openFilesLimit()) {
   const listener = Math.min(connectionsMax, Math.max(64, Math.floor(descriptors / descriptorShare)));
-  return {
-    listener,
-    address: Math.floor(listener / addressShare),
-    streams: Math.floor((listener * 3) / 5),
-    streamsOfIdentity: Math.floor(listener / 10),
-  };
+  const address = Math.floor(listener / addressShare);
+  const streams = Math.floor((listener * 3) / 5);
+  return { listener, address, streams, streamsOfIdentity: Math.min(streamsOfIdentityMax, address) };
 }
 
 /** What gives an address its place back, by both ends of the connection. */
