@@ -13,6 +13,7 @@ import { connectionFailure } from './tls-failure.ts';
 
 /** Who says nothing for so long is gone, whatever TCP thinks. */
 const silenceMs = heartbeatSeconds * 3 * 1000;
+/** Where the server says nothing, and where it says less. */
 const retryDefaultMs = 1000;
 const retryMaxMs = 60_000;
 
@@ -112,7 +113,8 @@ export class Watcher {
       this.#heard();
       for (const event of reader.push(chunk as Buffer)) this.#parts.event(event);
       this.#lastEventId = reader.lastEventId;
-      this.#retryMs = Math.min(reader.retryMs ?? this.#retryMs, retryMaxMs);
+      const asked = reader.retryMs ?? this.#retryMs;
+      this.#retryMs = Math.min(Math.max(asked, retryDefaultMs), retryMaxMs);
     }
   }
 

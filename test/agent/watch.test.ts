@@ -345,6 +345,17 @@ describe('while the server tells of changes', () => {
     expect(streams.asked[2]?.['last-event-id']).toBe('4711');
   });
 
+  test('it does not hammer a server that says to come back at once', async () => {
+    server.watch = (request, response) => {
+      streams.asked.push(request.headers);
+      response.end('retry: 0\n\n');
+    };
+    streams.asked.length = 0;
+    await Promise.race([agent(), eventually(() => streams.asked.length > 0 || undefined)]);
+    await sleep(1000);
+    expect(streams.asked.length).toBeLessThan(20);
+  });
+
   test('silence is no stream', async () => {
     await agent({ silenceMs: 200 });
     await eventually(() => streams.asked[1]);
