@@ -19,21 +19,33 @@ export interface KnownCrls {
   deltas: ReadonlyMap<string, VerifiedDelta>;
 }
 
+/** What stands in the files: numbers of full CRLs, which are large, and the deltas. */
+interface Written {
+  fulls: ReadonlyMap<string, bigint>;
+  deltas: ReadonlyMap<string, VerifiedDelta>;
+}
+
 interface Parts {
   dir: string;
   clock: Clock;
   exclusively: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
-/** Writes crl-delta.pem and crl.pem of a generation, the small one first; and before either agent.json, which says what was seen. */
+/**
+ * Writes crl-delta.pem and crl.pem of a generation, and before either agent.json, which says what was seen. The small one
+ * first; but a delta for a later base than the full CRL in its file comes after the full CRL, or who reads both then takes
+ * neither what it says nor what the one before it said.
+ */
 export class CrlFiles {
   readonly #parts: Parts;
   /** What is known and does not stand in its file yet. */
   readonly #behind = new Set<'full' | 'delta'>();
+  #written: Written;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
 
-  constructor(parts: Parts) {
+  constructor(held: Held, parts: Parts) {
     this.#parts = parts;
+    this.#written = writtenIn(held);
   }
 
   get isBehind(): boolean {
@@ -50,8 +62,9 @@ export class CrlFiles {
   }
 
   /** Another generation is current: nothing is behind in it until `changed` says so. */
-  reset(): void {
+  reset(held: Held): void {
     this.#behind.clear();
+    this.#written = writtenIn(held);
   }
 
   /** Writes what is behind, unless `isCurrent` says that `held` is no longer what peers read. True where crl.pem is another. */
@@ -59,11 +72,20 @@ export class CrlFiles {
     return this.#parts.exclusively(async () => {
       if (!isCurrent()) return false;
       await this.#writeSeen(held, known);
-      if (this.#behind.has('delta')) await this.#writeDeltas(held, known);
-      if (!this.#behind.has('full') || this.waitMs > 0) return false;
+      const fullFirst = this.#isFullFirst(known);
+      if (fullFirst) await this.#writeFulls(held, known);
+      if (fullFirst || this.#behind.has('delta')) await this.#writeDeltas(held, known);
+      if (fullFirst || !this.#behind.has('full') || this.waitMs > 0) return fullFirst;
       await this.#writeFulls(held, known);
       return true;
     });
+  }
+
+  #isFullFirst({ fulls, deltas }: KnownCrls): boolean {
+    return [...deltas].some(
+      ([keyId, delta]) =>
+        isMadeFor(delta, fulls.get(keyId)?.crlNumber) && !isMadeFor(delta, this.#written.fulls.get(keyId)),
+    );
   }
 
   async #writeSeen(held: Held, { fulls, deltas }: KnownCrls): Promise<void> {
@@ -79,12 +101,19 @@ export class CrlFiles {
   }
 
   async #writeDeltas(held: Held, { fulls, deltas }: KnownCrls): Promise<void> {
+    const written = this.#written;
+    const inFile = new Map<string, VerifiedDelta>();
+    for (const [keyId, delta] of deltas) {
+      const fitting = isMadeFor(delta, written.fulls.get(keyId)) ? delta : written.deltas.get(keyId);
+      if (fitting) inFile.set(keyId, fitting);
+    }
     const crls = held.chain.flatMap(({ keyId }): { der: Buffer }[] => {
-      const delta = deltas.get(keyId);
+      const delta = inFile.get(keyId);
       return delta === undefined ? fullWithoutDelta(fulls.get(keyId)) : [delta];
     });
     this.#behind.delete('delta');
     await this.#replace('delta', join(held.delivered.folder, fileNames.delta), crls);
+    this.#written = { ...written, deltas: inFile };
   }
 
   async #writeFulls(held: Held, { fulls }: KnownCrls): Promise<void> {
@@ -92,7 +121,9 @@ export class CrlFiles {
     const startedMs = clock.monotonicMs();
     const crls = held.chain.flatMap(({ keyId }) => fulls.get(keyId) ?? []);
     this.#behind.delete('full');
+    const inFile = numbersOf(fulls);
     await this.#replace('full', join(held.delivered.folder, fileNames.crl), crls);
+    this.#written = { ...this.#written, fulls: inFile };
     const tookMs = clock.monotonicMs() - startedMs;
     if (tookMs > quickMs) this.#notBeforeMs = clock.monotonicMs() + tookMs / writingShare - tookMs;
   }
@@ -106,6 +137,21 @@ export class CrlFiles {
       throw error;
     }
   }
+}
+
+function isMadeFor(delta: VerifiedDelta, fullNumber = -1n): boolean {
+  return delta.baseNumber <= fullNumber;
+}
+
+function numbersOf(fulls: KnownCrls['fulls']): Map<string, bigint> {
+  return new Map([...fulls].map(([keyId, { crlNumber }]) => [keyId, crlNumber]));
+}
+
+function writtenIn({ crls, deltas }: Held): Written {
+  return {
+    fulls: numbersOf(crls),
+    deltas: new Map(deltas.map((delta) => [delta.issuerKeyId, delta])),
+  };
 }
 
 /** The root's, which `vouch/client` finds beside the deltas, so that it need not read crl.pem for it. */

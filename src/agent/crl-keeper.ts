@@ -63,7 +63,7 @@ export class CrlKeeper {
     this.#parts = parts;
     this.#held = held;
     this.#crls = new Map(held.crls);
-    this.#files = new CrlFiles(parts);
+    this.#files = new CrlFiles(held, parts);
     for (const delta of held.deltas) this.#deltas.set(delta.issuerKeyId, delta);
   }
 
@@ -74,7 +74,7 @@ export class CrlKeeper {
     const known = this.#crls;
     this.#held = held;
     this.#crls = new Map(held.crls);
-    this.#files.reset();
+    this.#files.reset(held);
     for (const { keyId } of held.chain) {
       const crl = known.get(keyId);
       if (crl === undefined || crl.crlNumber <= (this.#crls.get(keyId)?.crlNumber ?? -1n)) continue;

@@ -282,6 +282,29 @@ describe('a delta CRL', () => {
     expect(readHeld(one.dir, Date.now()).deltas.map(({ crlNumber }) => crlNumber)).toEqual([93n]);
   });
 
+  test('that was made for a full CRL which is not here yet waits for it beside the one before', async () => {
+    await agent();
+    streams.tell('crl', await crlEvent(first, url));
+    const stranger = strangerOf(authority);
+    authority.revoke(stranger);
+    const before = delta(93n);
+    server.delta = before;
+    streams.tell('crl', await crlEvent(before, deltaUrl));
+    expect(await stands(stranger)).toBe(true);
+    const next = authority.crl(authority.issuer, { crlNumber: 99n, freshestUrl: deltaUrl });
+    authority.revoked.clear();
+    server.delta = authority.crl(authority.issuer, { crlNumber: 100n, deltaBase: 99n });
+    streams.tell('crl', await crlEvent(server.delta, deltaUrl));
+    await eventually(
+      () => readState(one.dir)?.seen.crlNumbers.get(`${authority.issuer.keyId}/delta`) === 100n,
+    );
+    await sleep(100);
+    expect(isListed(one.read('crl-delta.pem'), stranger)).toBe(true);
+    streams.tell('crl', await crlEvent(next, url, first));
+    expect(await listed(stranger)).toBe(true);
+    await eventually(() => deltasIn()[0] === 99n || undefined);
+  });
+
   test('is asked for where nobody tells of it, and an older one is refused', async () => {
     server.watch = undefined;
     streams.greeting = '';
