@@ -52,10 +52,24 @@ const pageRows = 500;
  * what differs from it is looked up. All are of one issuer and were drafted in one turn. Yields between slices.
  */
 export async function publishGate(candidates: readonly Candidate[]): Promise<string[][]> {
-  const found: { candidate: Candidate; problems: string[] }[] = [];
-  for (const candidate of candidates) found.push({ candidate, problems: await problemsOf(candidate) });
-  if (__VOUCH_WITHOUT__ !== 'I5') await missing(found);
+  const found: Judged[] = [];
+  for (const candidate of candidates)
+    found.push({ candidate, problems: await problemsOf(candidate), asRecorded: 0 });
+  if (__VOUCH_WITHOUT__ === 'I5') return found.map(({ problems }) => problems);
+  await missing(found);
+  for (const { candidate, problems, asRecorded } of found) {
+    // Without a predecessor, as after a restore: an entry for each event, and no other, was just seen.
+    const isAll = followed(candidate) === undefined && asRecorded === candidate.tbs.list.count;
+    if (!isAll) problems.push(...(await entryProblems(candidate)));
+  }
   return found.map(({ problems }) => problems);
+}
+
+interface Judged {
+  candidate: Candidate;
+  problems: string[];
+  /** How many of its entries an event was found for that says the same. */
+  asRecorded: number;
 }
 
 async function problemsOf(candidate: Candidate): Promise<string[]> {
@@ -70,7 +84,6 @@ async function problemsOf(candidate: Candidate): Promise<string[]> {
     ...lintParsedCrl(crl).map(({ detail }) => detail),
     ...formProblems(crl, candidate),
     ...(candidate.previous ? successionProblems(crl, candidate.previous) : []),
-    ...(await entryProblems(candidate)),
   ];
 }
 
@@ -128,20 +141,24 @@ async function entryProblems(candidate: Candidate): Promise<string[]> {
 }
 
 /** Every event that a CRL covers and its predecessor did not has to be seen on it, as it stood when it was drafted. */
-async function missing(found: readonly { candidate: Candidate; problems: string[] }[]): Promise<void> {
-  const waiting = found.map((one) => ({ ...one, from: uncoveredFrom(one.candidate) }));
-  const [first] = waiting;
+async function missing(found: readonly Judged[]): Promise<void> {
+  const from = new Map(found.map((judged) => [judged, uncoveredFrom(judged.candidate)]));
+  const [first] = found;
   if (!first) return;
   const { store, issuer, shardCount } = first.candidate;
   const slice = new Slice();
-  for (let leafIndex = Math.min(...waiting.map(({ from }) => from)) - 1; ; ) {
+  for (let leafIndex = Math.min(...from.values()) - 1; ; ) {
     const rows = store.revocationsAfter(issuer.keyId, { leafIndex }, pageRows);
     for (const row of rows)
-      for (const { candidate, problems, from } of waiting) {
+      for (const [judged, fromLeafIndex] of from) {
+        const { candidate, problems } = judged;
         if (!isInScope(row.serial, candidate.scope, shardCount)) continue;
         const record = row.leafIndex < candidate.coversTreeSize ? row : recorded(row.serial, candidate);
-        const problem = record && record.leafIndex >= from ? unseen(record, candidate) : undefined;
+        if (!record || record.leafIndex < fromLeafIndex) continue;
+        const listed = candidate.tbs.list.find(record.serial);
+        const problem = unseen(record, listed, candidate);
         if (problem !== undefined) problems.push(`${row.serial} ${problem}`);
+        else if (listed && isStanding(record) && isAsRecorded(listed, record)) judged.asRecorded += 1;
       }
     if (rows.length < pageRows) return;
     leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
@@ -201,9 +218,11 @@ function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candida
 }
 
 /** What is wrong where an event is not to be seen. */
-function unseen(record: RevocationRecord, candidate: Candidate): string | undefined {
-  const { tbs, scope, base, nowMs } = candidate;
-  const listed = tbs.list.find(record.serial);
+function unseen(
+  record: RevocationRecord,
+  listed: ParsedRevoked | undefined,
+  { scope, base, nowMs }: Candidate,
+): string | undefined {
   if (scope === deltaScope) {
     const onBase = base?.list.find(record.serial);
     if (isReleased(record) || mayLeave(record, nowMs))
