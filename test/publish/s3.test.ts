@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import S3rver from 's3rver';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openS3Target, type S3Config } from '../../src/publish/s3.ts';
-import { longestTurn } from '../support/longest-turn.ts';
+import { longestTurnMs } from '../support/turns.ts';
 import { BucketServer, keys, refuse } from './bucket-server.ts';
 import { crl, signal } from './support.ts';
 
@@ -65,7 +65,7 @@ test('50 MB are sent piece by piece, and nothing stands still for 20 ms meanwhil
   server.isSink = true;
   const longest: number[] = [];
   for (let round = 0; round < 3; round += 1) {
-    longest.push(await longestTurn(target.put('/sunk', document, signal)));
+    longest.push(await longestTurnMs(() => target.put('/sunk', document, signal)));
   }
   expect(server.sunkBytes).toBe(3 * document.chunks.reduce((sum, { length }) => sum + length, 0));
   expect(Math.min(...longest)).toBeLessThan(20);

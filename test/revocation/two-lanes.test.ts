@@ -43,12 +43,6 @@ async function record(serial: Serial, reason: Reason): Promise<void> {
   await sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
 }
 
-async function revoke(serial: Serial, reason: Reason = 'superseded'): Promise<void> {
-  await record(serial, reason);
-  const recorded = authority.store.revocation(authority.issuer.keyId, serial);
-  if (recorded) publisher.add(recorded);
-}
-
 const fresh = (): Serial => newSerial(0x2a, randomBytes);
 const onFull = (serial: Serial) =>
   publisher
