@@ -13,6 +13,10 @@ export class Backlog {
     return [...this.#waiting.keys()];
   }
 
+  has(scope: string): boolean {
+    return this.#waiting.has(scope) || this.#taken.has(scope);
+  }
+
   isTaken(scope: string): boolean {
     return this.#taken.has(scope);
   }

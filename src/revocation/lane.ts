@@ -45,6 +45,11 @@ export class Lane {
     if (this.#backlog.waiting().length > 0) this.#loop ??= this.#run();
   }
 
+  /** Whether the scope waits here or is on its way. */
+  has(scope: string): boolean {
+    return this.#backlog.has(scope);
+  }
+
   isTaken(scope: string): boolean {
     return this.#backlog.isTaken(scope);
   }

@@ -215,7 +215,9 @@ export class CrlPublisher {
     return [fullScope, ...shards, ...(this.#lists.base ? [deltaScope] : [])];
   }
 
+  /** One at a time: who published a CRL in both would serve the older of the two last. */
   #laneOf(scope: string): Lane {
+    for (const lane of [this.#near, this.#far]) if (lane.has(scope)) return lane;
     return scope === fullScope && this.#lists.of(fullScope).byteLength > this.#bounds.smallBytes
       ? this.#far
       : this.#near;
@@ -391,6 +393,8 @@ export class CrlPublisher {
     this.#previous.set(scope, { ...crl, list: tbs.list, deltaBase: follows?.crlNumber });
     if (draft.scheduled) this.#scheduledSeconds.set(scope, thisUpdateSeconds);
     this.#release(crl);
-    if (draft.base) this.#takeBase(crl);
+    if (!draft.base) return;
+    this.#takeBase(crl);
+    this.#near.kick();
   }
 }

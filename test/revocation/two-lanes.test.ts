@@ -23,6 +23,8 @@ beforeEach(async () => {
     publicationUrl,
     shardCount: 16,
     timing: { ...defaultCrlTiming, batchMs: 0 },
+    // Large with a first entry.
+    bounds: { smallBytes: 40, deltaMaxEntries: 10_000 },
     publish: () => undefined,
     alarm: (scope, problems) => alarms.push(`${scope}: ${problems.join()}`),
   });
@@ -41,6 +43,11 @@ async function record(serial: Serial, reason: Reason): Promise<void> {
   };
   const leaf = revocationLeaf(revocation.revokedAtMs, issuer.keyId, revocation);
   await sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
+}
+
+function add(serial: Serial): void {
+  const recorded = authority.store.revocation(authority.issuer.keyId, serial);
+  if (recorded) publisher.add(recorded);
 }
 
 const fresh = (): Serial => newSerial(0x2a, randomBytes);
@@ -86,13 +93,38 @@ test('a worse reason that comes while its hold is being signed keeps the date of
   };
   authority.clock.pass(5_000);
   await record(serial, 'certificateHold');
-  const hold = authority.store.revocation(authority.issuer.keyId, serial);
-  if (hold) publisher.add(hold);
+  add(serial);
   authority.clock.pass(90_000);
   expect(await becomes(() => worse !== undefined, 10_000)).toBe(true);
   await worse;
-  const current = authority.store.revocation(authority.issuer.keyId, serial);
-  if (current) publisher.add(current);
+  add(serial);
   expect(await becomes(() => onFull(serial)?.reason === 'keyCompromise', 10_000)).toBe(true);
   expect(alarms).toEqual([]);
 }, 40_000);
+
+test('a full CRL that grows large while it is on its way is in one lane at a time', async () => {
+  await publisher.start();
+  expect(await becomes(() => publisher.current().length === 18, 10_000)).toBe(true);
+  const { sequencer } = authority;
+  const upload = sequencer.upload.bind(sequencer);
+  const { promise: goesOn, resolve: goOn } = Promise.withResolvers<void>();
+  let uploads = 0;
+  sequencer.upload = async (...asked) => {
+    uploads += 1;
+    if (uploads <= 3) await goesOn;
+    return upload(...asked);
+  };
+  const [first, second] = [fresh(), fresh()];
+  await record(first, 'superseded');
+  add(first);
+  // Shard, full CRL and delta.
+  expect(await becomes(() => uploads === 3, 10_000)).toBe(true);
+  await record(second, 'superseded');
+  add(second);
+  await becomes(() => onFull(second) !== undefined, 1_000);
+  goOn();
+  const on = (serial: Serial) =>
+    publisher.current().filter(({ scope, der }) => scope !== 'delta' && der.list.find(serial)).length;
+  expect(await becomes(() => on(first) + on(second) === 4, 10_000)).toBe(true);
+  expect(alarms).toEqual([]);
+}, 60_000);
