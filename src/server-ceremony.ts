@@ -27,7 +27,7 @@ export function takingIn(kernel: Kernel, publication: Publication, watch: Watch,
         kernel.renewed();
         publishAuthorities(publication, kernel, clock);
         watch.bundleRenewed(kernel.bundle.sequence);
-        watch.hub.endIssuers((keyId) => kernel.issuance.issuers.isRevoked(keyId));
+        await watch.hub.endIssuers((keyId) => kernel.issuance.issuers.isRevoked(keyId));
       }
     }),
     takeChain: inTurn(async (pem, operator) => {

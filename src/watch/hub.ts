@@ -115,12 +115,12 @@ export class WatchHub {
   /** Cuts the streams of every certificate of an entry, once they were sent what was published. */
   async endEntry(entryId: string): Promise<void> {
     await this.#delivering;
-    for (const stream of this.#streams) if (stream.holder.entryId === entryId) this.#cut(stream);
+    await this.#cutThose((holder) => holder.entryId === entryId);
   }
 
   /** Cuts the streams of every certificate of issuers that the root has revoked. */
-  endIssuers(isRevoked: (issuerKeyId: string) => boolean): void {
-    for (const stream of this.#streams) if (isRevoked(stream.holder.issuerKeyId)) this.#cut(stream);
+  async endIssuers(isRevoked: (issuerKeyId: string) => boolean): Promise<void> {
+    await this.#cutThose((holder) => isRevoked(holder.issuerKeyId));
   }
 
   /** Heartbeats that are due, and the end of what no longer counts. To be called several times a second. */
@@ -185,6 +185,14 @@ export class WatchHub {
     const standing = this.#parts.store.certificate(stream.holder.issuerKeyId, stream.holder.serial);
     if (!counts(standing) || stream.unreadBeats >= unreadBeatsMax) this.#cut(stream);
     else if (stream.unreadBeats === 0) stream.sink.write(heartbeat);
+  }
+
+  async #cutThose(areOver: (holder: Holder) => boolean): Promise<void> {
+    const slice = new Slice();
+    for (const stream of this.#streams) {
+      if (areOver(stream.holder)) this.#cut(stream);
+      if (slice.isOver) await slice.turn();
+    }
   }
 
   #cut(stream: Stream): void {

@@ -171,6 +171,34 @@ describe('a stream is cut', () => {
     expect([one.sink.isCut, other.sink.isCut]).toEqual([true, false]);
   });
 
+  it.each(['its issuer is revoked', 'its entry is suspended'])(
+    'when %s, thousands of them without holding up the loop',
+    async (why) => {
+      const { hub } = hubWith();
+      let [atOnce, most] = [0, 0];
+      const sink = (): Sink => ({
+        ...{ unread: 0, write: () => undefined, end: () => undefined },
+        // What a TLS socket takes.
+        cut: () => {
+          atOnce += 1;
+          for (const end = performance.now() + 0.02; performance.now() < end; );
+        },
+      });
+      for (let n = 0; n < 10_000; n += 1) hub.open(holderOf(`w${n}`), sink(), undefined);
+      const look = (): void => {
+        most = Math.max(most, atOnce);
+        atOnce = 0;
+      };
+      const looking = setInterval(look, 1);
+      await (why.includes('issuer') ? hub.endIssuers(() => true) : hub.endEntry('e_1'));
+      look();
+      clearInterval(looking);
+      expect(hub.size).toBe(0);
+      expect(most, 'between two turns of others').toBeLessThan(1000);
+    },
+    30_000,
+  );
+
   it.each([{ revoked: { revokedAtMs: 1, reason: 'superseded' as const } }, { entrySuspended: true }])(
     'at the next heartbeat where the store says so, whoever failed to tell: %j',
     async (standing) => {
