@@ -198,7 +198,7 @@ function entryProblem(serial: Serial, { before, after }: Change, candidate: Cand
   if (after === undefined)
     return isReleased(record) || mayLeave(record, nowMs) ? undefined : 'would leave too early';
   if (!record || !isStanding(record) || !isInScope(serial, scope, shardCount)) return 'does not belong on it';
-  if (!isAsRecorded(after, record))
+  if (!isAsRecorded(after, record, candidate))
     return before ? 'would have another date or reason' : 'has another date or reason than was recorded';
   // What stood on it already changes by an event since.
   return before && record.leafIndex < (previous?.coversTreeSize ?? 0)
@@ -214,7 +214,7 @@ function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candida
   if (after.reason === 'removeFromCRL')
     return isReleased(record) || mayLeave(record, candidate.nowMs) ? undefined : 'would leave too early';
   if (!record || !isStanding(record)) return 'does not belong on it';
-  return isAsRecorded(after, record) ? undefined : 'has another date or reason than was recorded';
+  return isAsRecorded(after, record, candidate) ? undefined : 'has another date or reason than was recorded';
 }
 
 /** What is wrong where an event is not to be seen. */
@@ -227,7 +227,7 @@ function unseen(
     const onBase = base?.list.find(record.serial);
     if (isReleased(record) || mayLeave(record, nowMs))
       return onBase && listed?.reason !== 'removeFromCRL' ? 'is released and stays on the base' : undefined;
-    return listed ? undefined : sameAsRecorded(onBase, record);
+    return listed ? undefined : sameAsRecorded(onBase, record, candidate);
   }
   if (isReleased(record)) return listed ? 'is released and stands on it' : undefined;
   return listed || mayLeave(record, nowMs) ? undefined : 'is missing';
@@ -236,18 +236,30 @@ function unseen(
 function sameAsRecorded(
   onBase: ParsedRevoked | undefined,
   record: RevocationRecord | undefined,
+  candidate: Candidate,
 ): string | undefined {
-  return onBase && record && isAsRecorded(onBase, record) ? undefined : 'is missing';
+  return onBase && record && isAsRecorded(onBase, record, candidate) ? undefined : 'is missing';
 }
 
-function isAsRecorded(entry: ParsedRevoked, record: RevocationRecord): boolean {
+function isAsRecorded(entry: ParsedRevoked, record: RevocationRecord, candidate: Candidate): boolean {
   const { dateSeconds, reason, invalidityDateSeconds } = entry;
-  const { crlDateSeconds = dateSeconds, revokedAtMs } = record;
   return (
     reason === record.reason &&
-    dateSeconds === crlDateSeconds &&
     invalidityDateSeconds === record.invalidityDateSeconds &&
-    dateSeconds <= Math.floor(revokedAtMs / 1000)
+    (record.crlDateSeconds === undefined
+      ? wasRevokedBy(dateSeconds, record, candidate)
+      : dateSeconds === record.crlDateSeconds)
+  );
+}
+
+/** A date that is not fixed yet is no later than the event, or one before it: the clock may have been set back since. */
+function wasRevokedBy(dateSeconds: number, record: RevocationRecord, { store, issuer }: Candidate): boolean {
+  const isSo = ({ revokedAtMs }: RevocationRecord): boolean => dateSeconds <= Math.floor(revokedAtMs / 1000);
+  return (
+    isSo(record) ||
+    store
+      .revocationEvents(issuer.keyId, record.serial)
+      .some((event) => event.leafIndex < record.leafIndex && isSo(event))
   );
 }
 

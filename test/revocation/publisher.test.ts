@@ -2,6 +2,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
+import type { Reason } from '../../src/core/reasons.ts';
+import type { CertificateRecord } from '../../src/store/port.ts';
 import { shardOf } from '../../src/core/publication.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
 import { revocationLeaf } from '../../src/sequencer/record.ts';
@@ -55,6 +57,27 @@ async function until(condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 500 && !condition(); turn += 1)
     await new Promise((resolve) => setTimeout(resolve, 5));
   expect(condition()).toBe(true);
+}
+
+/** Records an event of a certificate, whatever stands, and hands it to the publisher. */
+async function record(
+  { issuerKeyId, serial, notAfterMs }: Pick<CertificateRecord, 'issuerKeyId' | 'serial' | 'notAfterMs'>,
+  reason: Reason,
+): Promise<void> {
+  const revokedAtMs = authority.clockGuard.revocationTimeMs();
+  const event = {
+    ...{ issuerKeyId, serial, shard: shardOf(serial, 16), reason, notAfterMs },
+    ...{ revokedAtMs, operator: 'uid:0', salt: Buffer.alloc(16) },
+  };
+  const leaf = revocationLeaf(revokedAtMs, issuerKeyId, event);
+  await authority.sequencer.record({
+    kind: 'revocation',
+    leaf,
+    revocation: event,
+    blockKeySha256: undefined,
+  });
+  const stored = authority.store.revocation(issuerKeyId, serial);
+  if (stored) publisher.add(stored);
 }
 
 async function issue(name = 'orders', uses = 1) {
@@ -277,7 +300,7 @@ test('an entry leaves only after a scheduled CRL past its expiry carried it', as
 
 test('what has left comes back by no event', async () => {
   const { issued } = await issue();
-  const { issuerKeyId, serial, notAfterMs } = issued.record;
+  const { issuerKeyId, serial } = issued.record;
   await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
   authority.clock.pass(2 * 3600_000);
   for (let scheduled = 0; scheduled < 2; scheduled += 1) {
@@ -287,23 +310,30 @@ test('what has left comes back by no event', async () => {
     authority.clock.pass(61_000);
   }
   expect(crl('full').has(serial)).toBe(false);
-  const worse = {
-    ...{ issuerKeyId, serial, shard: shardOf(serial, 16), reason: 'keyCompromise' as const, notAfterMs },
-    ...{ revokedAtMs: authority.clock.now(), operator: 'uid:0', salt: Buffer.alloc(16) },
-  };
-  const leaf = revocationLeaf(worse.revokedAtMs, issuerKeyId, worse);
-  await authority.sequencer.record({
-    kind: 'revocation',
-    leaf,
-    revocation: worse,
-    blockKeySha256: undefined,
+  await record(issued.record, 'keyCompromise');
+  expect(authority.store.revocation(issuerKeyId, serial)).toMatchObject({
+    reason: 'keyCompromise',
+    mayLeave: true,
   });
-  const event = authority.store.revocation(issuerKeyId, serial);
-  if (event) publisher.add(event);
-  expect(event).toMatchObject({ reason: 'keyCompromise', mayLeave: true });
   expect(await publisher.publishNow(5000)).toBe(true);
-  for (const scope of ['full', 'delta', String(worse.shard)]) expect(crl(scope).has(serial)).toBe(false);
+  for (const scope of ['full', 'delta', String(shardOf(serial, 16))])
+    expect(crl(scope).has(serial)).toBe(false);
   expect(alarms).toEqual([]);
+});
+
+test('what gets worse keeps its date, also when the clock was set back and believed since', async () => {
+  const { issued } = await issue();
+  const { serial } = issued.record;
+  await revocation.revoke({ by: 'serial', serial, only: false }, 'superseded', 'uid:0');
+  const date = () => [...crl('full').revoked()].find((one) => one.serial === serial)?.dateSeconds;
+  const before = date();
+  authority.clock.step(-3600_000);
+  await authority.store.setClockMark(authority.clockGuard.accept());
+  await record(issued.record, 'keyCompromise');
+  authority.clock.pass(3600_000);
+  await until(() => [...crl('full').revoked()].some(({ reason }) => reason === 'keyCompromise'));
+  expect(date()).toBe(before);
+  expect(alarms.filter((alarm) => !alarm.includes('the clock is behind'))).toEqual([]);
 });
 
 test('off the schedule nothing leaves, and the schedule goes on however often revocations renew a CRL', async () => {
