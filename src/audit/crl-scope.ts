@@ -59,10 +59,10 @@ export class CrlScopeReading {
     return this.rows.slice(newestSigned < 0 ? -1 : newestSigned);
   }
 
-  /** The newest scheduled CRL, as far as the stored ones can say. */
+  /** The newest scheduled CRL that was signed, as far as the stored ones can say. */
   scheduled(): StoredHead | undefined {
     return this.rows.findLast(
-      (row) => row.scheduled === 1 && this.last.some(({ index }) => index === row.leafIndex),
+      (row) => row.scheduled === 1 && row.signed && this.last.some(({ index }) => index === row.leafIndex),
     );
   }
 }

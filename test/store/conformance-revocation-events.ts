@@ -6,6 +6,7 @@ import type { Kind } from './fixture.ts';
 import {
   certificateMutation,
   committed,
+  signed,
   crlMutation,
   hourMs,
   issuerKeyId,
@@ -24,7 +25,7 @@ export function revocationEventsConformance(current: Current): void {
   const reasonsOf = (serial: Serial) =>
     current.store.revocationEvents(issuerKeyId, serial).map(({ reason }) => reason);
   const publish = (over: Parameters<typeof crlMutation>[0]) =>
-    committed(
+    signed(
       current.store,
       crlMutation({
         crlNumber: current.store.lastCrlNumber(issuerKeyId) + 1n,

@@ -7,6 +7,7 @@ import type { Kind } from './fixture.ts';
 import {
   certificateMutation,
   committed,
+  signed,
   crlMutation,
   freshSerial,
   hourMs,
@@ -128,11 +129,13 @@ export function revocationConformance(current: Current): void {
   it('knows when the schedule last asked for a CRL of each scope', async () => {
     expect([...current.store.scheduledUpdates(issuerKeyId)]).toEqual([]);
     const crl = (crlNumber: bigint, scope: string, scheduled: boolean, thisUpdateSeconds: number) =>
-      committed(current.store, crlMutation({ crlNumber, scope, scheduled, thisUpdateSeconds }));
+      signed(current.store, crlMutation({ crlNumber, scope, scheduled, thisUpdateSeconds }));
     await crl(1n, 'full', true, startSeconds);
     await crl(2n, '3', false, startSeconds);
     await crl(3n, 'full', true, startSeconds + 1);
     await crl(4n, 'full', false, startSeconds + 2);
+    const unsigned = { crlNumber: 5n, scheduled: true, thisUpdateSeconds: startSeconds + 3 };
+    await committed(current.store, crlMutation(unsigned));
     expect([...current.store.scheduledUpdates(issuerKeyId)]).toEqual([['full', startSeconds + 1]]);
     expect([...current.store.scheduledUpdates(otherIssuerKeyId)]).toEqual([]);
   });
@@ -197,7 +200,7 @@ export function revocationConformance(current: Current): void {
       return current.store.revocation(issuerKeyId, serial)?.mayLeave;
     };
     const publish = (crl: Partial<Kind<'crl'>['crl']>, datesFixed: Kind<'crl'>['datesFixed'] = []) =>
-      committed(
+      signed(
         current.store,
         crlMutation({
           crlNumber: next(current.store),
@@ -216,6 +219,13 @@ export function revocationConformance(current: Current): void {
     expect(await left(), 'notAfter is inclusive').toBe(false);
     await publish({ thisUpdateSeconds: pastSeconds, scheduled: true, scope: '4' });
     expect(await left(), "another shard's").toBe(false);
+    const unsigned = { thisUpdateSeconds: pastSeconds, scheduled: true };
+    const coversTreeSize = current.store.treeSize();
+    await committed(
+      current.store,
+      crlMutation({ crlNumber: next(current.store), coversTreeSize, ...unsigned }),
+    );
+    expect(await left(), 'without a signature it is no CRL').toBe(false);
     await publish({ thisUpdateSeconds: pastSeconds, scheduled: true });
     expect(await left()).toBe(true);
     expect(current.store.standingBySerial(issuerKeyId, '', 9)).toEqual([]);

@@ -195,6 +195,14 @@ export async function committed(store: Store, mutation: Mutation): Promise<numbe
   return outcome.leafIndex;
 }
 
+/** Commits a CRL and keeps a signature of it; its leaf index. */
+export async function signed(store: Store, mutation: Kind<'crl'>): Promise<number> {
+  const leafIndex = await committed(store, mutation);
+  const signatures = [{ kind: 'crl' as const, leafIndex, signature: randomBytes(8) }];
+  await store.storeSigned({ signatures, checkpointNote: undefined });
+  return leafIndex;
+}
+
 /** Commits one mutation and expects a refusal; its code. */
 export async function refused(store: Store, mutation: Mutation): Promise<string> {
   const before = store.treeSize();

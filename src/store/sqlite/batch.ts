@@ -116,7 +116,7 @@ export class BatchWriter {
   /** The first signature stays: after a crash the same TBS may be signed again, and both are valid. */
   #keepSignature({ kind, leafIndex, signature }: StoredSignature): void {
     if (kind === 'crl') {
-      this.#statements.signCrl.run(signature, leafIndex);
+      this.#crls.keepSignature(leafIndex, signature);
       return;
     }
     if (this.#statements.signCertificate.run(signature, leafIndex).changes > 0) return;
@@ -136,10 +136,6 @@ function prepareBatch(db: Connection) {
       'UPDATE certificates SET signature = ? WHERE leaf_index = ? AND signature IS NULL',
     ),
     isCertificate: db.prepare<[number], number>('SELECT 1 FROM certificates WHERE leaf_index = ?').pluck(),
-    // A CRL that is gone was pruned after two newer ones.
-    signCrl: db.prepare<[Buffer, number]>(
-      'UPDATE crls SET signature = ? WHERE leaf_index = ? AND signature IS NULL',
-    ),
     lastSequence: db.prepare<[], number | null>('SELECT max(sequence) FROM statements').pluck(),
     state: db.prepare<[number, number, string]>(
       'INSERT INTO statements (sequence, leaf_index, jws) VALUES (?, ?, ?)',

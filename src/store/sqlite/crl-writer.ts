@@ -33,6 +33,11 @@ export class CrlWriter {
     this.#prune(crl);
   }
 
+  /** Keeps a signature. Only with it a scheduled CRL is one, after which entries may leave. */
+  keepSignature(leafIndex: number, signature: Buffer): void {
+    if (this.#statements.sign.run(signature, leafIndex).changes > 0) this.#statements.schedule.run(leafIndex);
+  }
+
   #prune({ issuerKeyId, scope }: CrlMutation['crl']): void {
     const gone = this.#statements.prune.all({ issuerKeyId, scope, kept: keptCrls });
     if (gone.some(({ length }) => length > 0))
@@ -91,8 +96,6 @@ export class CrlWriter {
       this.#pieces.put(crl.tbs.list.pieces),
     );
     this.#statements.advance.run(crl.issuerKeyId, crl.scope, crl.crlNumber);
-    if (crl.scheduled)
-      this.#statements.schedule.run(crl.thisUpdateSeconds, crl.coversTreeSize, crl.issuerKeyId, crl.scope);
   }
 }
 
@@ -106,8 +109,14 @@ function prepareCrl(db: Connection) {
       `INSERT INTO crl_scopes (issuer_key_id, scope, last_number) VALUES (?, ?, ?)
        ON CONFLICT DO UPDATE SET last_number = excluded.last_number`,
     ),
-    schedule: db.prepare<[number, number, string, string]>(
-      'UPDATE crl_scopes SET scheduled_this_update_seconds = ?, scheduled_covers_tree_size = ? WHERE issuer_key_id = ? AND scope = ?',
+    // A CRL that is gone was pruned after two newer ones.
+    sign: db.prepare<[Buffer, number]>(
+      'UPDATE crls SET signature = ? WHERE leaf_index = ? AND signature IS NULL',
+    ),
+    schedule: db.prepare<[number]>(
+      `UPDATE crl_scopes SET scheduled_this_update_seconds = c.this_update_seconds, scheduled_covers_tree_size = c.covers_tree_size
+       FROM crls AS c WHERE c.leaf_index = ? AND c.scheduled = 1 AND crl_scopes.issuer_key_id = c.issuer_key_id
+         AND crl_scopes.scope = c.scope AND c.this_update_seconds >= ifnull(crl_scopes.scheduled_this_update_seconds, -1)`,
     ),
     fixDate: db.prepare<[number, number]>('UPDATE revocations SET crl_date_seconds = ? WHERE leaf_index = ?'),
     // The newest signed one is what is served: it stays however many unsigned ones a signer that is away leaves. So
