@@ -158,7 +158,8 @@ async function missing(found: readonly Judged[]): Promise<void> {
         const listed = candidate.tbs.list.find(record.serial);
         const problem = unseen(record, listed, candidate);
         if (problem !== undefined) problems.push(`${row.serial} ${problem}`);
-        else if (listed && isStanding(record) && isAsRecorded(listed, record)) judged.asRecorded += 1;
+        else if (listed && isStanding(record) && isAsRecorded(listed, record, candidate))
+          judged.asRecorded += 1;
       }
     if (rows.length < pageRows) return;
     leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
@@ -221,8 +222,9 @@ function deltaEntryProblem(serial: Serial, { after }: Change, candidate: Candida
 function unseen(
   record: RevocationRecord,
   listed: ParsedRevoked | undefined,
-  { scope, base, nowMs }: Candidate,
+  candidate: Candidate,
 ): string | undefined {
+  const { scope, base, nowMs } = candidate;
   if (scope === deltaScope) {
     const onBase = base?.list.find(record.serial);
     if (isReleased(record) || mayLeave(record, nowMs))
