@@ -44,7 +44,13 @@ const logLineMaxChars = 4096;
  * Throws `unavailable-signer` where no process can be started.
  */
 export function launch(program: Program, log: SignerLog): Launched {
-  const node = [process.execPath, '--disable-sigusr1', program.entry, ...program.args];
+  const node = [
+    process.execPath,
+    '--disable-sigusr1',
+    '--max-semi-space-size=8',
+    program.entry,
+    ...program.args,
+  ];
   // ulimit is the shell's own; exec keeps the process id. Images without a shell must limit core dumps themselves.
   const wrapped = existsSync(shell) ? [shell, '-c', 'ulimit -c 0; exec "$@"', 'vouch-signer', ...node] : node;
   const [command, ...args] = wrapped;
