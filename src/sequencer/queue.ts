@@ -3,6 +3,8 @@ import type { Mutation } from '../store/port.ts';
 /** Always taken (I12), with what has to come before a revocation; they need the store, not the token. */
 const endings: ReadonlySet<Mutation['kind']> = new Set([
   'revocation',
+  'mass-revocation',
+  'mass-revocation-ended',
   'key-blocked',
   'token-revoked',
   'entry-suspended',

@@ -106,6 +106,22 @@ export interface RevocationRecord {
   mayLeave: boolean;
 }
 
+/** A revocation of many certificates, or with the reason `removeFromCRL` a release; it ends when nothing of its target is left. */
+export interface MassRevocationRecord {
+  /** Its first leaf's, by which it is known. */
+  leafIndex: number;
+  /** Canonical JSON. */
+  target: string;
+  reason: Reason;
+  invalidityDateSeconds: number | undefined;
+  operator: string;
+  startedAtMs: number;
+  /** Events recorded so far. */
+  eventCount: number;
+  /** Index of the leaf that says that it is done. */
+  endedBy: number | undefined;
+}
+
 /** `full`, `delta`, or a shard's number as text. */
 export type CrlScope = string;
 
@@ -167,7 +183,16 @@ export type Mutation =
       leaf: LeafDraft;
       revocation: RevocationDraft;
       blockKeySha256: string | undefined;
+      /** Leaf of the mass revocation that it is counted with. */
+      massRevocation?: number | undefined;
     }
+  /** Written down before the first of its certificates ends. */
+  | {
+      kind: 'mass-revocation';
+      leaf: LeafDraft;
+      massRevocation: Omit<MassRevocationRecord, 'leafIndex' | 'eventCount' | 'endedBy'>;
+    }
+  | { kind: 'mass-revocation-ended'; leaf: LeafDraft; massRevocation: number }
   /** Blocks the key of a certificate that is revoked already, for another reason; a blocked one is refused. */
   | {
       kind: 'key-blocked';
@@ -233,6 +258,7 @@ export type CommonOrigin =
   | { operator: string }
   | { agentId: SpiffeId }
   | { node: string }
+  | { spkiSha256: string }
   /** Both inclusive. */
   | { issuedBetween: { fromMs: number; toMs: number } };
 
@@ -257,13 +283,15 @@ export interface StoreReader {
   tokenBySecret(secretSha256: Buffer): JoinTokenRecord | undefined;
   token(tokenId: string): JoinTokenRecord | undefined;
   tokens(page: Page): JoinTokenRecord[];
+  /** Those that this operator made and that are neither revoked nor expired at `nowMs`, the last to expire first. */
+  liveTokensOf(operator: string, nowMs: number, limit: number): JoinTokenRecord[];
   certificate(issuerKeyId: string, serial: Serial): CertificateStanding | undefined;
   /** By serial alone, for operators; a serial is unique for each issuer only. */
   certificatesBySerial(serial: Serial): CertificateStanding[];
   certificates(page: Page & { spiffeId?: SpiffeId; tokenId?: string }): CertificateStanding[];
   /**
-   * Unexpired at `nowMs`, revoked or not, by what they have in common; the first to expire first, of `issuedBetween` the
-   * first issued. `after`: leafIndex of the last seen. What is issued meanwhile may come before it.
+   * Unexpired at `nowMs`, revoked or not, by what they have in common; the last to expire first, of `issuedBetween` the
+   * last issued. `after`: leafIndex of the last seen. What is issued meanwhile may come before it.
    */
   unexpiredCertificates(
     by: CommonOrigin,
@@ -296,6 +324,9 @@ export interface StoreReader {
   revocation(issuerKeyId: string, serial: Serial): RevocationRecord | undefined;
   /** All events of a serial, the first first. */
   revocationEvents(issuerKeyId: string, serial: Serial): RevocationRecord[];
+  massRevocation(leafIndex: number): MassRevocationRecord | undefined;
+  /** Those that have not ended, the first first. */
+  unfinishedMassRevocations(): MassRevocationRecord[];
   /** The newest signed CRL of each scope. */
   lastCrls(issuerKeyId: string): CrlRecord[];
   /** The newest signed full CRL that was made to be the base of delta CRLs. */

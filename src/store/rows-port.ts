@@ -12,6 +12,7 @@ export interface StateRows {
   revocationsBySerial(issuerKeyId: string, afterSerial: string, limit: number): StoredRevocation[];
   /** What came before the one that counts, the first first. */
   earlierRevocations(issuerKeyId: string, serial: string): StoredRevocation[];
+  massRevocations(afterLeafIndex: number, limit: number): StoredMassRevocation[];
   crls(afterLeafIndex: number, limit: number): StoredCrl[];
   /** The bytes of the pieces with these ids (8 bytes each, big endian); one that is gone is empty. */
   crlPieces(ids: Buffer): Buffer[];
@@ -95,6 +96,17 @@ export interface StoredRevocation {
   certificateSpkiSha256: string | null;
   /** Whether that certificate's key is blocked. */
   keyBlocked: number;
+}
+
+/** A row of `mass_revocations`. */
+export interface StoredMassRevocation {
+  leafIndex: number;
+  target: string;
+  reason: string;
+  invalidityDateSeconds: number | null;
+  operator: string;
+  startedAtMs: number;
+  endedBy: number | null;
 }
 
 /** A row of `crls`. */

@@ -8,6 +8,7 @@ import {
   entry,
   freshSerial,
   hourMs,
+  keyHash,
   issuerKeyId,
   leaf,
   nothingSigned,
@@ -196,18 +197,18 @@ export function certificateConformance(current: Current): void {
       current.store.unexpiredCertificates(by, nowMs).map(({ serial }) => serial);
     const [a, b, c, d] = [enrolled, sibling, renewed, again].map(({ certificate }) => certificate.serial);
     const { spiffeId, entryId, tokenId } = enrolled.certificate;
-    expect(unexpired({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([a, c, d]);
+    expect(unexpired({ lineage: enrolled.certificate.lineage }, startMs)).toEqual([d, c, a]);
     for (const by of [{ spiffeId }, { entryId: entryId ?? '' }, { tokenId: tokenId ?? '' }])
-      expect(unexpired(by, startMs)).toEqual([a, b, c, d]);
+      expect(unexpired(by, startMs)).toEqual([d, c, b, a]);
     const { notAfterMs } = enrolled.certificate;
-    expect(unexpired({ spiffeId }, notAfterMs), 'notAfter is inclusive').toEqual([a, b, c, d]);
-    expect(unexpired({ spiffeId }, notAfterMs + 1)).toEqual([c, d]);
+    expect(unexpired({ spiffeId }, notAfterMs), 'notAfter is inclusive').toEqual([d, c, b, a]);
+    expect(unexpired({ spiffeId }, notAfterMs + 1)).toEqual([d, c]);
     await committed(current.store, revocationMutation(renewed.certificate));
     const ofLineage = current.store.unexpiredCertificates({ lineage: enrolled.certificate.lineage }, startMs);
     expect(ofLineage.map(({ serial, revoked }) => [serial, revoked !== undefined])).toEqual([
-      [a, false],
-      [c, true],
       [d, false],
+      [c, true],
+      [a, false],
     ]);
     expect(unexpired({ lineage: renewed.certificate.serial }, startMs), 'no lineage starts there').toEqual(
       [],
@@ -219,7 +220,7 @@ export function certificateConformance(current: Current): void {
     });
   });
 
-  it('finds live certificates by agent, node, operator and time of issuance', async () => {
+  it('finds live certificates by agent, node, operator, key and time of issuance', async () => {
     const agent = parseSpiffeId('spiffe://example.test/agents/a');
     const token = tokenMutation({ token: { usesAllowed: 9, createdBy: 'uid:1000' } });
     const [first, asked, late] = [
@@ -233,11 +234,12 @@ export function certificateConformance(current: Current): void {
     const [a, b, c] = [first, asked, late].map(({ certificate }) => certificate.serial);
     expect(found({ agentId: agent })).toEqual([b]);
     expect(found({ node: 'node-1' })).toEqual([b]);
-    expect(found({ operator: 'uid:1000' })).toEqual([a, c]);
+    expect(found({ spkiSha256: late.certificate.spkiSha256 })).toEqual([c]);
+    expect(found({ operator: 'uid:1000' })).toEqual([c, a]);
     expect(found({ operator: 'uid:0' })).toEqual([]);
     const between = (from: number, to: number) =>
       found({ issuedBetween: { fromMs: startMs + from, toMs: startMs + to } });
-    expect([between(0, 1), between(1, 2), between(3, 9)]).toEqual([[a, b], [b, c], []]);
+    expect([between(0, 1), between(1, 2), between(3, 9)]).toEqual([[b, a], [c, b], []]);
     const stored = current.store.unexpiredCertificates({ node: 'node-1' }, startMs)[0];
     expect(stored).toMatchObject({ agent, node: 'node-1' });
   });
@@ -246,7 +248,9 @@ export function certificateConformance(current: Current): void {
     const token = tokenMutation({ token: { usesAllowed: 99 } });
     const agentId = parseSpiffeId('spiffe://example.test/agents/a');
     // Some expire together, some are issued together, and no order is that of the leaves.
+    const ofOneKey = keyHash();
     const of = (index: number) => ({
+      spkiSha256: ofOneKey,
       agent: agentId,
       node: 'node-1',
       notAfterMs: startMs + ((index * 3) % 5) * 1_000,
@@ -262,10 +266,15 @@ export function certificateConformance(current: Current): void {
       return { ...rest, certificate: { ...certificate, predecessor: serial, lineage } };
     });
     await current.store.commitBatch([token, first, ...inLineage], nothingSigned);
-    const { spiffeId, lineage, tokenId = '', entryId = '' } = first.certificate;
+    const { spiffeId, lineage, tokenId = '', entryId = '', spkiSha256 } = first.certificate;
     const origins: CommonOrigin[] = [
       ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }, { operator: 'uid:0' }],
-      ...[{ agentId }, { node: 'node-1' }, { issuedBetween: { fromMs: startMs - 5, toMs: startMs } }],
+      ...[
+        { agentId },
+        { node: 'node-1' },
+        { spkiSha256 },
+        { issuedBetween: { fromMs: startMs - 5, toMs: startMs } },
+      ],
     ];
     for (const by of origins) {
       const whole = current.store.unexpiredCertificates(by, startMs + 1_000).map((one) => one.leafIndex);

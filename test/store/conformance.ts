@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Mutation, MutationOutcome, Store } from '../../src/store/port.ts';
 import { certificateConformance } from './conformance-certificates.ts';
 import { joinTokenConformance } from './conformance-join-tokens.ts';
+import { massRevocationConformance } from './conformance-mass-revocations.ts';
 import { registrationConformance } from './conformance-registration.ts';
 import { crlPiecesConformance } from './conformance-crl-pieces.ts';
 import { revocationEventsConformance } from './conformance-revocation-events.ts';
@@ -51,6 +52,7 @@ export function storeConformance(adapter: string, open: () => Promise<StoreHarne
     describe('entries and authorities', () => registrationConformance(current));
     describe('revocation and CRLs', () => revocationConformance(current));
     describe('events of a serial', () => revocationEventsConformance(current));
+    describe('mass revocations', () => massRevocationConformance(current));
     describe('pieces of CRLs', () => crlPiecesConformance(current));
     describe('all rows', () => rowsConformance(current));
   });

@@ -80,6 +80,10 @@ export class BatchWriter {
         return this.#registrations.resume(mutation);
       case 'revocation':
         return this.#revocations.revoke(mutation, leafIndex);
+      case 'mass-revocation':
+        return this.#revocations.begin(mutation, leafIndex);
+      case 'mass-revocation-ended':
+        return this.#revocations.end(mutation, leafIndex);
       case 'key-blocked':
         return this.#revocations.block(mutation);
       case 'crl':

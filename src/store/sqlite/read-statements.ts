@@ -8,6 +8,7 @@ import type {
   CrlRow,
   EntryRow,
   IdentityRow,
+  MassRevocationRow,
   RevocationRow,
   StandingRow,
   TokenRow,
@@ -47,16 +48,17 @@ const standing = `SELECT ${record}, r.revoked_at_ms, r.reason, e.suspended_at_ms
   ${named}`;
 
 /**
- * A page of unexpired certificates, the first to expire first, from an index that ends with not_after_ms, so that it
+ * A page of unexpired certificates, the last to expire first, from an index that ends with not_after_ms, so that it
  * costs what it gives. Behind a position `(not_after_ms, leaf_index)`.
  */
 const unexpired = (condition: string): string =>
   `${standing} WHERE c.leaf_index IN (SELECT leaf_index FROM certificates
-     WHERE ${condition} AND (not_after_ms, leaf_index) > ((SELECT @ms), (SELECT @leafIndex)) ORDER BY not_after_ms, leaf_index LIMIT (SELECT @limit))
-   ORDER BY c.not_after_ms, c.leaf_index`;
+     WHERE ${condition} AND (not_after_ms, leaf_index) < ((SELECT @ms), (SELECT @leafIndex)) AND not_after_ms >= (SELECT @nowMs)
+     ORDER BY not_after_ms DESC, leaf_index DESC LIMIT (SELECT @limit))
+   ORDER BY c.not_after_ms DESC, c.leaf_index DESC`;
 
 /** Where a page of unexpired certificates begins, and of how many. */
-type Unexpired = { ms: number; leafIndex: number; limit: number };
+type Unexpired = { ms: number; leafIndex: number; nowMs: number; limit: number };
 
 /** What stands on CRLs, or is to; the words of the partial indexes. */
 const onCrls = `followed_by IS NULL AND may_leave = 0 AND reason <> 'removeFromCRL'`;
@@ -103,6 +105,9 @@ function prepareNamed(db: Connection) {
       .pluck(),
     tokens: db.prepare<[number, number], TokenRow>(
       `${token} WHERE t.token_number < ${opaque} ORDER BY t.token_number DESC LIMIT ?`,
+    ),
+    liveTokensOf: db.prepare<[string, number, number], TokenRow>(
+      `${token} WHERE t.created_by = ? AND t.expires_at_ms > ? AND t.revoked_at_ms IS NULL ORDER BY t.expires_at_ms DESC LIMIT ?`,
     ),
   };
 }
@@ -153,14 +158,14 @@ function prepareCertificates(db: Connection) {
     unexpiredOfNode: db.prepare<[Unexpired & { node: string }], StandingRow>(
       unexpired('node = (SELECT @node)'),
     ),
-    unexpiredIssuedBetween: db.prepare<
-      [Unexpired & { issuedMs: number; toMs: number; nowMs: number }],
-      StandingRow
-    >(
+    unexpiredOfKey: db.prepare<[Unexpired & { spkiSha256: string }], StandingRow>(
+      unexpired('spki_sha256 = (SELECT @spkiSha256)'),
+    ),
+    unexpiredIssuedBetween: db.prepare<[Unexpired & { issuedMs: number; fromMs: number }], StandingRow>(
       `${standing} WHERE c.leaf_index IN (SELECT leaf_index FROM certificates
-         WHERE (issued_at_ms, not_after_ms, leaf_index) > ((SELECT @issuedMs), (SELECT @ms), (SELECT @leafIndex)) AND issued_at_ms <= (SELECT @toMs) AND not_after_ms >= (SELECT @nowMs)
-         ORDER BY issued_at_ms, not_after_ms, leaf_index LIMIT @limit)
-       ORDER BY c.issued_at_ms, c.not_after_ms, c.leaf_index`,
+         WHERE (issued_at_ms, not_after_ms, leaf_index) < ((SELECT @issuedMs), (SELECT @ms), (SELECT @leafIndex)) AND issued_at_ms >= (SELECT @fromMs) AND not_after_ms >= (SELECT @nowMs)
+         ORDER BY issued_at_ms DESC, not_after_ms DESC, leaf_index DESC LIMIT @limit)
+       ORDER BY c.issued_at_ms DESC, c.not_after_ms DESC, c.leaf_index DESC`,
     ),
     certificateTimes: db.prepare<[number], { issued_at_ms: number; not_after_ms: number }>(
       'SELECT issued_at_ms, not_after_ms FROM certificates WHERE leaf_index = ?',
@@ -226,6 +231,12 @@ function prepareRevocation(db: Connection) {
        ORDER BY leaf_index DESC LIMIT 1`,
     ),
     blockedKey: db.prepare<[string], number>('SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?').pluck(),
+    massRevocation: db.prepare<[number], MassRevocationRow>(
+      'SELECT * FROM mass_revocations WHERE leaf_index = ?',
+    ),
+    unfinishedMassRevocations: db.prepare<[], MassRevocationRow>(
+      'SELECT * FROM mass_revocations WHERE ended_by IS NULL ORDER BY leaf_index',
+    ),
     lastCrls: db.prepare<[string], CrlRow>(
       `SELECT ${crlColumns} FROM crls WHERE leaf_index IN (
          SELECT (SELECT leaf_index FROM crls AS c

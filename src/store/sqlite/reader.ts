@@ -10,6 +10,7 @@ import type {
   CommonOrigin,
   CrlRecord,
   JoinTokenRecord,
+  MassRevocationRecord,
   Page,
   RevocationRecord,
   StateIdentity,
@@ -26,6 +27,7 @@ import {
   crlOf,
   entryOf,
   identityOf,
+  massRevocationOf,
   revocationOf,
   type StandingRow,
   standingOf,
@@ -89,6 +91,10 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.tokens, before, rowsOf(page)).map(tokenOf);
   }
 
+  liveTokensOf(operator: string, nowMs: number, limit: number): JoinTokenRecord[] {
+    return all(this.reads.liveTokensOf, operator, nowMs, rowsOf({ limit })).map(tokenOf);
+  }
+
   certificate(issuerKeyId: string, serial: Serial): CertificateStanding | undefined {
     return mapped(first(this.reads.certificate, serial, issuerKeyId), standingOf);
   }
@@ -124,20 +130,21 @@ export class SqliteReader implements StoreReader {
     if ('issuedBetween' in by) {
       const { fromMs, toMs } = by.issuedBetween;
       const from = {
-        issuedMs: seen?.issued_at_ms ?? fromMs - 1,
+        issuedMs: seen?.issued_at_ms ?? toMs,
         ms: seen?.not_after_ms ?? newest,
         leafIndex,
       };
-      return all(this.reads.unexpiredIssuedBetween, { ...from, toMs, nowMs, limit });
+      return all(this.reads.unexpiredIssuedBetween, { ...from, fromMs, nowMs, limit });
     }
-    const page = { ms: seen?.not_after_ms ?? nowMs - 1, leafIndex, limit };
+    const page = { ms: seen?.not_after_ms ?? newest, leafIndex, nowMs, limit };
     if ('lineage' in by) return all(this.reads.unexpiredOfLineage, { ...page, ...by });
     if ('spiffeId' in by) return all(this.reads.unexpiredOfSpiffeId, { ...page, ...by });
     if ('tokenId' in by) return all(this.reads.unexpiredOfToken, { ...page, ...by });
     if ('entryId' in by) return all(this.reads.unexpiredOfEntry, { ...page, ...by });
     if ('operator' in by) return all(this.reads.unexpiredOfOperator, { ...page, ...by });
     if ('agentId' in by) return all(this.reads.unexpiredOfAgent, { ...page, ...by });
-    return all(this.reads.unexpiredOfNode, { ...page, ...by });
+    if ('node' in by) return all(this.reads.unexpiredOfNode, { ...page, ...by });
+    return all(this.reads.unexpiredOfKey, { ...page, ...by });
   }
 
   issuedBy(
@@ -196,6 +203,14 @@ export class SqliteReader implements StoreReader {
   revocationEvents(issuerKeyId: string, serial: Serial): RevocationRecord[] {
     const earlier = all(this.reads.earlierRevocations, serial, issuerKeyId);
     return [...earlier, ...all(this.reads.revocation, serial, issuerKeyId)].map(revocationOf);
+  }
+
+  massRevocation(leafIndex: number): MassRevocationRecord | undefined {
+    return mapped(first(this.reads.massRevocation, leafIndex), massRevocationOf);
+  }
+
+  unfinishedMassRevocations(): MassRevocationRecord[] {
+    return all(this.reads.unfinishedMassRevocations).map(massRevocationOf);
   }
 
   statement(): string | undefined {

@@ -1,6 +1,7 @@
 import { VouchError } from '../../core/errors.ts';
 import { mayFollow } from '../../core/reasons.ts';
 import type { Serial } from '../../core/serial.ts';
+import { takeOverOperator } from '../../core/take-over.ts';
 import type { Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
 import type { ReadStatements } from './read-statements.ts';
@@ -19,11 +20,14 @@ export class RevocationWriter {
 
   /** Follows what stands of this serial, where it may; otherwise it is refused with the revocation that stands. */
   revoke(
-    { revocation: r, blockKeySha256 }: Extract<Mutation, { kind: 'revocation' }>,
+    { revocation: r, blockKeySha256, massRevocation }: Extract<Mutation, { kind: 'revocation' }>,
     leafIndex: number,
   ): Written {
     const standing = this.#reads.revocation.get(r.serial, r.issuerKeyId);
-    if (!mayFollow(standing?.reason, r.reason)) return refused(r.serial, standing);
+    const isStanding = standing !== undefined && standing.reason !== 'removeFromCRL';
+    // Whoever takes over would otherwise answer for what an operator ended or holds.
+    const takesOver = r.operator === takeOverOperator && isStanding;
+    if (takesOver || !mayFollow(standing?.reason, r.reason)) return refused(r.serial, standing);
     if (standing !== undefined) this.#statements.follow.run(leafIndex, standing.leaf_index);
     this.#statements.insert.run(
       leafIndex,
@@ -36,11 +40,25 @@ export class RevocationWriter {
       r.operator,
       r.salt,
       r.notAfterMs,
-      standing === undefined || standing.reason === 'removeFromCRL' ? null : standing.crl_date_seconds,
+      isStanding ? standing.crl_date_seconds : null,
       standing?.may_leave ?? 0,
     );
     if (blockKeySha256 !== undefined) this.#statements.block.run(blockKeySha256, leafIndex);
+    if (massRevocation !== undefined) this.#statements.count.run(massRevocation);
     return undefined;
+  }
+
+  begin({ massRevocation: m }: Extract<Mutation, { kind: 'mass-revocation' }>, leafIndex: number): undefined {
+    const { target, reason, invalidityDateSeconds = null, operator, startedAtMs } = m;
+    this.#statements.begin.run(leafIndex, target, reason, invalidityDateSeconds, operator, startedAtMs);
+  }
+
+  end(
+    { massRevocation }: Extract<Mutation, { kind: 'mass-revocation-ended' }>,
+    leafIndex: number,
+  ): undefined {
+    if (this.#statements.end.run(leafIndex, massRevocation).changes === 0)
+      throw new VouchError('policy-conflict', `no mass revocation ${massRevocation} is under way`);
   }
 
   /** Blocks the key of a certificate whose revocation did not. */
@@ -82,6 +100,15 @@ function prepareRevoke(db: Connection) {
          not_after_ms, crl_date_seconds, may_leave) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     follow: db.prepare<[number, number]>('UPDATE revocations SET followed_by = ? WHERE leaf_index = ?'),
+    begin: db.prepare<unknown[]>(
+      'INSERT INTO mass_revocations (leaf_index, target, reason, invalidity_date_seconds, operator, started_at_ms) VALUES (?, ?, ?, ?, ?, ?)',
+    ),
+    count: db.prepare<[number]>(
+      'UPDATE mass_revocations SET event_count = event_count + 1 WHERE leaf_index = ?',
+    ),
+    end: db.prepare<[number, number]>(
+      'UPDATE mass_revocations SET ended_by = ? WHERE leaf_index = ? AND ended_by IS NULL',
+    ),
     block: db.prepare<[string, number]>(
       'INSERT INTO blocked_keys (spki_sha256, leaf_index) VALUES (?, ?) ON CONFLICT DO NOTHING',
     ),

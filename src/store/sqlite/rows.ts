@@ -9,6 +9,7 @@ import type {
   CertificateStanding,
   CrlRecord,
   JoinTokenRecord,
+  MassRevocationRecord,
   RevocationRecord,
   StateIdentity,
 } from '../port.ts';
@@ -105,6 +106,18 @@ export interface RevocationRow {
   crl_date_seconds: number | null;
   may_leave: number;
   followed_by: number | null;
+}
+
+/** A row of `mass_revocations`. */
+export interface MassRevocationRow {
+  leaf_index: number;
+  target: string;
+  reason: Reason;
+  invalidity_date_seconds: number | null;
+  operator: string;
+  started_at_ms: number;
+  event_count: number;
+  ended_by: number | null;
 }
 
 /** A row of `crls`; the number as text, since a JavaScript number cannot hold every 64-bit integer. */
@@ -224,6 +237,20 @@ export function revocationOf(row: RevocationRow): RevocationRecord {
     crlDateSeconds: row.crl_date_seconds ?? undefined,
     followedBy: row.followed_by ?? undefined,
     mayLeave: row.may_leave !== 0,
+  };
+}
+
+/** The port's mass revocation of a row. */
+export function massRevocationOf(row: MassRevocationRow): MassRevocationRecord {
+  return {
+    leafIndex: row.leaf_index,
+    target: row.target,
+    reason: row.reason,
+    invalidityDateSeconds: row.invalidity_date_seconds ?? undefined,
+    operator: row.operator,
+    startedAtMs: row.started_at_ms,
+    eventCount: row.event_count,
+    endedBy: row.ended_by ?? undefined,
   };
 }
 

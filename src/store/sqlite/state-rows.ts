@@ -7,6 +7,7 @@ import type {
   StoredEntry,
   StoredKey,
   StoredLeaf,
+  StoredMassRevocation,
   StoredRevocation,
   StoredCrossCertificate,
   StoredStatement,
@@ -29,6 +30,7 @@ export function stateRows(statements: RowStatements, reads: KeyedReads): StateRo
     revocations: paged(statements.revocations),
     revocationsBySerial: paged(statements.revocationsBySerial),
     earlierRevocations: paged(statements.earlierRevocations),
+    massRevocations: paged(statements.massRevocations),
     crls: paged(statements.crls),
     crlPieces: (ids) => decodeIds(ids).map((id) => paged(reads.crlPiece)(id)[0] ?? Buffer.alloc(0)),
     statements: paged(statements.statements),
@@ -145,6 +147,10 @@ function prepareRevoked(db: Connection) {
     ),
     earlierRevocations: db.prepare<[string, string], StoredRevocation>(
       `${revocation} WHERE r.issuer_key_id = ? AND r.serial = ? AND r.followed_by IS NOT NULL ORDER BY r.leaf_index`,
+    ),
+    massRevocations: db.prepare<[number, number], StoredMassRevocation>(
+      `SELECT leaf_index AS leafIndex, target, reason, invalidity_date_seconds AS invalidityDateSeconds, operator,
+         started_at_ms AS startedAtMs, ended_by AS endedBy FROM mass_revocations WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?`,
     ),
     blockedKeys: db.prepare<[string, number], StoredBlockedKey>(
       'SELECT spki_sha256 AS spkiSha256, leaf_index AS leafIndex FROM blocked_keys WHERE spki_sha256 > ? ORDER BY spki_sha256 LIMIT ?',

@@ -35,6 +35,7 @@ afterEach(() => {
 const scanned = [
   /^SCAN (state_identity|marks|authorities|statements|cross_certificates|crl_scopes|json_each|found|CONSTANT ROW)/,
   /^SCAN (crls|revocations)$/,
+  /^SCAN mass_revocations USING INDEX mass_revocations_unfinished$/,
 ];
 
 describe('query plans', () => {
@@ -75,7 +76,7 @@ describe('hot reads', () => {
       () => store.tokenBySecret(token.secretSha256),
       () => store.certificateOfTokenUse(tokenId, spkiSha256),
       () => store.revocation(issuerKeyId, revoked.certificate.serial),
-      ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }].map(
+      ...[{ lineage }, { spiffeId }, { tokenId }, { entryId }, { spkiSha256 }].map(
         (by) => () => store.unexpiredCertificates(by, startMs)[0],
       ),
     ];
