@@ -25,6 +25,7 @@ import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
 import { CrlPublishers } from './revocation/publishers.ts';
 import { LastCrls } from './revocation/last-crls.ts';
+import { MassRevocations } from './revocation/mass.ts';
 import { Revocation } from './revocation/revoke.ts';
 import { signerUp } from './signer-up.ts';
 import { warnOfCoreDumps } from './signer/core-dumps.ts';
@@ -84,13 +85,15 @@ export async function startServer(
   const { shardCount } = kernel.store.identity();
   const revocation = new Revocation({ ...kernel, publisher, shardCount });
   await publisher.start();
+  const massRevocations = starting.adopt(massRevocationsOf(base, revocation), (opened) => opened.close());
+  massRevocations.resume();
   const listen = drainingTogether(starting);
   const ocsp = openOcsp(base);
   const publicListener = await listen(
     listenHttp(publication.handler(log, metrics, ocsp.handler), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
-  const verbs = operatorVerbs(base, publisher, { publication, revocation });
+  const verbs = operatorVerbs(base, publisher, { publication, revocation, massRevocations });
   await listen(listenUnix(adminApi(verbs, log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
@@ -243,10 +246,16 @@ async function crlPublishers(
   return new CrlPublishers(publishers, { last, stored });
 }
 
+function massRevocationsOf({ kernel, log }: Base, revocation: Revocation): MassRevocations {
+  const failed = (error: unknown): void =>
+    log.error(errorFields(error), 'a mass revocation does not get on; it is tried again');
+  return new MassRevocations({ ...kernel, revocation, failed });
+}
+
 function operatorVerbs(
   base: Base,
   publisher: CrlPublishers,
-  parts: { publication: Publication; revocation: Revocation },
+  parts: { publication: Publication; revocation: Revocation; massRevocations: MassRevocations },
 ): OperatorVerbs {
   const { config, kernel, metrics } = base;
   const { sequencer, store } = kernel;
@@ -267,6 +276,7 @@ function operatorVerbs(
     renewNow: (target, leafIndex) => base.watch.renewNow(target, leafIndex),
     tokens: new Tokens({ ...kernel, facts }),
     revocation: parts.revocation,
+    massRevocations: parts.massRevocations,
     ...takingIn(kernel, parts.publication, base.watch, base.clock),
     backup: (file) => backupState(store, config.state, file),
     status: () =>

@@ -12,6 +12,7 @@ import { addInitVerb } from './init-verb.ts';
 import { addLogVerbs } from './log-verbs.ts';
 import { addAgentProgram, addSignerProgram } from './other-programs.ts';
 import { exitCodes, fail } from './output.ts';
+import { addCrlVerbs } from './crl-verbs.ts';
 import { addRevocationVerbs } from './revocation-verbs.ts';
 import { addServerVerbs } from './server-verbs.ts';
 import { addStateVerbs } from './state-verbs.ts';
@@ -21,7 +22,7 @@ import { addTokenVerbs } from './token-verbs.ts';
 const groups: Readonly<Record<string, readonly ((program: Command) => void)[]>> = {
   'Set up:': [addInitVerb, addServerVerbs, addSignerProgram, addCeremonyVerb],
   'Workloads:': [addTokenVerbs, addAgentProgram, addEntryVerbs],
-  'Every day:': [addAuthorityVerbs, addCertificateVerbs, addRevocationVerbs],
+  'Every day:': [addAuthorityVerbs, addCertificateVerbs, addRevocationVerbs, addCrlVerbs],
   'The record:': [addLogVerbs],
   'Upkeep:': [addStateVerbs],
 };

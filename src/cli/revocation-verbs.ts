@@ -1,51 +1,99 @@
 import { type Command, Option } from 'commander';
+import { parseRfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { operatorReasons } from '../core/reasons.ts';
 import { parseSerial } from '../core/serial.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths, type RevocationTargetJson } from '../wire/admin.ts';
 import { adminOf, confirm, globalsOf, yesOption } from './context.ts';
-import { answer, table } from './output.ts';
-import { entryId, tokenId, valueOf } from './values.ts';
+import { answer } from './output.ts';
+import {
+  type Preview,
+  previewText,
+  type ReleaseResult,
+  releaseText,
+  type RevocationResult,
+  revocationText,
+} from './revocation-text.ts';
+import { entryId, formOf, tokenId, valueOf } from './values.ts';
 
-interface RevokeOptions {
+interface TargetOptions {
   serial?: string;
   id?: string;
   token?: string;
   entry?: string;
+  agent?: string;
+  node?: string;
+  operator?: string;
+  issuedBetween?: string;
+  image?: string;
   only?: boolean;
-  reason: string;
   yes?: boolean;
   dryRun?: boolean;
 }
 
-interface Result {
-  revoked: { serial: string; revokedAt: string; reason: string; logIndex: number }[];
-  alreadyRevoked: string[];
-  keysBlocked: string[];
-  crlNumber: number | null;
-  crlUrl: string | null;
-  published: boolean;
+interface RevokeOptions extends TargetOptions {
+  reason: string;
+  invalidityDate?: string;
 }
 
-interface Preview {
-  certificates: { serial: string; spiffeId: string; notAfter: string }[];
+/** A mass revocation that goes on. */
+interface UnderWay {
+  massRevocation: number;
+  underWay: true;
+  revokedCount: number;
+  problem: string | null;
 }
 
-interface CrlRow {
-  issuerKeyId: string;
-  scope: string;
-  crlNumber: number;
-  thisUpdate: string;
-  nextUpdate: string;
-  url: string;
-}
+type Admin = ReturnType<typeof adminOf>;
 
-/** `vouch revoke` and `vouch crl show | publish`. */
+const revokeExamples = `
+Examples:
+  vouch revoke --serial 2a01… --reason keyCompromise     one workload's key leaked
+  vouch revoke --serial 2a01… --reason certificateHold   stop it until \`vouch release --serial 2a01…\`
+  vouch revoke --id spiffe://example.org/orders          end an identity until \`vouch entry resume\`
+  vouch revoke --node db-7 --dry-run                     what would end with a machine
+  vouch revoke --operator uid:1004 --reason privilegeWithdrawn
+  vouch revoke --issued-between 2026-11-26T02:00:00Z..2026-11-26T03:30:00Z
+
+Again, for a worse reason, it changes the reason on the CRLs. What takes many certificates goes on in the server,
+also after a restart of it; the same command once more joins it. docs/revocation.md says what to do in which case.`;
+
+/** `vouch revoke` and `vouch release`. */
 export function addRevocationVerbs(program: Command): void {
-  program
-    .command('revoke')
-    .description('end certificates now: durable, on the CRL and refused by peers within a second')
+  addTargets(
+    program
+      .command('revoke')
+      .description('end certificates now: durable, on the CRL and refused by peers within a second'),
+  )
+    .addOption(
+      new Option('--reason <reason>', 'why, in the spelling of RFC 5280')
+        .choices(operatorReasons)
+        .default('unspecified'),
+    )
+    .option(
+      '--invalidity-date <time>',
+      'since when the keys may have been in other hands (RFC 3339, UTC)',
+      valueOf('--invalidity-date', parseRfc3339),
+    )
+    .option('--dry-run', 'only show what it would end')
+    .addOption(yesOption())
+    .addHelpText('after', revokeExamples)
+    .action(async (options: RevokeOptions, command: Command) => revoke(options, command));
+  addTargets(
+    program
+      .command('release')
+      .description(
+        'let certificates on hold (`--reason certificateHold`) count again; entries stay suspended',
+      ),
+  )
+    .option('--dry-run', 'only show what it would release')
+    .addOption(yesOption())
+    .action(async (options: TargetOptions, command: Command) => release(options, command));
+}
+
+function addTargets(command: Command): Command {
+  return command
     .option(
       '--serial <serial>',
       'one certificate and the renewals of its lineage',
@@ -67,89 +115,140 @@ export function addRevocationVerbs(program: Command): void {
       'every certificate of a registration entry; it gives none until `vouch entry resume`',
       entryId('--entry'),
     )
-    .addOption(
-      new Option('--reason <reason>', 'why, in the spelling of RFC 5280')
-        .choices(operatorReasons)
-        .default('unspecified'),
+    .option(
+      '--agent <spiffe-id>',
+      "an agent's own certificates and, down to the last, all that was issued through it; it gets none until `vouch entry resume`",
+      valueOf('--agent', parseSpiffeId),
     )
-    .option('--dry-run', 'only show what it would end')
-    .addOption(yesOption())
-    .action(async (options: RevokeOptions, command: Command) => revoke(options, command));
-  const crl = program.command('crl').description('certificate revocation lists');
-  crl
-    .command('show')
-    .description('the CRLs that are served')
-    .action(async (_options: object, command: Command) => {
-      const result = await adminOf(command)<{ crls: CrlRow[] }>('GET', adminPaths.crls);
-      answer(globalsOf(command), result, crlTable);
-    });
-  crl
-    .command('publish')
-    .description('sign every CRL anew now; what has expired leaves by the schedule alone')
-    .addOption(yesOption())
-    .action(async (_options: object, command: Command) => {
-      const result = await adminOf(command)<{ crls: CrlRow[] }>('POST', adminPaths.crlPublish, {});
-      answer(globalsOf(command), result, crlTable);
-    });
+    .option(
+      '--node <name>',
+      'every certificate of a node; the entries that the node itself enrolled with are suspended',
+      formOf('--node', /^.{1,255}$/, 'the name of a node'),
+    )
+    .option(
+      '--operator <uid>',
+      'every certificate from a join token that this operator made, and his tokens; entries are not suspended',
+      formOf('--operator', /^(uid:)?\d{1,10}$/, 'a user id, as `vouch audit` shows it: uid:1000'),
+    )
+    .option(
+      '--issued-between <from..to>',
+      'what was issued then, and its renewals; alone or to narrow another; RFC 3339 in UTC, both inclusive, `from..`: until now',
+      formOf(
+        '--issued-between',
+        /^[0-9TZ:.-]+Z\.\.([0-9TZ:.-]+Z)?$/,
+        'two times in UTC: 2026-11-26T02:00:00Z..2026-11-26T03:30:00Z',
+      ),
+    )
+    .addOption(new Option('--image <digest>').hideHelp());
 }
 
 async function revoke(options: RevokeOptions, command: Command): Promise<void> {
-  const admin = adminOf(command);
-  const output = globalsOf(command);
+  const { reason, invalidityDate } = options;
   const target = targetOf(options);
-  // One certificate is an emergency's verb and never asks; a whole identity, token or entry does, on a terminal.
-  const asks = options.yes !== true && options.serial === undefined && process.stdin.isTTY;
-  if (options.dryRun === true || asks) {
-    const preview = await admin<Preview>('POST', adminPaths.revocationPreview, { target });
-    if (options.dryRun === true) return answer(output, preview, previewText);
-    process.stderr.write(`${previewText(preview)}\n`);
-    await confirm(`This ends ${preview.certificates.length} certificate(s) and cannot be undone.`, false);
+  if (!(await agreed({ target, reason }, options, command, 'ends'))) return;
+  const asked = { target, reason, ...(invalidityDate === undefined ? {} : { invalidityDate }) };
+  const admin = adminOf(command);
+  const begun = await admin<RevocationResult | UnderWay>('POST', adminPaths.revocations, asked);
+  answer(globalsOf(command), await ended(begun, admin, command), revocationText);
+}
+
+async function release(options: TargetOptions, command: Command): Promise<void> {
+  const target = targetOf(options);
+  if (!(await agreed({ target, reason: 'removeFromCRL' }, options, command, 'releases'))) return;
+  const admin = adminOf(command);
+  const begun = await admin<ReleaseResult | UnderWay>('POST', adminPaths.releases, { target });
+  answer(globalsOf(command), await ended(begun, admin, command), releaseText);
+}
+
+/**
+ * Shows what it would take where that is asked for, or before it asks. One certificate is an emergency's verb and never
+ * asks; an identity, token or entry does on a terminal; what takes more always does. False after a dry run.
+ */
+async function agreed(
+  asked: { target: RevocationTargetJson; reason: string },
+  { dryRun, yes, ...named }: TargetOptions,
+  command: Command,
+  verb: 'ends' | 'releases',
+): Promise<boolean> {
+  const { agent, node, operator, issuedBetween, serial } = named;
+  const isMass = [agent, node, operator, issuedBetween].some((value) => value !== undefined);
+  const asks = yes !== true && (isMass || (serial === undefined && process.stdin.isTTY));
+  if (dryRun !== true && !asks) return true;
+  if (dryRun !== true && !process.stdin.isTTY) await confirm(`This ${verb} many certificates.`, false);
+  const preview = await adminOf(command)<Preview>('POST', adminPaths.revocationPreview, asked);
+  if (dryRun === true) {
+    answer(globalsOf(command), preview, previewText);
+    return false;
   }
-  const result = await admin<Result>('POST', adminPaths.revocations, { target, reason: options.reason });
-  answer(output, result, resultText);
+  process.stderr.write(`${previewText(preview)}\n`);
+  const undone = verb === 'ends' && asked.reason !== 'certificateHold' ? ' and cannot be undone' : '';
+  await confirm(`This ${verb} ${preview.certificateCount} certificate(s)${undone}.`, false);
+  return true;
 }
 
-function targetOf(options: RevokeOptions): RevocationTargetJson {
-  const given = (['serial', 'id', 'token', 'entry'] as const).filter((name) => options[name] !== undefined);
-  if (given.length !== 1)
-    throw new VouchError('usage-invalid', 'name exactly one of --serial, --id, --token, --entry');
-  if (options.serial !== undefined) return { serial: options.serial, only: options.only === true };
-  if (options.only === true) throw new VouchError('usage-invalid', '--only goes with --serial');
-  if (options.id !== undefined) return { id: options.id };
-  if (options.token !== undefined) return { token: options.token };
-  return { entry: options.entry ?? '' };
+/** Waits for a mass revocation; on a terminal with a line that says how far it is. */
+async function ended<Result extends object>(
+  begun: Result | UnderWay,
+  admin: Admin,
+  command: Command,
+): Promise<Result> {
+  let state = begun;
+  const shows = process.stderr.isTTY && !globalsOf(command).json;
+  while (isUnderWay(state)) {
+    const { massRevocation, revokedCount, problem } = state;
+    if (shows)
+      process.stderr.write(`\r\x1b[K${revokedCount} certificates${problem === null ? '' : `; ${problem}`}`);
+    const path = adminPaths.massRevocation.replace(':leaf', String(massRevocation));
+    state = await admin<Result | UnderWay>('GET', path).catch((error: unknown) => {
+      if (!(error instanceof VouchError) || !error.code.startsWith('unavailable-')) throw error;
+      const goesOn = 'it goes on by itself when the server runs; the same command joins it';
+      throw new VouchError(error.code, `${error.detail}; ${goesOn}`, { cause: error });
+    });
+  }
+  if (shows && state !== begun) process.stderr.write('\r\x1b[K');
+  return state;
 }
 
-function previewText({ certificates }: Preview): string {
-  return table(
-    ['SERIAL', 'IDENTITY', 'NOT AFTER'],
-    certificates.map((one) => [one.serial, one.spiffeId, one.notAfter]),
-  );
+function isUnderWay(state: object): state is UnderWay {
+  return 'underWay' in state;
 }
 
-function resultText(result: Result): string {
-  const lines = result.revoked.map((one) => `revoked ${one.serial} (${one.reason}), leaf ${one.logIndex}`);
-  lines.push(...result.alreadyRevoked.map((serial) => `${serial} was revoked before; its reason stays`));
-  lines.push(...result.keysBlocked.map((serial) => `the key of ${serial} is blocked from now on`));
-  if (lines.length === 0) lines.push('nothing was valid; what could issue it is stopped');
-  lines.push(
-    result.published
-      ? `on CRL ${result.crlNumber}: ${result.crlUrl}`
-      : 'recorded, not published: the CRL follows as soon as the signer answers',
-  );
-  return lines.join('\n');
-}
+const selectors = ['serial', 'id', 'token', 'entry', 'agent', 'node', 'operator'] as const;
 
-function crlTable({ crls }: { crls: CrlRow[] }): string {
-  return table(
-    ['ISSUER', 'SCOPE', 'NUMBER', 'THIS UPDATE', 'NEXT UPDATE', 'URL'],
-    crls.map((crl) => [
-      crl.issuerKeyId.slice(0, 8),
-      crl.scope,
-      String(crl.crlNumber),
-      crl.thisUpdate,
-      crl.nextUpdate,
-      crl.url,
-    ]),
-  );
+function targetOf(options: TargetOptions): RevocationTargetJson {
+  if (options.image !== undefined)
+    throw new VouchError(
+      'usage-invalid',
+      '--image comes with the attestation of images, which this version lacks',
+    );
+  const { issuedBetween, only = false } = options;
+  const [by, ...more] = selectors.filter((name) => options[name] !== undefined);
+  if (more.length > 0 || (by === undefined && issuedBetween === undefined))
+    throw new VouchError(
+      'usage-invalid',
+      `name exactly one of ${selectors.map((name) => `--${name}`).join(', ')}; or --issued-between, which may also narrow one`,
+    );
+  if (only && by !== 'serial') throw new VouchError('usage-invalid', '--only goes with --serial');
+  if (by === 'serial' && issuedBetween !== undefined)
+    throw new VouchError('usage-invalid', '--issued-between does not go with --serial');
+  const value = (by && options[by]) ?? '';
+  const narrowed = issuedBetween === undefined ? {} : { issuedBetween };
+  switch (by) {
+    case undefined:
+      return { issuedBetween: issuedBetween ?? '' };
+    case 'serial':
+      return { serial: value, only };
+    case 'id':
+      return { id: value, ...narrowed };
+    case 'token':
+      return { token: value, ...narrowed };
+    case 'entry':
+      return { entry: value, ...narrowed };
+    case 'agent':
+      return { agent: value, ...narrowed };
+    case 'node':
+      return { node: value, ...narrowed };
+    default:
+      return { operator: value.startsWith('uid:') ? value : `uid:${value}`, ...narrowed };
+  }
 }

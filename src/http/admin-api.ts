@@ -41,9 +41,10 @@ function readers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     [paths.status]: reading(() => verbs.status()),
     [paths.tokens]: reading((request) => verbs.tokens(pageOf(request))),
     [paths.certificates]: reading((request) => verbs.certificates(pageOf(request))),
-    [paths.certificate]: reading((request) => verbs.certificate(serialOf(request))),
-    [paths.explain]: reading((request) => verbs.explain(serialOf(request))),
+    [paths.certificate]: reading((request) => verbs.certificate(parameterOf(request, 'serial'))),
+    [paths.explain]: reading((request) => verbs.explain(parameterOf(request, 'serial'))),
     [paths.entries]: reading((request) => verbs.entries(pageOf(request))),
+    [paths.massRevocation]: reading((request) => verbs.revocations.progress(parameterOf(request, 'leaf'))),
     [paths.crls]: reading(() => verbs.crls()),
     [paths.audit]: reading((request) => verbs.audit(pageOf(request))),
   };
@@ -57,10 +58,15 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     ),
     [paths.entryResume]: doing(wire.resumeSchema, (body, operator) => verbs.resumeEntries(body, operator)),
     [paths.renewNow]: doing(wire.renewNowSchema, (body, operator) => verbs.renewNow(body, operator)),
-    [paths.revocationPreview]: doing(wire.previewSchema, async ({ target }) =>
-      verbs.previewRevocation(target),
+    [paths.revocationPreview]: doing(wire.previewSchema, ({ target, reason }) =>
+      verbs.revocations.preview(target, reason),
     ),
-    [paths.revocations]: doing(wire.revokeSchema, (body, operator) => verbs.revoke(body, operator)),
+    [paths.revocations]: doing(wire.revokeSchema, (body, operator) =>
+      verbs.revocations.revoke(body, operator),
+    ),
+    [paths.releases]: doing(wire.releaseSchema, ({ target }, operator) =>
+      verbs.revocations.release(target, operator),
+    ),
     [paths.crlPublish]: doing(wire.emptySchema, (_body, operator) => verbs.publishCrls(operator)),
     [paths.backup]: doing(wire.backupSchema, ({ file }, operator) => verbs.backup(file, operator)),
     [paths.ceremonyImport]: doing(importSchema, ({ files }, operator) =>
@@ -72,9 +78,9 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
   };
 }
 
-function reading(read: (request: Request) => object): RequestHandler {
-  return (request, response) => {
-    response.json(read(request));
+function reading(read: (request: Request) => object | Promise<object>): RequestHandler {
+  return async (request, response) => {
+    response.json(await read(request));
   };
 }
 
@@ -92,9 +98,9 @@ function operatorOf(response: Response): string {
   return typeof operator === 'string' ? operator : 'unknown';
 }
 
-function serialOf(request: Request): string {
-  const serial = request.params.serial;
-  return typeof serial === 'string' ? serial : '';
+function parameterOf(request: Request, name: string): string {
+  const value = request.params[name];
+  return typeof value === 'string' ? value : '';
 }
 
 function pageOf(request: Request) {

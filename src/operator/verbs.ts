@@ -1,6 +1,5 @@
 import { rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { parseOperatorReason } from '../core/reasons.ts';
 import { parseSerial } from '../core/serial.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
 import type { CreatedToken, TokenRequest, Tokens } from '../enrollment/tokens.ts';
@@ -9,19 +8,16 @@ import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
-import {
-  publishedWithinMs,
-  type Revocation,
-  type RevocationResult,
-  type RevocationTarget,
-  unlessDone,
-} from '../revocation/revoke.ts';
+import { unlessDone } from '../revocation/events.ts';
+import type { MassRevocations } from '../revocation/mass.ts';
+import { publishedWithinMs, type Revocation } from '../revocation/revoke.ts';
 import type { Signer } from '../signer/port.ts';
 import type { Store } from '../store/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RenewTarget } from '../watch/watch.ts';
-import type { RenewNowJson, RevocationTargetJson } from '../wire/admin.ts';
+import type { RenewNowJson } from '../wire/admin.ts';
 import { deedOf } from './deeds.ts';
+import { RevocationVerbs } from './revocation-verbs.ts';
 import { certificateView, crlView, entryView, explanation, tokenView } from './views.ts';
 
 /** A page of a list as the CLI asks for it. */
@@ -38,6 +34,7 @@ interface Parts {
   signer: Signer;
   tokens: Tokens;
   revocation: Revocation;
+  massRevocations: MassRevocations;
   publisher: CrlPublishers;
   clockGuard: ClockGuard;
   metrics: Metrics;
@@ -57,9 +54,12 @@ const pageMost = 1000;
 /** Every operator's verb, behind the admin socket; each that changes something is a leaf with its operator. */
 export class OperatorVerbs {
   readonly #parts: Parts;
+  /** `vouch revoke` and `vouch release`. */
+  readonly revocations: RevocationVerbs;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.revocations = new RevocationVerbs(parts);
   }
 
   status(): object {
@@ -152,28 +152,6 @@ export class OperatorVerbs {
     return { told: this.#parts.renewNow(target, logIndex), logIndex };
   }
 
-  previewRevocation(target: RevocationTargetJson): object {
-    const nowMs = this.#parts.clockGuard.steadyTimeMs();
-    const live = this.#parts.revocation.preview(targetOf(target));
-    return {
-      certificates: live.map((certificate) =>
-        certificateView({ ...certificate, revoked: undefined, entrySuspended: false }, nowMs),
-      ),
-    };
-  }
-
-  async revoke(
-    request: { target: RevocationTargetJson; reason: string },
-    operator: string,
-  ): Promise<RevocationResult> {
-    const reason = parseOperatorReason(request.reason);
-    const started = performance.now();
-    const result = await this.#parts.revocation.revoke(targetOf(request.target), reason, operator);
-    this.#parts.metrics.revocations.inc({ reason }, result.revoked.length);
-    if (result.published) this.#parts.metrics.revokeToPublished.observe((performance.now() - started) / 1000);
-    return result;
-  }
-
   crls(): object {
     return { crls: this.#parts.publisher.current().map(crlView) };
   }
@@ -255,14 +233,6 @@ export class OperatorVerbs {
       );
     return found;
   }
-}
-
-function targetOf(target: RevocationTargetJson): RevocationTarget {
-  if ('serial' in target)
-    return { by: 'serial', serial: parseSerial(target.serial), only: target.only ?? false };
-  if ('id' in target) return { by: 'id', spiffeId: parseSpiffeId(target.id) };
-  if ('token' in target) return { by: 'token', tokenId: target.token };
-  return { by: 'entry', entryId: target.entry };
 }
 
 function renewTargetOf(request: RenewNowJson): RenewTarget {

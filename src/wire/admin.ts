@@ -13,6 +13,8 @@ export const adminPaths = {
   entryResume: '/v1/entries/resume',
   revocations: '/v1/revocations',
   revocationPreview: '/v1/revocations/preview',
+  massRevocation: '/v1/mass-revocations/:leaf',
+  releases: '/v1/releases',
   crls: '/v1/crls',
   crlPublish: '/v1/crls/publish',
   backup: '/v1/backup',
@@ -31,7 +33,11 @@ const texts = z._default(z.array(text).check(z.maxLength(100)), []);
 const count = z.int().check(z.gte(1));
 
 /** Ids as the server makes them. A message never repeats what is none: it may be a token, pasted in the wrong place. */
-export const adminGrammars = { tokenId: /^t_[0-9a-f]{16}$/, entryId: /^e_[0-9a-f]{16}$/ } as const;
+export const adminGrammars = {
+  tokenId: /^t_[0-9a-f]{16}$/,
+  entryId: /^e_[0-9a-f]{16}$/,
+  operator: /^uid:\d{1,10}$/,
+} as const;
 const tokenId = z.string().check(z.regex(adminGrammars.tokenId));
 const entryId = z.string().check(z.regex(adminGrammars.entryId));
 
@@ -50,21 +56,41 @@ export const createTokenSchema = z.strictObject({
 /** `vouch token revoke`. */
 export const revokeTokenSchema = z.strictObject({ tokenId });
 
-/** What `vouch revoke` ends; exactly one member besides `only`. */
+/** `FROM..TO`, RFC 3339 in UTC, both inclusive; without TO until now. */
+const issuedBetween = z.string().check(z.regex(/^[0-9TZ:.-]{20,50}$/));
+/** Of one member that says by what, narrowed to what was issued then. */
+const narrowed = { issuedBetween: z.optional(issuedBetween) };
+
+/** What `vouch revoke` ends; one member, which all but `serial` may narrow by time. */
 const targetSchema = z.union([
   z.strictObject({ serial: text, only: z._default(z.boolean(), false) }),
-  z.strictObject({ id: text }),
-  z.strictObject({ token: tokenId }),
-  z.strictObject({ entry: entryId }),
+  z.strictObject({ id: text, ...narrowed }),
+  z.strictObject({ token: tokenId, ...narrowed }),
+  z.strictObject({ entry: entryId, ...narrowed }),
+  z.strictObject({ agent: text, ...narrowed }),
+  z.strictObject({ node: text, ...narrowed }),
+  z.strictObject({ operator: z.string().check(z.regex(adminGrammars.operator)), ...narrowed }),
+  z.strictObject({ issuedBetween }),
 ]);
 /** As the CLI writes it. */
 export type RevocationTargetJson = z.input<typeof targetSchema>;
 
-/** `vouch revoke` without its reason: what it would end. */
-export const previewSchema = z.strictObject({ target: targetSchema });
+/** `vouch revoke` without doing it; the reason `removeFromCRL` stands for `vouch release`. */
+export const previewSchema = z.strictObject({
+  target: targetSchema,
+  reason: z._default(text, 'unspecified'),
+});
 
 /** `vouch revoke`. */
-export const revokeSchema = z.strictObject({ target: targetSchema, reason: text });
+export const revokeSchema = z.strictObject({
+  target: targetSchema,
+  reason: text,
+  /** RFC 3339 in UTC. */
+  invalidityDate: z.optional(text),
+});
+
+/** `vouch release`. */
+export const releaseSchema = z.strictObject({ target: targetSchema });
 
 /** `vouch entry resume`, by entry or by SPIFFE ID. */
 export const resumeSchema = z.union([z.strictObject({ entryId }), z.strictObject({ spiffeId: text })]);

@@ -109,6 +109,8 @@ const adminRoutes: readonly Route[] = [
     body: admin.previewSchema,
   },
   { path: adminPaths.revocations, method: 'post', summary: 'Revoke', body: admin.revokeSchema },
+  { path: adminPaths.massRevocation, method: 'get', summary: 'How far a mass revocation or release is' },
+  { path: adminPaths.releases, method: 'post', summary: 'Release from hold', body: admin.releaseSchema },
   { path: adminPaths.crls, method: 'get', summary: 'The CRLs that are served' },
   { path: adminPaths.crlPublish, method: 'post', summary: 'Sign every CRL anew', body: admin.emptySchema },
   {

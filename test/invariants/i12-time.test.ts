@@ -8,6 +8,7 @@ import { decodeLeaf } from '../../src/log/leaf.ts';
 import { OperatorVerbs } from '../../src/operator/verbs.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
+import { MassRevocations } from '../../src/revocation/mass.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { FakeClock } from '../fakes/clock.ts';
@@ -320,6 +321,7 @@ describe('the operator', () => {
     const nothing = () => Promise.resolve({});
     return new OperatorVerbs({
       ...{ ...authority, tokens: tokensOf(authority), revocation, metrics },
+      massRevocations: new MassRevocations({ ...authority, revocation, failed: () => undefined }),
       publisher: new CrlPublishers([publisher]),
       ...{ status: () => ({}), backup, importRenewal: nothing, takeChain: nothing, renewNow: () => 0 },
     });

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
-import { Revocation, type RevocationTarget } from '../../src/revocation/revoke.ts';
 import type { Reason } from '../../src/core/reasons.ts';
 import type { CertificateRecord } from '../../src/store/port.ts';
+import { Revocation } from '../../src/revocation/revoke.ts';
+import type { RevocationTarget } from '../../src/revocation/targets.ts';
 import { shardOf } from '../../src/core/publication.ts';
-import { decodeLeaf } from '../../src/log/leaf.ts';
 import { revocationLeaf } from '../../src/sequencer/record.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { bendRevocations } from '../support/bent-revocations.ts';
@@ -151,7 +151,7 @@ test.each(['id', 'entry', 'token', 'serial'] as const)(
     expect(second.alreadyRevoked).toEqual([serial]);
     expect(second.revoked).toMatchObject([{ serial: another.record.serial }]);
     const third = await revocation.revoke(target, 'superseded', 'uid:0');
-    expect(third).toMatchObject({ revoked: [], alreadyRevoked: [serial, another.record.serial] });
+    expect(third).toMatchObject({ revoked: [], alreadyRevoked: [another.record.serial, serial] });
   },
 );
 
@@ -218,32 +218,42 @@ test('keyCompromise blocks the key for ever', async () => {
   });
 });
 
-test('keyCompromise after another reason blocks the key, by a leaf of its own; the CRL keeps its reason', async () => {
+test('keyCompromise after another reason is told by the CRLs and blocks the key', async () => {
   const key = freshKey();
   const { entry, tokenId } = await registered(authority, 'orders', { uses: 5 });
   const { serial } = (await authority.issuance.issue(requestFor(entry, tokenId, key))).record;
   const byId = { by: 'id', spiffeId: entry.spiffeId } as const;
   const target = { by: 'serial', serial, only: false } as const;
   await revocation.revoke(target, 'superseded', 'uid:0');
-  expect(await revocation.revoke(target, 'keyCompromise', 'uid:7')).toMatchObject({
-    ...{ revoked: [], alreadyRevoked: [serial], keysBlocked: [serial], published: true },
+  const entryOf = () =>
+    [...crl('full').revoked()].map(({ reason, dateSeconds }) => ({ reason, dateSeconds }));
+  const [{ dateSeconds } = { dateSeconds: 0 }] = entryOf();
+  expect(await revocation.revoke(target, 'privilegeWithdrawn', 'uid:7')).toMatchObject({
+    ...{ revoked: [{ serial, reason: 'privilegeWithdrawn' }], alreadyRevoked: [], published: true },
   });
-  const size = authority.store.treeSize();
-  const [bytes = Buffer.alloc(0)] = authority.store.leaves(size - 1, size);
-  expect(JSON.parse(decodeLeaf(bytes).body.toString())).toEqual({
-    ...{ verb: 'key-blocked', issuerKeyId: authority.issuer.keyId, serial, operator: 'uid:7' },
+  expect(await revocation.revoke(target, 'keyCompromise', 'uid:7')).toMatchObject({
+    ...{
+      revoked: [{ serial, reason: 'keyCompromise' }],
+      alreadyRevoked: [],
+      keysBlocked: [],
+      published: true,
+    },
   });
   const next = await registered(authority, 'other');
   await expect(authority.issuance.issue(requestFor(next.entry, next.tokenId, key))).rejects.toMatchObject({
     code: 'policy-key-blocked',
   });
-  expect([...crl('full').revoked()].map(({ reason }) => reason)).toEqual(['superseded']);
-  expect(await revocation.revoke(target, 'keyCompromise', 'uid:7')).toMatchObject({ keysBlocked: [] });
-  expect(authority.store.treeSize()).toBe(size + 1);
+  expect(entryOf()).toEqual([{ reason: 'keyCompromise', dateSeconds }]);
+  for (const lesser of ['keyCompromise', 'superseded', 'certificateHold'] as const)
+    expect(await revocation.revoke(target, lesser, 'uid:7')).toMatchObject({
+      ...{ revoked: [], alreadyRevoked: [serial], keysBlocked: [] },
+    });
   // By what certificates have in common, those that were revoked before are meant, too.
   const another = (await issue()).issued.record.serial;
   await revocation.revoke({ by: 'serial', serial: another, only: true }, 'superseded', 'uid:0');
-  expect(await revocation.revoke(byId, 'keyCompromise', 'uid:0')).toMatchObject({ keysBlocked: [another] });
+  expect(await revocation.revoke(byId, 'keyCompromise', 'uid:0')).toMatchObject({
+    ...{ revoked: [{ serial: another }], alreadyRevoked: [serial] },
+  });
 });
 
 test('CRL numbers and thisUpdate rise, nextUpdate never falls, and the date of an entry stays', async () => {
