@@ -22,7 +22,7 @@ export interface Order {
   /** Since when their keys may have been in other hands. */
   invalidityDateSeconds?: number | undefined;
   /** What it belongs to. */
-  massRevocation?: Pick<MassRevocationRecord, 'leafIndex' | 'startedAtMs'> | undefined;
+  massRevocation?: Pick<MassRevocationRecord, 'leafIndex'> | undefined;
 }
 
 /** Records what ends something or ends a hold, each durable when it resolves; what was done before is no failure. */

@@ -136,11 +136,18 @@ export class Revocation {
           ? await this.#events.record(one, order)
           : undefined;
         if (event) tally.record(event);
-        else if (!isOwn(one, order) && !tally.has(one.serial)) tally.already(one.serial);
+        else if (!this.#isOwn(one, order, tally)) tally.already(one.serial);
         return event;
       }),
     );
     return events.filter((event) => event !== undefined).length;
+  }
+
+  /** Of many, not each is remembered: what ended since it began was ended by it. */
+  #isOwn({ issuerKeyId, serial }: CertificateStanding, { massRevocation }: Order, tally: Tally): boolean {
+    if (tally.has(serial)) return true;
+    const last = this.#parts.store.revocation(issuerKeyId, serial)?.leafIndex ?? -1;
+    return massRevocation !== undefined && last > massRevocation.leafIndex;
   }
 
   /** The one that was named is told of when it has expired, too; and if its key is known to others, that is blocked. */
@@ -169,9 +176,4 @@ export class Revocation {
       store.certificateOfTokenUse(tokenId, spkiSha256)?.serial === serial
     );
   }
-}
-
-/** Of many, not each is remembered: what ended since it began was ended by it. */
-function isOwn({ revoked }: CertificateStanding, { massRevocation }: Order): boolean {
-  return massRevocation !== undefined && (revoked?.revokedAtMs ?? 0) >= massRevocation.startedAtMs;
 }
