@@ -147,17 +147,32 @@ async function revoke(options: RevokeOptions, command: Command): Promise<void> {
   const target = targetOf(options);
   if (!(await agreed({ target, reason }, options, command, 'ends'))) return;
   const asked = { target, reason, ...(invalidityDate === undefined ? {} : { invalidityDate }) };
-  const admin = adminOf(command);
-  const begun = await admin<RevocationResult | UnderWay>('POST', adminPaths.revocations, asked);
-  answer(globalsOf(command), await ended(begun, admin, command), revocationText);
+  await done(adminPaths.revocations, asked, command, revocationText);
 }
 
 async function release(options: TargetOptions, command: Command): Promise<void> {
   const target = targetOf(options);
   if (!(await agreed({ target, reason: 'removeFromCRL' }, options, command, 'releases'))) return;
+  await done(adminPaths.releases, { target }, command, releaseText);
+}
+
+/** Has it done, and answers with what became of it. */
+async function done<Result extends RevocationResult | ReleaseResult>(
+  path: string,
+  asked: { target: RevocationTargetJson },
+  command: Command,
+  text: (result: Result) => string,
+): Promise<void> {
   const admin = adminOf(command);
-  const begun = await admin<ReleaseResult | UnderWay>('POST', adminPaths.releases, { target });
-  answer(globalsOf(command), await ended(begun, admin, command), releaseText);
+  try {
+    const begun = await admin<Result | UnderWay>('POST', path, asked);
+    answer(globalsOf(command), await ended(begun, admin, command), text);
+  } catch (error) {
+    const isCut = error instanceof VouchError && error.code === 'unavailable-server';
+    if (!isCut || 'serial' in asked.target) throw error;
+    const goesOn = 'what had begun goes on by itself when the server runs, and the same command joins it';
+    throw new VouchError(error.code, `${error.detail}; ${goesOn}`, { cause: error });
+  }
 }
 
 /**
@@ -199,11 +214,7 @@ async function ended<Result extends object>(
     if (shows)
       process.stderr.write(`\r\x1b[K${revokedCount} certificates${problem === null ? '' : `; ${problem}`}`);
     const path = adminPaths.massRevocation.replace(':leaf', String(massRevocation));
-    state = await admin<Result | UnderWay>('GET', path).catch((error: unknown) => {
-      if (!(error instanceof VouchError) || !error.code.startsWith('unavailable-')) throw error;
-      const goesOn = 'it goes on by itself when the server runs; the same command joins it';
-      throw new VouchError(error.code, `${error.detail}; ${goesOn}`, { cause: error });
-    });
+    state = await admin<Result | UnderWay>('GET', path);
   }
   if (shows && state !== begun) process.stderr.write('\r\x1b[K');
   return state;
