@@ -43,7 +43,7 @@ export function addEntryVerbs(program: Command): void {
     });
   entry
     .command('resume')
-    .description('lift the suspension that `vouch revoke --id` or `--entry` left')
+    .description('lift the suspension that `vouch revoke` by --id, --entry, --agent or --node left')
     .argument('[entry-id]', 'as `vouch entry list` shows it', entryId('vouch entry resume'))
     .option('--id <spiffe-id>', 'every entry of an identity', valueOf('--id', parseSpiffeId))
     .addOption(yesOption())

@@ -49,6 +49,20 @@ it.each([
   [['revoke', '--id'], ['orders']],
   [['revoke', '--token'], ['hello']],
   [['revoke', '--entry'], ['hello']],
+  [['revoke', '--agent'], ['db-7']],
+  [
+    ['revoke', '--operator'],
+    ['root', 'uid:'],
+  ],
+  [
+    ['revoke', '--issued-between'],
+    ['yesterday', '2026-11-26T02:00:00Z', '2026-11-26..2026-11-27'],
+  ],
+  [
+    ['revoke', '--serial', '01', '--invalidity-date'],
+    ['2026-02-30T00:00:00Z', '2026-11-26T02:00:00+01:00'],
+  ],
+  [['release', '--serial'], ['hello']],
   [['audit', '--limit'], ['all']],
   [['audit', '--after'], ['hello']],
   [['log', 'verify', '--url', 'http://127.0.0.1:1', '--root-pin'], ['junk']],

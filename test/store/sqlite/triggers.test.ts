@@ -47,6 +47,7 @@ const facts: Record<string, string[]> = {
   join_tokens: ['uses_taken', 'revoked_at_ms'],
   revocations: ['crl_date_seconds', 'may_leave', 'followed_by'],
   blocked_keys: [],
+  mass_revocations: ['event_count', 'ended_by'],
   crls: ['signature'],
   statements: [],
   cross_certificates: [],
@@ -71,11 +72,16 @@ describe('rows that are facts', () => {
       tokenId: token.token.tokenId,
       atMs: startMs,
     };
+    const massRevocation = {
+      ...{ target: '{}', reason: 'superseded' as const, invalidityDateSeconds: undefined },
+      ...{ operator: 'uid:0', startedAtMs: startMs },
+    };
+    const mass = { kind: 'mass-revocation' as const, leaf: leaf(), massRevocation };
     const outcomes = await store.commitBatch(
-      [token, certificate, revocation, crl, statement, revoked, chain],
+      [token, certificate, revocation, crl, statement, revoked, chain, mass],
       nothingSigned,
     );
-    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 7 }, () => 'committed'));
+    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 'committed'));
     await store.storeSigned({
       signatures: [
         { kind: 'certificate', leafIndex: 1, signature: randomBytes(70) },
@@ -88,7 +94,7 @@ describe('rows that are facts', () => {
 
   it.each(Object.keys(facts))('cannot be changed in any column, deleted or replaced: %s', (table) => {
     const before = db.prepare(`SELECT * FROM ${table}`).all();
-    expect(before.length).toBe(table === 'leaves' ? 7 : 1);
+    expect(before.length).toBe(table === 'leaves' ? 8 : 1);
     for (const column of columnsOf(table)) {
       // Also to the value that it has: naming the column is enough, unless it is one that may still move.
       const values = (facts[table] ?? []).includes(column) ? ['NULL'] : [column];
@@ -124,12 +130,12 @@ describe('rows that are facts', () => {
 
   it('takes a leaf only after the last one', () => {
     const insert = db.prepare('INSERT INTO leaves (leaf_index, hash, bytes) VALUES (?, ?, ?)');
-    for (const leafIndex of [8, 6, 0])
+    for (const leafIndex of [9, 7, 0])
       expect(() => insert.run(leafIndex, randomBytes(32), randomBytes(3))).toThrow(/follow the last/);
     expect(() => insert.run(null, randomBytes(32), randomBytes(3)), 'SQLite would pick a number').toThrow(
       refusal,
     );
-    insert.run(7, randomBytes(32), randomBytes(3));
+    insert.run(8, randomBytes(32), randomBytes(3));
   });
 });
 
