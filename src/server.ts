@@ -82,18 +82,15 @@ export async function startServer(
   const publication = new Publication((path) => tileAt(kernel, path), clock, pushers.put);
   publishAuthorities(publication, kernel, clock);
   const publisher = starting.adopt(await crlPublishers(base, publication), (opened) => opened.close());
-  const { shardCount } = kernel.store.identity();
-  const revocation = new Revocation({ ...kernel, publisher, shardCount });
   await publisher.start();
-  const massRevocations = starting.adopt(massRevocationsOf(base, revocation), (opened) => opened.close());
-  massRevocations.resume();
+  const revocations = revocationsOf(base, publisher, starting);
   const listen = drainingTogether(starting);
   const ocsp = openOcsp(base);
   const publicListener = await listen(
     listenHttp(publication.handler(log, metrics, ocsp.handler), config.publication.listen),
   );
   const adminSocket = statePaths(config.state).adminSocket;
-  const verbs = operatorVerbs(base, publisher, { publication, revocation, massRevocations });
+  const verbs = operatorVerbs(base, publisher, { publication, ...revocations });
   await listen(listenUnix(adminApi(verbs, log, metrics), adminSocket));
   const lastWrite: LastWrite = { problem: undefined };
   const identity = new ServerIdentity(serverIdentityParts(config, kernel));
@@ -106,7 +103,7 @@ export async function startServer(
   await firstClockMark(kernel, lastWrite, log);
   const shown = await firstIdentity(identity, kernel, log);
   const enrollmentListener = await listen(
-    listenTls(enrollment(base, { admission, revocation, publisher }), config.enrollment.listen, shown),
+    listenTls(enrollment(base, { admission, ...revocations, publisher }), config.enrollment.listen, shown),
   );
   clients.follow(enrollmentListener.server);
   observe(base, publisher, admission);
@@ -246,10 +243,20 @@ async function crlPublishers(
   return new CrlPublishers(publishers, { last, stored });
 }
 
-function massRevocationsOf({ kernel, log }: Base, revocation: Revocation): MassRevocations {
+/** What was cut short goes on at once: who asks for the same then joins it. */
+function revocationsOf(
+  { kernel, log }: Base,
+  publisher: CrlPublishers,
+  starting: AsyncDisposableStack,
+): { revocation: Revocation; massRevocations: MassRevocations } {
+  const { shardCount } = kernel.store.identity();
+  const revocation = new Revocation({ ...kernel, publisher, shardCount });
   const failed = (error: unknown): void =>
     log.error(errorFields(error), 'a mass revocation does not get on; it is tried again');
-  return new MassRevocations({ ...kernel, revocation, failed });
+  const massRevocations = new MassRevocations({ ...kernel, revocation, failed });
+  starting.defer(() => massRevocations.close());
+  massRevocations.resume();
+  return { revocation, massRevocations };
 }
 
 function operatorVerbs(

@@ -53,6 +53,7 @@ interface Parts {
 export class MassRevocations {
   readonly #parts: Parts;
   readonly #stopping = new AbortController();
+  readonly #stopped = Promise.withResolvers<undefined>();
   readonly #runs = new Map<number, Run>();
   /** Those under way, by what they do. */
   readonly #underWay = new Map<string, Promise<Run>>();
@@ -65,7 +66,7 @@ export class MassRevocations {
   resume(): void {
     for (const record of this.#parts.store.unfinishedMassRevocations()) {
       const run = this.#run(record);
-      this.#track(nameOf(record), Promise.resolve(run));
+      void this.#track(nameOf(record), Promise.resolve(run));
     }
   }
 
@@ -112,13 +113,14 @@ export class MassRevocations {
   /** Stops where it is; the next start goes on. */
   async close(): Promise<void> {
     this.#stopping.abort();
+    this.#stopped.resolve(undefined);
     await Promise.allSettled([...this.#runs.values()].map((run) => run.done));
   }
 
   #track(name: string, begun: Promise<Run>): Promise<Run> {
     this.#underWay.set(name, begun);
     const over = (): void => void this.#underWay.delete(name);
-    begun.then((run) => run.done.then(over), over);
+    void begun.then((run) => run.done.then(over), over);
     return begun;
   }
 
@@ -177,7 +179,7 @@ export class MassRevocations {
     const leaf = recordLeaf('operator', clockGuard.revocationTimeMs(), body);
     await unlessDone(sequencer.record({ kind: 'mass-revocation-ended', leaf, massRevocation: leafIndex }));
     run.problem = undefined;
-    run.result = await revocation.answer(tally);
+    run.result = await Promise.race([revocation.answer(tally), this.#stopped.promise]);
   }
 }
 

@@ -70,6 +70,7 @@ export function prepareReads(db: Connection) {
     ...prepareCertificates(db),
     ...prepareLog(db),
     ...prepareRevocation(db),
+    ...prepareMassRevocations(db),
     rows: prepareRows(db),
   };
 }
@@ -231,12 +232,6 @@ function prepareRevocation(db: Connection) {
        ORDER BY leaf_index DESC LIMIT 1`,
     ),
     blockedKey: db.prepare<[string], number>('SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?').pluck(),
-    massRevocation: db.prepare<[number], MassRevocationRow>(
-      'SELECT * FROM mass_revocations WHERE leaf_index = ?',
-    ),
-    unfinishedMassRevocations: db.prepare<[], MassRevocationRow>(
-      'SELECT * FROM mass_revocations WHERE ended_by IS NULL ORDER BY leaf_index',
-    ),
     lastCrls: db.prepare<[string], CrlRow>(
       `SELECT ${crlColumns} FROM crls WHERE leaf_index IN (
          SELECT (SELECT leaf_index FROM crls AS c
@@ -272,5 +267,16 @@ function prepareRevocation(db: Connection) {
         'SELECT CAST(last_number AS TEXT) FROM crl_scopes WHERE issuer_key_id = ? AND scope = ?',
       )
       .pluck(),
+  };
+}
+
+function prepareMassRevocations(db: Connection) {
+  return {
+    massRevocation: db.prepare<[number], MassRevocationRow>(
+      'SELECT * FROM mass_revocations WHERE leaf_index = ?',
+    ),
+    unfinishedMassRevocations: db.prepare<[], MassRevocationRow>(
+      'SELECT * FROM mass_revocations WHERE ended_by IS NULL ORDER BY leaf_index',
+    ),
   };
 }
