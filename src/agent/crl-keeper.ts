@@ -131,7 +131,8 @@ export class CrlKeeper {
     const known = this.#known(event.scope);
     if (one === undefined || BigInt(event.crlNumber) <= (known.get(one.keyId)?.crlNumber ?? -1n)) return;
     await this.#attempt(one.keyId, async () => {
-      if (!this.#patched(one, event)) await this.#fetch(one, event.scope, event.url);
+      if (!this.#patched(one, event) && !this.#waitsForRound(one, event))
+        await this.#fetch(one, event.scope, event.url);
       this.#judge(one);
     });
     await this.#writeWhatIsBehind(held);
@@ -196,11 +197,21 @@ export class CrlKeeper {
 
   /** Asks for the delta first, where there is one. */
   async #needsFull(one: ChainAuthority, betweenTimes: boolean): Promise<boolean> {
-    const full = this.#crls.get(one.keyId);
-    if (full?.deltaUrl === undefined) return true;
-    await this.#fetch(one, 'delta', full.deltaUrl);
-    const base = this.#deltas.get(one.keyId)?.baseNumber ?? 0n;
-    return !betweenTimes || full.der.length < largeBytes || base > full.crlNumber;
+    const deltaUrl = this.#crls.get(one.keyId)?.deltaUrl;
+    if (deltaUrl !== undefined) await this.#fetch(one, 'delta', deltaUrl);
+    return !betweenTimes || !this.#isLeftToDelta(one);
+  }
+
+  /** The full CRL that is known is large, and its delta says what has changed. */
+  #isLeftToDelta({ keyId }: ChainAuthority): boolean {
+    const full = this.#crls.get(keyId);
+    if (full?.deltaUrl === undefined || full.der.length < largeBytes) return false;
+    return (this.#deltas.get(keyId)?.baseNumber ?? 0n) <= full.crlNumber;
+  }
+
+  /** What everybody is told of at one moment not everybody fetches then, where it is large. */
+  #waitsForRound(one: ChainAuthority, { scope }: CrlEvent): boolean {
+    return scope === 'full' && this.#isLeftToDelta(one);
   }
 
   async #fetch(one: ChainAuthority, scope: CrlEvent['scope'], url: string | undefined): Promise<void> {

@@ -10,6 +10,7 @@ import { readState } from '../../src/agent/state.ts';
 import { handOn } from '../../src/agent/told.ts';
 import { Watcher } from '../../src/agent/watcher.ts';
 import { systemClock } from '../../src/core/clock.ts';
+import { parseSerial } from '../../src/core/serial.ts';
 import type { CrlEventJson } from '../../src/wire/watch.ts';
 import { encodeEvent } from '../../src/watch/encoding.ts';
 import { decodePem } from '../../src/x509/pem.ts';
@@ -303,6 +304,32 @@ describe('a delta CRL', () => {
     streams.tell('crl', await crlEvent(next, url, first));
     expect(await listed(stranger)).toBe(true);
     await eventually(() => deltasIn()[0] === 99n || undefined);
+  });
+
+  test('stands in for a large full CRL without a patch: not every agent fetches that at once', async () => {
+    for (let n = 0; n < 30_000; n += 1) {
+      const serial = parseSerial(`22${n.toString(16).padStart(32, '0')}`);
+      authority.revoked.set(serial, { serial, dateSeconds: 1_700_000_000, reason: 'superseded' });
+    }
+    first = authority.crl(authority.issuer, { freshestUrl: deltaUrl });
+    await agent();
+    streams.tell('crl', await crlEvent(first, url));
+    streams.tell('crl', await crlEvent(server.delta ?? first, deltaUrl));
+    await eventually(
+      () => readState(one.dir)?.seen.crlNumbers.has(`${authority.issuer.keyId}/delta`) || undefined,
+    );
+    await eventually(
+      () => readState(one.dir)?.seen.crlNumbers.get(authority.issuer.keyId) === 91n || undefined,
+    );
+    server.requests.length = 0;
+    const stranger = strangerOf(authority);
+    authority.revoke(stranger);
+    server.delta = delta(93n);
+    first = authority.crl(authority.issuer, { crlNumber: 93n, freshestUrl: deltaUrl });
+    streams.tell('crl', await crlEvent(first, url));
+    expect(await stands(stranger)).toBe(true);
+    expect(fetches()[0]).toMatch(/delta\.crl$/);
+    expect(await listed(stranger)).toBe(true);
   });
 
   test('is asked for where nobody tells of it, and an older one is refused', async () => {
