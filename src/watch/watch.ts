@@ -21,6 +21,12 @@ interface Parts {
   failed: (error: unknown) => void;
 }
 
+/**
+ * Bytes of a patch times streams: TLS encrypts for each what it is sent, and holds it until it is read. Past that they
+ * fetch the CRL, which is served no faster than it is read.
+ */
+const fanOutMaxBytes = 128 * 1024 * 1024;
+
 /** What watchers are told, as it happens: each event has the index of its leaf. */
 export class Watch {
   readonly hub: WatchHub;
@@ -96,7 +102,8 @@ export class Watch {
     const data = { issuerKeyId, scope, crlNumber: Number(crl.crlNumber), from: null, url };
     const state = encodeEvent('crl', data);
     if (leafIndex < firstLeafIndex) return hub.announce(part, state);
-    const patch = previous && (await patchOf(previous, crl).catch(failed));
+    const maxBytes = fanOutMaxBytes / Math.max(1, hub.size);
+    const patch = previous && (await patchOf(previous, crl, maxBytes).catch(failed));
     const patched: CrlEventJson = patch
       ? { ...data, from: Number(previous.crlNumber), patch: patchJson(patch) }
       : data;
@@ -116,8 +123,8 @@ export class Watch {
 }
 
 /** Undefined also where it would hardly be smaller than the CRL. */
-function patchOf(previous: PublishedCrl, crl: PublishedCrl): Promise<CrlPatch | undefined> {
-  return makePatch(previous.der, crl.der, Math.min(patchMaxBytes, crlLength(crl.der)));
+function patchOf(previous: PublishedCrl, crl: PublishedCrl, maxBytes: number): Promise<CrlPatch | undefined> {
+  return makePatch(previous.der, crl.der, Math.min(maxBytes, patchMaxBytes, crlLength(crl.der)));
 }
 
 function patchJson({ head, added, removed, tail }: CrlPatch): CrlEventJson['patch'] {
