@@ -1,6 +1,7 @@
 import { crlUrl } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import { Slice } from '../jobs/slice.ts';
 import type { CrlRecord } from '../store/port.ts';
 import { buildCrl } from '../x509/crl-tbs.ts';
 import type { Predecessor } from './publish-gate.ts';
@@ -35,6 +36,8 @@ interface Parts {
   lastNumber: bigint;
 }
 
+/** Events that are brought into the lists at once: some milliseconds, at a million entries that they lie among. */
+const takenAtOnce = 100;
 /** Dates that one commit may fix: a few milliseconds. */
 const datesAtOnce = 500;
 
@@ -68,14 +71,22 @@ export class CrlDrafts {
     return previous ? Math.max(previous.thisUpdateSeconds + 1, earliest) : earliest;
   }
 
+  /** Brings most of what waits into the lists; what is left and what comes meanwhile `make` does. Yields between slices. */
+  async takeIn(nowMs: () => number): Promise<void> {
+    const slice = new Slice();
+    while (this.#parts.lists.waiting > takenAtOnce) {
+      this.#takeIn(nowMs(), takenAtOnce);
+      if (slice.isOver) await slice.turn();
+    }
+  }
+
   /**
    * One for each scope, with what is revoked at this moment. A full CRL and the delta that is made with it say the same
    * and share a number (RFC 5280 §5.2.4). There is no delta without a base.
    */
   make(scopes: readonly string[], occasion: Occasion, nowMs: number): CrlDraft[] {
     const { lists } = this.#parts;
-    for (const { serial, crlDateSeconds } of lists.update((scope) => this.thisUpdateSeconds(scope, nowMs)))
-      this.#unstoredDates.set(serial, crlDateSeconds);
+    this.#takeIn(nowMs);
     const dates = this.#datesToFix();
     let shared: bigint | undefined;
     return scopes
@@ -108,6 +119,11 @@ export class CrlDrafts {
     const all = [...this.#unstoredDates].map(([serial, crlDateSeconds]) => ({ serial, crlDateSeconds }));
     const byShard = Map.groupBy(all, ({ serial }) => scopesOf(serial, this.#parts.shardCount)[0]);
     return byShard.set(fullScope, all).set(deltaScope, all);
+  }
+
+  #takeIn(nowMs: number, most?: number): void {
+    const dates = this.#parts.lists.update((scope) => this.thisUpdateSeconds(scope, nowMs), most);
+    for (const { serial, crlDateSeconds } of dates) this.#unstoredDates.set(serial, crlDateSeconds);
   }
 
   #nextNumber(nowMs: number): bigint {

@@ -123,9 +123,9 @@ export class CrlPublisher {
     for (const row of rows) await this.#adopt(row);
     const base = store.baseCrl(issuer.keyId);
     const served = base && (await this.#served(base, this.#drafts.url(baseScope)));
-    if (served) this.#takeBase(served);
+    if (served) await this.#takeBase(served);
     const delta = this.#previous.get(deltaScope);
-    if (delta && delta.deltaBase === served?.crlNumber) this.#lists.keepInDelta(delta.list);
+    if (delta && delta.deltaBase === served?.crlNumber) await this.#lists.keepInDelta(delta.list);
     this.#reconciled = this.#reconcile();
     this.publishDue();
     this.#kick();
@@ -279,9 +279,9 @@ export class CrlPublisher {
   }
 
   /** Deltas follow this full CRL from now on, and it stays to be had. */
-  #takeBase(crl: PublishedCrl): void {
+  async #takeBase(crl: PublishedCrl): Promise<void> {
     const { crlNumber, coversTreeSize, der } = crl;
-    this.#lists.setBase({ crlNumber, coversTreeSize, list: der.list });
+    await this.#lists.setBase({ crlNumber, coversTreeSize, list: der.list });
     this.#parts.publish({ ...crl, scope: baseScope, url: this.#drafts.url(baseScope) }, undefined);
     this.#want(deltaScope);
   }
@@ -330,12 +330,12 @@ export class CrlPublisher {
     scheduled: boolean,
     done: (scope: string) => void,
   ): Promise<void> {
+    const { clockGuard } = this.#parts;
+    const lastScheduled = this.#scheduledSeconds.get(fullScope) ?? 0;
     if (scheduled && scopes.includes(fullScope))
-      await letExpiredLeave(
-        { ...this.#parts, lists: this.#lists },
-        this.#scheduledSeconds.get(fullScope) ?? 0,
-      );
-    const nowMs = this.#parts.clockGuard.steadyTimeMs();
+      await letExpiredLeave({ ...this.#parts, lists: this.#lists }, lastScheduled);
+    await this.#drafts.takeIn(() => clockGuard.steadyTimeMs());
+    const nowMs = clockGuard.steadyTimeMs();
     const newBase =
       scheduled || !this.#lists.base || this.#lists.of(deltaScope).count > this.#bounds.deltaMaxEntries;
     const drafts = this.#drafts.make(scopes, { scheduled, newBase }, nowMs);
@@ -350,10 +350,13 @@ export class CrlPublisher {
         this.#took(draft, crl);
         done(draft.scope);
       }
+      for (const [draft, crl] of signed) if (draft.base) await this.#takeBase(crl);
       failures.push(
         ...results.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : [])),
       );
     }
+    // Of a new base's delta, where the full CRL has a lane of its own.
+    this.#near.kick();
     // There is no delta yet where the first base is made.
     for (const scope of scopes) if (!drafts.some((draft) => draft.scope === scope)) done(scope);
     if (failures.length > 0) throw failures[0];
@@ -393,8 +396,5 @@ export class CrlPublisher {
     this.#previous.set(scope, { ...crl, list: tbs.list, deltaBase: follows?.crlNumber });
     if (draft.scheduled) this.#scheduledSeconds.set(scope, thisUpdateSeconds);
     this.#release(crl);
-    if (!draft.base) return;
-    this.#takeBase(crl);
-    this.#near.kick();
   }
 }

@@ -1,5 +1,6 @@
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
+import { Slice } from '../jobs/slice.ts';
 import type { RevocationRecord } from '../store/port.ts';
 import { CrlList } from '../x509/crl-list.ts';
 import { encodeRevoked } from '../x509/crl-tbs.ts';
@@ -104,26 +105,37 @@ export class RevokedLists {
     for (const scope of scopesOf(serial, this.#shardCount)) raise(this.#newest, scope, leafIndex);
   }
 
-  /** From now on the delta says what differs from this full CRL. */
-  setBase(base: DeltaBase): void {
-    this.#base = base;
-    this.#lists.set(deltaScope, CrlList.empty);
-    const changed = [...this.of(fullScope).changesSince(base.list)];
-    this.#changeDelta(changed.map(({ serial, after }) => [serial, after && encodeRevoked(after)]));
+  /** How many events are still to be brought into the lists. */
+  get waiting(): number {
+    return this.#pending.size;
   }
 
-  /** Goes on speaking of what the last delta of this base spoke of, by what is true now. */
-  keepInDelta(last: CrlList): void {
-    const full = this.of(fullScope);
-    const own = this.of(deltaScope);
-    const kept = new Map<Serial, Buffer | undefined>();
-    for (const { serial, dateSeconds } of last.all())
-      if (!own.find(serial))
-        kept.set(
-          serial,
-          encodeRevoked(full.find(serial) ?? { serial, dateSeconds, reason: 'removeFromCRL' }),
-        );
-    this.#lists.set(deltaScope, own.with(kept));
+  /** From now on the delta says what differs from this full CRL. Yields between slices; until it is done, the last base's goes on. */
+  async setBase(base: DeltaBase): Promise<void> {
+    const slice = new Slice();
+    let [compared, delta] = [base.list, CrlList.empty];
+    for (let full = this.of(fullScope); compared !== full; full = this.of(fullScope)) {
+      for (const { serial, before, after } of full.changesSince(compared)) {
+        const entry = after ?? (before && { ...before, reason: 'removeFromCRL' as const });
+        delta = delta.with(new Map([[serial, entry && encodeRevoked(entry)]]));
+        if (slice.isOver) await slice.turn();
+      }
+      compared = full;
+    }
+    this.#base = base;
+    this.#lists.set(deltaScope, delta);
+  }
+
+  /** Goes on speaking of what the last delta of this base spoke of, by what is true now. Yields between slices. */
+  async keepInDelta(last: CrlList): Promise<void> {
+    const slice = new Slice();
+    for (const { serial, dateSeconds } of last.all()) {
+      if (slice.isOver) await slice.turn();
+      const own = this.of(deltaScope);
+      if (own.find(serial)) continue;
+      const entry = this.of(fullScope).find(serial) ?? { serial, dateSeconds, reason: 'removeFromCRL' };
+      this.#lists.set(deltaScope, own.with(new Map([[serial, encodeRevoked(entry)]])));
+    }
   }
 
   /** Takes an event in; returns the scopes that have to be published for it: none where the serial has left its CRLs. */
@@ -142,14 +154,16 @@ export class RevokedLists {
   /**
    * Brings what was taken in into the lists, and fixes the dates of entries that no CRL carried yet: min(time revoked,
    * thisUpdate that a CRL of each of its scopes would have now), so that none is dated after a CRL that carries it (I5). What
-   * follows an entry whose CRL is being committed keeps that entry's date.
+   * follows an entry whose CRL is being committed keeps that entry's date. At most so many events at once.
    */
-  update(thisUpdateSeconds: (scope: string) => number): FixedDate[] {
+  update(thisUpdateSeconds: (scope: string) => number, most = Number.POSITIVE_INFINITY): FixedDate[] {
     const fixed: FixedDate[] = [];
     const changes: Change[] = [];
     const full = this.of(fullScope);
-    for (const { record, isAnew } of this.#pending.values()) {
-      const { serial, crlDateSeconds } = record;
+    for (const [serial, { record, isAnew }] of this.#pending) {
+      if (changes.length >= most) break;
+      this.#pending.delete(serial);
+      const { crlDateSeconds } = record;
       if (!isStanding(record)) changes.push([serial, undefined]);
       else if (crlDateSeconds !== undefined) changes.push([serial, entryOf(record)]);
       else {
@@ -160,7 +174,6 @@ export class RevokedLists {
         fixed.push({ serial, crlDateSeconds: date });
       }
     }
-    this.#pending.clear();
     this.#change(changes);
     return fixed;
   }
