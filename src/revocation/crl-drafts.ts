@@ -101,17 +101,33 @@ export class CrlDrafts {
 
   /**
    * In the order in which they are to be committed: together, as long as there are few dates to fix. Many are fixed by the
-   * shards, each of its own, before the CRLs that carry all of them.
+   * shards, each of its own and some at a time, before the CRLs that carry all of them.
    */
   inGroups(drafts: readonly CrlDraft[]): CrlDraft[][] {
     if (this.#unstoredDates.size <= datesAtOnce) return [[...drafts]];
     const isWhole = ({ scope }: CrlDraft): boolean => scope === fullScope || scope === deltaScope;
-    return [drafts.filter((draft) => !isWhole(draft)), drafts.filter(isWhole)];
+    const groups: CrlDraft[][] = [];
+    let room = 0;
+    for (const draft of drafts.filter((one) => !isWhole(one))) {
+      room -= draft.datesFixed.length;
+      if (groups.length > 0 && room >= 0) groups.at(-1)?.push(draft);
+      else {
+        groups.push([draft]);
+        room = datesAtOnce - draft.datesFixed.length;
+      }
+    }
+    return [...groups, drafts.filter(isWhole)];
+  }
+
+  /** Of the dates that a draft fixes, those that are not in the store by now. */
+  unstored({ datesFixed }: CrlDraft): FixedDate[] {
+    return datesFixed.filter(({ serial }) => this.#unstoredDates.has(serial));
   }
 
   /** They are in the store. */
   datesStored(dates: readonly FixedDate[]): void {
-    for (const { serial } of dates) this.#unstoredDates.delete(serial);
+    for (const { serial, crlDateSeconds } of dates)
+      if (this.#unstoredDates.get(serial) === crlDateSeconds) this.#unstoredDates.delete(serial);
   }
 
   /** By scope. Whichever CRL that carries an entry is committed first fixes its date; the store takes the same date twice. */

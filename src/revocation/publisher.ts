@@ -355,7 +355,6 @@ export class CrlPublisher {
         ...results.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : [])),
       );
     }
-    // Of a new base's delta, where the full CRL has a lane of its own.
     this.#near.kick();
     // There is no delta yet where the first base is made.
     for (const scope of scopes) if (!drafts.some((draft) => draft.scope === scope)) done(scope);
@@ -386,8 +385,9 @@ export class CrlPublisher {
   }
 
   async #sign(draft: CrlDraft, nowMs: number): Promise<[draft: CrlDraft, crl: PublishedCrl]> {
-    const crl = await signCrl(draft, { ...this.#parts, nowMs });
-    this.#drafts.datesStored(draft.datesFixed);
+    const datesFixed = this.#drafts.unstored(draft);
+    const crl = await signCrl({ ...draft, datesFixed }, { ...this.#parts, nowMs });
+    this.#drafts.datesStored(datesFixed);
     return [draft, crl];
   }
 
