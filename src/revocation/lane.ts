@@ -27,6 +27,7 @@ export class Lane {
   #loop: Promise<void> | undefined;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
   #scheduled = false;
+  #comes: () => void = () => undefined;
   /** Why the last attempt was refused, until one is not. */
   #refusal: string | undefined;
 
@@ -36,6 +37,7 @@ export class Lane {
 
   /** The scope has to be published, by the schedule or for an event. */
   want(scope: string, scheduled = false): void {
+    if (!this.#backlog.has(scope)) this.#comes();
     this.#backlog.add(scope, this.#parts.clock.monotonicMs());
     this.#scheduled ||= scheduled;
   }
@@ -89,12 +91,19 @@ export class Lane {
         const isAway = code.startsWith('unavailable-');
         refusals = isAway ? 0 : refusals + 1;
         if (!isAway) this.#refusal = message;
-        await waits.pause(Math.min(1000 * 2 ** Math.max(0, refusals - 1), refusedPauseMs));
+        await waits.pause(Math.min(1000 * 2 ** Math.max(0, refusals - 1), refusedPauseMs), this.#nextNew());
       }
       this.#notBeforeMs = startedMs + pauseMs(clock.monotonicMs() - startedMs);
     }
     // In the same turn as the last look at what is left, so that what comes next starts a new run.
     this.#loop = undefined;
+  }
+
+  /** When a scope is wanted that did not wait: what was refused for long keeps no other waiting. */
+  #nextNew(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#comes = resolve;
+    return promise;
   }
 
   /** Takes the backlog in one turn with drafting it. What was not released waits again. */

@@ -21,12 +21,13 @@ export class Waits {
     for (const wakeUp of this.#wakeUps) wakeUp();
   }
 
-  async pause(ms: number): Promise<void> {
+  /** Ends early with `cut`. */
+  async pause(ms: number, cut?: Promise<void>): Promise<void> {
     if (ms <= 0 || this.#hasEnded) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, ms);
     this.#wakeUps.add(resolve);
-    await promise;
+    await Promise.race(cut ? [promise, cut] : [promise]);
     clearTimeout(timer);
     this.#wakeUps.delete(resolve);
   }

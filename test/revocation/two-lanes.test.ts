@@ -9,6 +9,7 @@ import { RevokedLists } from '../../src/revocation/revoked-lists.ts';
 import { signCrl } from '../../src/revocation/signed-crl.ts';
 import { revocationLeaf } from '../../src/sequencer/record.ts';
 import { becomes } from '../invariants/support/refusal.ts';
+import { bendRevocations } from '../support/bent-revocations.ts';
 import { publicationUrl, type SoftwareAuthority, softwareAuthority } from '../support/software-authority.ts';
 
 let authority: SoftwareAuthority;
@@ -127,4 +128,28 @@ test('a full CRL that grows large while it is on its way is in one lane at a tim
     publisher.current().filter(({ scope, der }) => scope !== 'delta' && der.list.find(serial)).length;
   expect(await becomes(() => on(first) + on(second) === 4, 10_000)).toBe(true);
   expect(alarms).toEqual([]);
+}, 60_000);
+
+test('what is refused for long keeps no other revocation waiting', async () => {
+  await publisher.start();
+  expect(await becomes(() => publisher.current().length === 18, 10_000)).toBe(true);
+  const onShard = (serial: Serial) =>
+    publisher.current().some(({ scope, der }) => /\d/.test(scope) && der.list.find(serial) !== undefined);
+  const bad = fresh();
+  await record(bad, 'superseded');
+  const recorded = authority.store.revocation(authority.issuer.keyId, bad);
+  const straighten = bendRevocations(authority.store, (one) =>
+    one.serial === bad ? { ...one, reason: 'keyCompromise' } : one,
+  );
+  if (recorded) publisher.add(recorded);
+  const near = () => alarms.filter((alarm) => /^\d/.test(alarm)).length;
+  // Now a pause of 4 s begins.
+  expect(await becomes(() => near() >= 3, 20_000)).toBe(true);
+  let other = fresh();
+  while (shardOf(other, 16) === shardOf(bad, 16)) other = fresh();
+  await record(other, 'superseded');
+  add(other);
+  expect(await becomes(() => onShard(other), 2_000)).toBe(true);
+  expect(onShard(bad)).toBe(false);
+  straighten();
 }, 60_000);
