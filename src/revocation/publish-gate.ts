@@ -228,7 +228,9 @@ function unseen(
   if (scope === deltaScope) {
     const onBase = base?.list.find(record.serial);
     if (isReleased(record) || mayLeave(record, nowMs))
-      return onBase && listed?.reason !== 'removeFromCRL' ? 'is released and stays on the base' : undefined;
+      return (onBase || (listed && isReleased(record))) && listed?.reason !== 'removeFromCRL'
+        ? 'is released and stays on it'
+        : undefined;
     return listed ? undefined : sameAsRecorded(onBase, record, candidate);
   }
   if (isReleased(record)) return listed ? 'is released and stands on it' : undefined;
