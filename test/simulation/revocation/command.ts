@@ -8,7 +8,7 @@ export async function runSimulation(options: SimulationOptions & { json: boolean
   const { counts, problems, refused } = await simulate({ ...options, ...(json ? {} : { notice: complain }) });
   const seconds = Number((process.hrtime.bigint() - startedMs) / 1_000_000n) / 1000;
   const failures = [...problems, ...refused.map((one) => `held back: ${one}`)];
-  for (const failure of failures.slice(0, 20)) complain(failure);
+  for (const failure of failures.slice(0, 10)) complain(failure.slice(0, 400));
   const { published = 0 } = counts;
   const said = Object.entries(counts).map(([name, count]) => `${name} ${count}`);
   process.stdout.write(

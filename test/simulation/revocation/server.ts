@@ -107,14 +107,21 @@ export class SimulatedServer {
     const { issuerKeyId, serial, revokedAtMs } = revocation;
     const leaf = revocationLeaf(revokedAtMs, issuerKeyId, revocation);
     this.does(async () => {
+      let leafIndex: number;
       try {
-        await this.sequencer.record({ kind: 'revocation', leaf, revocation, blockKeySha256: undefined });
+        leafIndex = await this.sequencer.record({
+          kind: 'revocation',
+          leaf,
+          revocation,
+          blockKeySha256: undefined,
+        });
       } catch (error) {
         if (error instanceof VouchError && ['policy-conflict', 'unavailable-store'].includes(error.code))
           return;
         throw error;
       }
-      const record = this.#seen.revocation(issuerKeyId, serial);
+      const events = this.#seen.revocationEvents(issuerKeyId, serial);
+      const record = events.find((event) => event.leafIndex === leafIndex);
       if (record) this.publisher.add(record);
     });
   }
@@ -131,6 +138,7 @@ export class SimulatedServer {
   accept(): void {
     this.noteTime();
     this.does(() => this.#seen.setClockMark(this.guard.accept()));
+    this.#parts.model.earliest(this.earliestSeconds);
   }
 
   get treeSize(): number {
