@@ -3,7 +3,7 @@ import type { VerifiedCrl, VerifiedDelta } from '../client/crl.ts';
 import { fileNames } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
 import { replaceFile } from './deliver/durable-file.ts';
-import { crlPem } from './deliver/files.ts';
+import { crlPemInSlices } from './deliver/files.ts';
 import type { Held } from './held.ts';
 import { withNumbers } from './obtain.ts';
 import { deltaNumberKey, formatState, readState, stateFile } from './state.ts';
@@ -131,7 +131,7 @@ export class CrlFiles {
   /** What becomes known while it is written is behind again; what fails stays so. */
   async #replace(file: 'full' | 'delta', path: string, crls: readonly { der: Buffer }[]): Promise<void> {
     try {
-      await replaceFile(path, crlPem(crls.map(({ der }) => der)), 0o644);
+      await replaceFile(path, crlPemInSlices(crls.map(({ der }) => der)), 0o644);
     } catch (error) {
       this.#behind.add(file);
       throw error;

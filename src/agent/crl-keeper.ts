@@ -5,6 +5,7 @@ import {
   type VerifiedDelta,
   verifyCrl,
   verifyDelta,
+  verifyLargeCrl,
   withDelta,
 } from '../client/crl.ts';
 import { CrlSource } from '../client/crl-source.ts';
@@ -131,7 +132,7 @@ export class CrlKeeper {
     const known = this.#known(event.scope);
     if (one === undefined || BigInt(event.crlNumber) <= (known.get(one.keyId)?.crlNumber ?? -1n)) return;
     await this.#attempt(one.keyId, async () => {
-      if (!this.#patched(one, event) && !this.#waitsForRound(one, event))
+      if (!(await this.#patched(one, event)) && !this.#waitsForRound(one, event))
         await this.#fetch(one, event.scope, event.url);
       this.#judge(one);
     });
@@ -220,7 +221,7 @@ export class CrlKeeper {
     const floor = this.#floor(one, scope);
     const fetched = await this.#source(one, scope, url).fetch(this.#parts.signal);
     if (fetched === 'unchanged') return;
-    this.#accept(one, scope, fetched.der, floor);
+    await this.#accept(one, scope, fetched.der, floor);
     this.#sources.get(`${one.keyId} ${scope}`)?.accept(fetched);
   }
 
@@ -237,11 +238,11 @@ export class CrlKeeper {
   }
 
   /** True where the event's patch made the CRL of the one that is known. */
-  #patched(one: ChainAuthority, { scope, from, crlNumber, patch }: CrlEvent): boolean {
+  async #patched(one: ChainAuthority, { scope, from, crlNumber, patch }: CrlEvent): Promise<boolean> {
     const known = this.#known(scope).get(one.keyId);
     if (patch === undefined || from === null || known?.crlNumber !== BigInt(from)) return false;
     try {
-      this.#accept(one, scope, applyPatch(known.der, patch), BigInt(crlNumber));
+      await this.#accept(one, scope, await applyPatch(known.der, patch), BigInt(crlNumber));
     } catch (error) {
       this.#parts.notice(`a patch of the server does not hold: ${String(error)}; the CRL is fetched`);
       return false;
@@ -252,10 +253,18 @@ export class CrlKeeper {
   }
 
   /** Verifies what came, and takes it where it is newer than what is known by now. */
-  #accept(one: ChainAuthority, scope: CrlEvent['scope'], der: Buffer, floor: bigint | undefined): void {
-    const parsed = readCrl(der);
+  async #accept(
+    one: ChainAuthority,
+    scope: CrlEvent['scope'],
+    der: Buffer,
+    floor: bigint | undefined,
+  ): Promise<void> {
     if (scope === 'full') {
-      const crl = verifyCrl(parsed, one.authority, floor);
+      // A delta that comes meanwhile says it sooner, and must not wait for this one.
+      const crl =
+        der.length > largeBytes
+          ? await verifyLargeCrl(der, one.authority, floor)
+          : verifyCrl(readCrl(der), one.authority, floor);
       if (crl.crlNumber <= (this.#crls.get(one.keyId)?.crlNumber ?? -1n)) return;
       this.#crls.set(one.keyId, crl);
       // The root's stands in both files.
@@ -265,7 +274,7 @@ export class CrlKeeper {
       );
       return;
     }
-    const delta = verifyDelta(parsed, one.authority, floor);
+    const delta = verifyDelta(readCrl(der), one.authority, floor);
     if (delta.crlNumber <= (this.#deltas.get(one.keyId)?.crlNumber ?? -1n)) return;
     this.#deltas.set(one.keyId, delta);
     this.#files.changed('delta');

@@ -1,9 +1,18 @@
 import { VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
-import { verifySignature } from '../x509/algorithm.ts';
+import { Slice } from '../jobs/slice.ts';
+import { parseAlgorithmIdentifier, verifySignature, verifySignatureOfChunks } from '../x509/algorithm.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
-import { type ParsedCrl, parseCrl } from '../x509/crl.ts';
+import { type ParsedCrl, type ParsedCrlHead, parseCrl } from '../x509/crl.ts';
+import { CrlIndex } from '../x509/crl-index.ts';
+import { entriesOf } from '../x509/crl-patch.ts';
+import { CrlStreamReader } from '../x509/crl-stream.ts';
+import { tags } from '../x509/der.ts';
+import { DerReader } from '../x509/der-reader.ts';
 import { importPublicKey, keyIdOf } from '../x509/public-key.ts';
+
+/** Bytes that are read between two looks at the clock. */
+const readAtOnce = 128 * 1024;
 
 /** A full CRL whose signature, issuer and form were checked; its freshness is asked when it is used. */
 export interface VerifiedCrl {
@@ -38,6 +47,49 @@ export function verifyCrl(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumb
   return { ...verified, deltaUrl: crl.freshestUrls[0], has: (serial) => crl.has(serial) };
 }
 
+/**
+ * As `verifyCrl`, of a large one that need not be known before its time: read, verified and made searchable while others have
+ * their turns. Throws `integrity-crl` or `integrity-rewind`, too.
+ */
+export async function verifyLargeCrl(
+  der: Buffer,
+  issuer: ParsedCertificate,
+  minimumNumber = 0n,
+): Promise<VerifiedCrl> {
+  const { head, algorithm, tbs, signature } = await readInSlices(der).catch((cause: unknown) => {
+    throw new VouchError('integrity-crl', 'what was read as a CRL is not one; it is not used', { cause });
+  });
+  checkSigner(head, issuer);
+  const key = importPublicKey(issuer.spki).key;
+  if (algorithm !== head.algorithm || !(await verifySignatureOfChunks(algorithm, key, [tbs], signature)))
+    throw refusal(issuer, 'has a wrong signature');
+  if (head.deltaBase !== undefined) throw refusal(issuer, 'is a delta, not the full CRL');
+  const checked = checkHead(head, issuer, minimumNumber);
+  if (!head.ascending) return verifyCrl(readCrl(der), issuer, minimumNumber);
+  const index = new CrlIndex(der, ...entriesOf(der));
+  const slice = new Slice();
+  while (index.step()) if (slice.isOver) await slice.turn();
+  return { ...checked, der, deltaUrl: head.freshestUrls[0], has: (serial) => index.has(serial) };
+}
+
+/** The parts of a CertificateList, its TBSCertList read. */
+async function readInSlices(der: Buffer) {
+  const whole = new DerReader(der);
+  const outer = whole.enter(tags.sequence, 'CertificateList');
+  whole.finish('CertificateList');
+  const tbs = outer.element(tags.sequence, 'TBSCertList');
+  const algorithm = parseAlgorithmIdentifier(outer.element(tags.sequence, 'signatureAlgorithm'));
+  const signature = outer.octetBits('signature');
+  outer.finish('CertificateList');
+  const reader = new CrlStreamReader();
+  const slice = new Slice();
+  for (let at = 0; at < tbs.length; at += readAtOnce) {
+    reader.push(tbs.subarray(at, at + readAtOnce));
+    if (slice.isOver) await slice.turn();
+  }
+  return { head: reader.end(), algorithm, tbs, signature };
+}
+
 /** As `verifyCrl`, of a delta CRL. */
 export function verifyDelta(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber = 0n): VerifiedDelta {
   const baseNumber = crl.deltaBase;
@@ -67,13 +119,22 @@ export function withDelta(full: VerifiedCrl, delta: VerifiedDelta | undefined): 
 }
 
 function verifySigned(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber: bigint) {
+  checkSigner(crl, issuer);
+  if (!verifySignature(crl.algorithm, importPublicKey(issuer.spki).key, crl.tbs, crl.signature))
+    throw refusal(issuer, 'has a wrong signature');
+  return { ...checkHead(crl, issuer, minimumNumber), der: crl.der };
+}
+
+function checkSigner(crl: ParsedCrlHead, issuer: ParsedCertificate): void {
+  if (!crl.issuerName.equals(issuer.subjectName)) throw refusal(issuer, 'names another issuer');
+  if (crl.authorityKeyId !== keyIdOf(issuer.spki)) throw refusal(issuer, 'names another key');
+  if (!issuer.keyUsage?.cRLSign) throw refusal(issuer, 'is from a CA that may not sign CRLs');
+}
+
+/** What a CRL says besides its entries, once its signature is verified. */
+function checkHead(crl: ParsedCrlHead, issuer: ParsedCertificate, minimumNumber: bigint) {
   const issuerKeyId = keyIdOf(issuer.spki);
   const refuse = (why: string): VouchError => refusal(issuer, why);
-  if (!crl.issuerName.equals(issuer.subjectName)) throw refuse('names another issuer');
-  if (crl.authorityKeyId !== issuerKeyId) throw refuse('names another key');
-  if (!issuer.keyUsage?.cRLSign) throw refuse('is from a CA that may not sign CRLs');
-  if (!verifySignature(crl.algorithm, importPublicKey(issuer.spki).key, crl.tbs, crl.signature))
-    throw refuse('has a wrong signature');
   if (crl.idp !== undefined) throw refuse('is a shard, not the full CRL');
   if (crl.criticalUnknown.length > 0) throw refuse('has a critical extension that is not understood');
   if (crl.crlNumber === undefined) throw refuse('has no CRL number');
@@ -87,7 +148,6 @@ function verifySigned(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber: 
     crlNumber: crl.crlNumber,
     thisUpdateMs: crl.thisUpdateSeconds * 1000,
     nextUpdateMs: crl.nextUpdateSeconds * 1000,
-    der: crl.der,
   };
 }
 

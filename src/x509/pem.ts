@@ -5,12 +5,22 @@ const pemMaxLength = 128 * 1024 * 1024;
 
 const begin = '-----BEGIN ';
 
+/** Whole lines, of 48 bytes each. */
+const partBytes = 48 * 512;
+
 /** One PEM block (RFC 7468): label, base64 in lines of 64 characters, a final newline. */
 export function encodePem(label: string, der: Uint8Array): string {
+  return [...encodePemParts(label, der)].join('');
+}
+
+/** The same in parts of a millisecond or less each, for what is large. */
+export function* encodePemParts(label: string, der: Uint8Array): Generator<string> {
   assert(/^[A-Z0-9]+(?: [A-Z0-9]+)*$/.test(label), 'PEM label');
   const bytes = Buffer.isBuffer(der) ? der : Buffer.from(der.buffer, der.byteOffset, der.byteLength);
-  const lines = bytes.toString('base64').replace(/.{64}(?=.)/g, '$&\n');
-  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`;
+  yield `-----BEGIN ${label}-----\n`;
+  for (let at = 0; at < bytes.length; at += partBytes)
+    yield bytes.toString('base64', at, at + partBytes).replace(/.{1,64}/g, '$&\n');
+  yield `${bytes.length === 0 ? '\n' : ''}-----END ${label}-----\n`;
 }
 
 /**

@@ -59,7 +59,7 @@ describe('a watcher hears', () => {
     const patched = crlsHeard(stream.heard).find((event) => event.crlNumber === crlNumber);
     if (!patched?.patch) throw new Error(stream.text());
     expect(patched.from).toBe(before.crlNumber);
-    const rebuilt = applyPatch(der, patched.patch);
+    const rebuilt = await applyPatch(der, patched.patch);
     expect(rebuilt.equals(Buffer.from(await (await fetch(before.url)).arrayBuffer()))).toBe(true);
     expect(parseCrl(rebuilt).has(parseSerial(other.serial))).toBe(true);
   });

@@ -5,7 +5,6 @@ import { CrlList } from '../../src/x509/crl-list.ts';
 import { applyPatch, makePatch } from '../../src/x509/crl-patch.ts';
 import { buildCrl, type CrlBytes, encodeRevoked, joinedCrl, wholeCrl } from '../../src/x509/crl-tbs.ts';
 import { makeRoot, nowSeconds } from './authority.ts';
-import { expectRefusal } from './refusal.ts';
 
 const serialOf = (n: number): Serial => parseSerial(`01${n.toString(16).padStart(32, '0')}`);
 const { name: issuerName } = makeRoot();
@@ -40,7 +39,7 @@ it('a patched CRL is the later one byte for byte, whatever came, went or changed
       const later = list.with(of(then));
       const after = crlOf(anew ? CrlList.read(later.pieces.map(({ bytes }) => bytes)) : later, 65_536n);
       const patch = await makePatch(before, after, 1e6);
-      expect(patch && applyPatch(joinedCrl(before), patch).equals(joinedCrl(after))).toBe(true);
+      expect(patch && (await applyPatch(joinedCrl(before), patch)).equals(joinedCrl(after))).toBe(true);
     }),
     { numRuns: 60 },
   );
@@ -68,9 +67,9 @@ it('that does not belong to the CRL is refused', async () => {
   const [before, after] = [CrlList.of([entryOf(1, 0), entryOf(2, 0)]), CrlList.of([entryOf(2, 0)])];
   const patch = await makePatch(crlOf(before, 1n), crlOf(after, 2n), 1e6);
   if (!patch) throw new Error('no patch');
-  expectRefusal(() => applyPatch(joinedCrl(crlOf(after, 2n)), patch), 'request-malformed', 'not listed');
+  await expect(applyPatch(joinedCrl(crlOf(after, 2n)), patch)).rejects.toThrow(/not listed/);
   for (let length = 0; length < 60; length += 1)
-    expect(() => applyPatch(joinedCrl(crlOf(before, 1n)).subarray(0, length), patch)).toThrow(/./);
+    await expect(applyPatch(joinedCrl(crlOf(before, 1n)).subarray(0, length), patch)).rejects.toThrow(/./);
   const cut = { ...patch, added: entryOf(3, 1).subarray(0, -1) };
-  expect(() => applyPatch(joinedCrl(crlOf(before, 1n)), cut)).toThrow(/cut short|longer/);
+  await expect(applyPatch(joinedCrl(crlOf(before, 1n)), cut)).rejects.toThrow(/cut short|longer/);
 });

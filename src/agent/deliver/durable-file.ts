@@ -13,7 +13,11 @@ export async function writeDurably(path: string, content: string | Buffer, mode:
 }
 
 /** Puts `content` in place of `path` in one step: a reader sees the old file or the new one, whole, after a crash too. */
-export async function replaceFile(path: string, content: string | Buffer, mode: number): Promise<void> {
+export async function replaceFile(
+  path: string,
+  content: string | Buffer | AsyncIterable<string>,
+  mode: number,
+): Promise<void> {
   const fresh = `${path}.${randomBytes(6).toString('hex')}`;
   try {
     await writeNew(fresh, content, mode);
@@ -25,12 +29,17 @@ export async function replaceFile(path: string, content: string | Buffer, mode: 
   }
 }
 
-async function writeNew(path: string, content: string | Buffer, mode: number): Promise<void> {
+async function writeNew(
+  path: string,
+  content: string | Buffer | AsyncIterable<string>,
+  mode: number,
+): Promise<void> {
   const file = await open(path, 'wx', mode);
   try {
     // The mode again: open's is cut by the umask, and a key must not be wider nor a bundle narrower than said.
     await file.chmod(mode);
-    await file.writeFile(content);
+    if (typeof content === 'string' || Buffer.isBuffer(content)) await file.writeFile(content);
+    else for await (const part of content) await file.writeFile(part);
     await file.sync();
   } finally {
     await file.close();

@@ -3,7 +3,8 @@ import { lstat, mkdir, readdir, readlink, rename, rm, stat, symlink } from 'node
 import { dirname, join } from 'node:path';
 import { fileNames } from '../../client/delivered.ts';
 import type { InclusionProofJson, PeersJson } from '../../wire/enrollment.ts';
-import { encodePem } from '../../x509/pem.ts';
+import { Slice } from '../../jobs/slice.ts';
+import { encodePem, encodePemParts } from '../../x509/pem.ts';
 import { syncFolder, writeDurably, writeFailure } from './durable-file.ts';
 
 /** What a generation is made of; all DER. */
@@ -72,6 +73,16 @@ export async function deliverGeneration(dir: string, generation: Generation): Pr
 /** crl.pem of some CRLs, issuer's first. */
 export function crlPem(crls: readonly Buffer[]): string {
   return crls.map((der) => encodePem('X509 CRL', der)).join('');
+}
+
+/** The same for large ones: others have their turns between the parts. */
+export async function* crlPemInSlices(crls: readonly Buffer[]): AsyncGenerator<string> {
+  const slice = new Slice();
+  for (const der of crls)
+    for (const part of encodePemParts('X509 CRL', der)) {
+      yield part;
+      if (slice.isOver) await slice.turn();
+    }
 }
 
 function filesOf(generation: Generation): [string, string, number][] {
