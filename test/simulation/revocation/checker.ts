@@ -196,6 +196,8 @@ export class Checker {
         this.#problem(crl, `takes off ${hex(entry.key)}, which never was on one`);
     }
     const deltaBase = scope.parsed?.deltaBase ?? 0n;
+    if (this.#parts.model.drafted.get(`full ${deltaBase}`)?.base !== true)
+      this.#problem(crl, `goes with ${deltaBase}, which is no base`);
     for (const [number, full] of this.#fulls)
       if (number >= deltaBase && number < crl.crlNumber) this.#checkTogether(full, scope, crl, number);
     this.#checkBase();

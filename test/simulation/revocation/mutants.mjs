@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const run = promisify(execFile);
 
-/** Each: a file, what stands there once, and what stands there instead. */
+/** Each: a file, and in turn what stands there once and what stands there instead. */
 const writers = {
   'forgets a serial': [
     'revoked-lists.ts',
@@ -31,8 +31,16 @@ const writers = {
     'revoked-lists.ts',
     'if (!isStanding(record)) changes.push([serial, undefined]);',
     'if (!isStanding(record)) continue;',
+    'isAnew ? undefined : full.find(serial)?.dateSeconds',
+    'isAnew ? undefined : undefined',
   ],
-  'lets entries leave too early': ['publisher.ts', '?.mayLeave === true);', '?.mayLeave !== undefined);'],
+  'lets entries leave too early': [
+    'leaving.ts',
+    '?.mayLeave === true);\n    if (left.length === 0) return;\n    lists.remove(left);',
+    '?.mayLeave === false);\n    return lists.remove(left);',
+    'scheduledSeconds * 1000,',
+    '(scheduledSeconds + 3600) * 1000,',
+  ],
   'a delta without releases': [
     'revoked-lists.ts',
     'const delta = changes.map(',
@@ -44,11 +52,6 @@ const writers = {
     '{ deltaBase: follows.crlNumber - 1n }',
   ],
 };
-const noGate = [
-  'publish-gate.ts',
-  'return ['.concat('\n    ...lintParsedCrl'),
-  'return []; return ['.concat('\n    ...lintParsedCrl'),
-];
 
 export async function runMutants({ seed }) {
   const folder = mkdtempSync(join(tmpdir(), 'vouch-mutants-'));
@@ -69,7 +72,7 @@ export async function runMutants({ seed }) {
         held.refused.length > 0 && !held.problems.some(isUntrue),
         held.problems.find(isUntrue) ?? `${held.refused.length} held back`,
       );
-      const free = await simulated(folder, [change, noGate], seed);
+      const free = await simulated(folder, [change], seed, 'I5');
       tell(
         `${name}, without the gate`,
         free.problems.some(isUntrue),
@@ -88,8 +91,8 @@ function isUntrue(problem) {
   return problem.startsWith('CRL ') && !/does not catch up|still lists/.test(problem);
 }
 
-/** Builds the simulation with these changes and runs a short one; what it found. */
-async function simulated(folder, changes, seed) {
+/** Builds the simulation with these changes, and without the guard of an invariant, and runs a short one; what it found. */
+async function simulated(folder, changes, seed, without = '') {
   const { build } = await import('esbuild');
   const dist = join(folder, 'dist');
   mkdirSync(dist, { recursive: true });
@@ -103,7 +106,7 @@ process.exit(0);`;
     ...{ outfile, bundle: true, platform: 'node', target: 'node22', format: 'esm', logLevel: 'error' },
     banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
     external: ['better-sqlite3', 'pkcs11js'],
-    define: { __VOUCH_WITHOUT__: '""', __VOUCH_VERSION__: '"mutant"' },
+    define: { __VOUCH_WITHOUT__: JSON.stringify(without), __VOUCH_VERSION__: '"mutant"' },
     plugins: [
       {
         name: 'changes',
@@ -120,13 +123,12 @@ process.exit(0);`;
 }
 
 function changed(path, changes) {
-  return changes
-    .filter(([file]) => path.endsWith(`/${file}`))
-    .reduce(
-      (text, [file, before, after]) => {
-        if (text.split(before).length !== 2) throw new Error(`${file} does not have once: ${before}`);
-        return text.replace(before, () => after);
-      },
-      readFileSync(path, 'utf8'),
-    );
+  let text = readFileSync(path, 'utf8');
+  for (const [file, ...pairs] of changes)
+    if (path.endsWith(`/${file}`))
+      for (let at = 0; at < pairs.length; at += 2) {
+        if (text.split(pairs[at]).length !== 2) throw new Error(`${file} does not have once: ${pairs[at]}`);
+        text = text.replace(pairs[at], () => pairs[at + 1]);
+      }
+  return text;
 }

@@ -337,13 +337,16 @@ class Simulation {
     this.#server.mortal.dieAfter(undefined);
     this.#server.failsToStore = false;
     await this.#time.settle();
-    const behindMs = this.#checker.newestThisUpdateSeconds() * second - this.#server.guard.steadyTimeMs();
-    if (behindMs > 0) await this.#time.pass(behindMs + 2 * second);
-    const untilMs = clock.elapsedMs + 150 * second;
-    while (this.#behind().length > 0 && clock.elapsedMs < untilMs && this.#mayGoOn) {
-      await this.#time.pass(10 * second);
-      this.#server.tick();
-      await this.#time.settle();
+    // A doubt that ends by itself sets the time back that CRLs are dated by, so that is looked at again.
+    for (let attempts = 0; attempts < 5 && this.#behind().length > 0; attempts += 1) {
+      const behindMs = this.#checker.newestThisUpdateSeconds() * second - this.#server.guard.steadyTimeMs();
+      if (behindMs > 0) await this.#time.pass(behindMs + 2 * second);
+      const untilMs = clock.elapsedMs + 150 * second;
+      while (this.#behind().length > 0 && clock.elapsedMs < untilMs && this.#mayGoOn) {
+        await this.#time.pass(10 * second);
+        this.#server.tick();
+        await this.#time.settle();
+      }
     }
     this.#count('caughtUp');
     const behind = this.#behind();
