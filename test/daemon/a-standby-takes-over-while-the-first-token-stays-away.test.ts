@@ -71,7 +71,7 @@ describe('an authority with a standby', () => {
     });
     expect(await authority.issuing()).toBe(first);
     expect(new Set(status.crls.map((crl) => crl.issuerKeyId))).toEqual(new Set([first, standby]));
-    expect(status.crls).toHaveLength(34);
+    expect(status.crls).toHaveLength(36);
     const { publicationUrl } = authority.server.ready;
     for (const keyId of [first, standby]) {
       const der = Buffer.from(await (await fetch(`${publicationUrl}/ca/${keyId}.cer`)).arrayBuffer());

@@ -96,6 +96,7 @@ const layers: Record<string, Record<string, string>> = {
   'home-of-zod': { 'src/cli/zod.ts': use('zod/mini') },
   'home-of-pino': { 'src/http/pino.ts': use('pino') },
   'home-of-prom-client': { 'src/http/prom.ts': use('prom-client') },
+  'home-of-aws4fetch': { 'src/http/s3.ts': use('aws4fetch') },
   'home-of-yaml': { 'src/cli/yaml.ts': use('yaml') },
   'unknown-folder': { 'src/utils/planted.ts': imports('../core/answer.ts') },
   'unknown-package': { 'src/http/fast-check.ts': use('fast-check') },
