@@ -122,7 +122,7 @@ export const inCrls: Case[] = [
   [
     'one past the end of the log',
     `INSERT INTO crls SELECT (SELECT max(leaf_index) + 9 FROM leaves), issuer_key_id, scope, crl_number + 1, this_update_seconds,
-       next_update_seconds, scheduled, covers_tree_size, signature, head, tail, pieces FROM crls WHERE leaf_index = ${newestFull}`,
+       next_update_seconds, scheduled, base, covers_tree_size, signature, head, tail, pieces FROM crls WHERE leaf_index = ${newestFull}`,
     /CRL \d+ \(full\)/,
     /not in the log/,
   ],
