@@ -38,8 +38,9 @@ export interface Start {
   isReady: boolean;
 }
 
-/** What scripts/vouch gives Node. */
+/** What scripts/vouch gives Node and the C library. */
 const asLauncher = ['--max-semi-space-size=16'];
+const launcherEnv = { MALLOC_ARENA_MAX: '2' };
 
 /** One authority in a temporary folder, with the tokens, the server's process and its verbs. */
 export class Authority {
@@ -125,6 +126,7 @@ export class Authority {
     const log = openSync(this.logFile, 'a');
     const child = spawn(process.execPath, [...asLauncher, this.#program, 'server', '--config', this.config], {
       stdio: ['ignore', 'pipe', log],
+      env: { ...process.env, ...launcherEnv },
     });
     closeSync(log);
     this.#server = child;

@@ -51,9 +51,20 @@ export class Bed {
     this.#authority = new Authority(dist, { startMs });
   }
 
+  /**
+   * The first server takes up all that was seeded and publishes it for the first time, which no server does otherwise. What
+   * is measured is the one after it: started on a state as it stands after years.
+   */
   async boot(): Promise<void> {
     this.made = await this.#authority.init(trustDomain);
     await seedRevocations(this.#authority.database, this.entries);
+    this.publishedAfterMs = await this.#start();
+    await this.#authority.stop();
+    await this.#start();
+  }
+
+  /** Resolves when every CRL is served, with the milliseconds that took. */
+  async #start(): Promise<number> {
     const fromMs = performance.now();
     const start = this.#authority.start();
     const ready = await start.ready;
@@ -68,14 +79,14 @@ export class Bed {
     await eventually(() => isThere(crlUrl(publicationUrl, issuerKeyId, 'delta')), startMs);
     // Only then: before something is late it is ready.
     await eventually(() => isThere(`${this.operationsUrl}/readyz`), startMs);
-    this.publishedAfterMs = performance.now() - fromMs;
+    return performance.now() - fromMs;
   }
 
   get adminSocket(): string {
     return this.#authority.adminSocket;
   }
 
-  /** Peak memory of server and signer over their whole life, MB. */
+  /** Peak memory of the measured server and its signer over their whole life, MB. */
   peakRssMb(): number {
     const peakKb = (pid: number): number =>
       Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
