@@ -88,7 +88,7 @@ export async function dial(socketPath: string): Promise<Launched> {
 }
 
 function environmentFor(program: Program): Record<string, string> {
-  const environment: Record<string, string> = { MALLOC_ARENA_MAX: '2' };
+  const environment: Record<string, string> = {};
   for (const name of handedOn) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;
