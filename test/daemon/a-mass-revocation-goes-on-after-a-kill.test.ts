@@ -6,7 +6,8 @@ import { parseCrl } from '../../src/x509/crl.ts';
 import { dial, renewBody, send } from '../edge/client.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 
-const count = 400;
+/** Enough to be in the middle of when the kill comes. */
+const count = 1600;
 
 let authority: Authority;
 let workload: Workload;
