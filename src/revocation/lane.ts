@@ -84,9 +84,9 @@ export class Lane {
         this.#refusal = undefined;
       } catch (error) {
         const { message } = asVouchError(error);
-        failed(this.#backlog.waiting(), message);
         const code = error instanceof VouchError ? error.code : 'internal';
         if (code === 'unavailable-stopping') break;
+        failed(this.#backlog.waiting(), message);
         // What was refused is refused again, and each time by the signer is a leaf; what is away is noticed at once.
         const isAway = code.startsWith('unavailable-');
         refusals = isAway ? 0 : refusals + 1;

@@ -1,17 +1,18 @@
 import type { Clock } from '../core/clock.ts';
-import { VouchError } from '../core/errors.ts';
+import { asVouchError, VouchError } from '../core/errors.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlRecord, RevocationRecord, Store } from '../store/port.ts';
 import { splitCrl } from '../x509/crl.ts';
 import { type CrlDraft, CrlDrafts } from './crl-drafts.ts';
+import { type CrlBounds, type CrlTiming, defaultCrlBounds } from './crl-timing.ts';
 import { Lane } from './lane.ts';
 import { letExpiredLeave } from './leaving.ts';
 import { type PublishedCrl, PublishedCrls } from './published-crls.ts';
 import { type Predecessor, publishGate, speaksFor } from './publish-gate.ts';
 import { readTbs } from './read-tbs.ts';
-import { reconcile } from './reconcile.ts';
+import { reconcile, takeSince } from './reconcile.ts';
 import {
   baseScope,
   type Coverage,
@@ -23,33 +24,12 @@ import {
 import { signCrl, storedCrl } from './signed-crl.ts';
 import { Waits } from './waits.ts';
 
-/** How often and for how long. */
-export interface CrlTiming {
-  /** nextUpdate − thisUpdate. */
-  validitySeconds: number;
-  /** Shortest time between two publications: revocations within it share one. */
-  batchMs: number;
-  /** How far thisUpdate may lie in the past: the budget that bursts draw on (I5). */
-  backdateSeconds: number;
-}
-
-/** Defaults; docs/defaults.md has the reasons. */
-export const defaultCrlTiming: CrlTiming = { validitySeconds: 24 * 3600, batchMs: 200, backdateSeconds: 60 };
+export { type CrlTiming, defaultCrlTiming } from './crl-timing.ts';
 
 /** How long a publication waits for a signer that is away before it says so. */
 const signerWaitMs = 3_000;
 /** How long one waits for the second that its thisUpdate names: bursts wait for one, a clock set back for more. */
 const budgetWaitMs = 5_000;
-
-/** Sizes at which publication changes its ways. */
-export interface CrlBounds {
-  /** A full CRL above this has a lane of its own, so that no shard waits for it. */
-  smallBytes: number;
-  /** A delta above this many entries asks for a new base. */
-  deltaMaxEntries: number;
-}
-
-const defaultCrlBounds: CrlBounds = { smallBytes: 1024 * 1024, deltaMaxEntries: 10_000 };
 
 interface Parts {
   issuer: Issuer;
@@ -84,8 +64,10 @@ export class CrlPublisher {
   readonly #near: Lane;
   /** A large full CRL. */
   readonly #far: Lane;
-  /** What is stored was held against the store's rows. */
+  /** The lists are known to say all that is to be said. */
   #reconciled: Promise<void> = Promise.resolve();
+  /** What is stored was held against the store's rows. */
+  #checked: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts) {
     const { clock, timing, store, issuer } = parts;
@@ -126,9 +108,16 @@ export class CrlPublisher {
     if (served) await this.#takeBase(served);
     const delta = this.#previous.get(deltaScope);
     if (delta && delta.deltaBase === served?.crlNumber) await this.#lists.keepInDelta(delta.list);
-    this.#reconciled = this.#reconcile();
+    const isKnown = await takeSince(this.#lists, store, issuer.keyId, this.#listed());
+    this.#checked = this.#reconcile(!isKnown);
+    this.#checked.catch((error: unknown) => {
+      const { code, message } = asVouchError(error);
+      if (code !== 'unavailable-stopping') this.#parts.alarm('all', [message]);
+    });
+    // What came since is known: that the rest holds, too, is found out beside publication.
+    this.#reconciled = isKnown ? Promise.resolve() : this.#checked;
+    this.#wantBehind([]);
     this.publishDue();
-    this.#kick();
   }
 
   /** Takes an event that is durable, a revocation or a release; its shard, the delta and the full CRL follow. */
@@ -206,13 +195,18 @@ export class CrlPublisher {
 
   async close(): Promise<void> {
     this.#waits.end();
-    await this.#reconciled;
+    await this.#checked.catch(() => undefined);
     await Promise.all([this.#near.ended(), this.#far.ended()]);
   }
 
   #scopes(): string[] {
+    return [...this.#listed(), ...(this.#lists.base ? [deltaScope] : [])];
+  }
+
+  /** The full one and the shards. */
+  #listed(): string[] {
     const shards = Array.from({ length: this.#parts.shardCount }, (_, shard) => String(shard));
-    return [fullScope, ...shards, ...(this.#lists.base ? [deltaScope] : [])];
+    return [fullScope, ...shards];
   }
 
   /** One at a time: who published a CRL in both would serve the older of the two last. */
@@ -286,9 +280,20 @@ export class CrlPublisher {
     this.#want(deltaScope);
   }
 
-  async #reconcile(): Promise<void> {
-    const { store, issuer, shardCount } = this.#parts;
-    const wrong = await reconcile(this.#lists, store, issuer.keyId, shardCount);
+  /** Rejects with `unavailable-stopping` where it was cut short and publication would wait for it. */
+  async #reconcile(first: boolean): Promise<void> {
+    const { store, issuer } = this.#parts;
+    const isOver = (): boolean => this.#waits.hasEnded;
+    const wrong = await reconcile(this.#lists, store, issuer.keyId, {
+      scopes: this.#listed(),
+      first,
+      isOver,
+    });
+    if (wrong) this.#wantBehind(wrong);
+    else if (first) throw new VouchError('unavailable-stopping', 'the server is stopping');
+  }
+
+  #wantBehind(wrong: readonly string[]): void {
     const newest = this.newest.get(fullScope) ?? -1;
     const behind = this.#scopes().filter(
       (scope) => !this.#covers(scope, scope === deltaScope ? newest : (this.newest.get(scope) ?? -1)),
@@ -297,20 +302,13 @@ export class CrlPublisher {
     this.#kick();
   }
 
+  /** Commits nothing while the signer is away, longer than a restart takes. */
   async #ready(scopes: readonly string[]): Promise<void> {
     await this.#reconciled;
-    await this.#untilSignerAnswers();
+    const { sequencer, issuer } = this.#parts;
+    const away = new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
+    await this.#waits.until(() => (sequencer.signerAnswers(issuer.keyId) ? 0 : 50), signerWaitMs, away);
     await this.#untilBudget(scopes);
-  }
-
-  /** Commits nothing while the signer is away, longer than a restart takes. */
-  #untilSignerAnswers(): Promise<void> {
-    const late = new VouchError('unavailable-signer', 'the signer is away; the CRL follows when it is back');
-    return this.#waits.until(
-      () => (this.#parts.sequencer.signerAnswers(this.#parts.issuer.keyId) ? 0 : 50),
-      signerWaitMs,
-      late,
-    );
   }
 
   /** thisUpdate is at least a second after the previous one of its scope, and never in the future. */

@@ -1,52 +1,80 @@
-import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import { Slice } from '../jobs/slice.ts';
 import type { RevocationRecord, StoreReader } from '../store/port.ts';
 import type { ParsedRevoked } from '../x509/crl-entries.ts';
-import { entryOf, fullScope, type RevokedLists } from './revoked-lists.ts';
+import { entryOf, isStanding, type RevokedLists } from './revoked-lists.ts';
 
 /** Rows of one look at the store: a few milliseconds. */
 const pageRows = 500;
 
+/** Events that are taken in one by one; of more, as after a restore, the lists are made anew. */
+const sinceMost = 5000;
+
+type Reads = Pick<StoreReader, 'revocation' | 'revocationsAfter' | 'standingBySerial'>;
+
+/**
+ * Takes in the events that came after the CRLs that were adopted. True where that makes the lists say all that is to be
+ * said; false where too much came since, as after a restore: then `reconcile` does.
+ */
+export async function takeSince(
+  lists: RevokedLists,
+  store: Reads,
+  issuerKeyId: string,
+  scopes: readonly string[],
+): Promise<boolean> {
+  const covered = new Map(scopes.map((scope) => [scope, lists.coveredBy(scope)]));
+  const from = Math.min(...covered.values());
+  const slice = new Slice();
+  const since: RevocationRecord[] = [];
+  for (let leafIndex = from - 1; ; ) {
+    const rows = store.revocationsAfter(issuerKeyId, { leafIndex }, pageRows);
+    for (const row of rows)
+      if (lists.scopesOf(row.serial).some((scope) => row.leafIndex >= (covered.get(scope) ?? 0)))
+        since.push(row);
+    if (since.length > sinceMost) return false;
+    if (rows.length < pageRows) break;
+    leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
+    if (slice.isOver) await slice.turn();
+  }
+  for (const row of since) lists.add(row);
+  return true;
+}
+
 /**
  * Holds the lists of CRLs that were stored against the store's own rows, and puts right what they say otherwise: after a
- * crash what came since, after a restore everything. Returns the scopes that have to be published for it. Yields to the event
- * loop after each page of rows.
+ * restore everything. Returns the scopes that have to be published for it. Takes turns with others, to whom the lists belong
+ * as well: what is put right is what the store says at that moment. `first`: nothing was taken in before. `isOver`: nobody
+ * wants to know any more; then undefined.
  */
 export async function reconcile(
   lists: RevokedLists,
-  store: Pick<StoreReader, 'standingBySerial' | 'revocationsAfter'>,
+  store: Reads,
   issuerKeyId: string,
-  shardCount: number,
-): Promise<string[]> {
-  const scopes = [fullScope, ...Array.from({ length: shardCount }, (_, shard) => String(shard))];
+  { scopes, first, isOver }: { scopes: readonly string[]; first: boolean; isOver: () => boolean },
+): Promise<string[] | undefined> {
   const walks = new Map(scopes.map((scope) => [scope, new Walk(lists.of(scope).all())]));
   const wrong = new Set<string>();
   const slice = new Slice();
   const correct = (): void => {
     const changes = [...walks].flatMap(([scope, walk]) => {
-      const some = walk.changes();
-      return some.size > 0 ? [[scope, some] as const] : [];
+      const list = lists.of(scope);
+      const some = [...walk.suspects()].flatMap((serial) =>
+        changeOf(serial, store.revocation(issuerKeyId, serial), list.find(serial)),
+      );
+      return some.length > 0 ? [[scope, new Map(some)] as const] : [];
     });
     for (const [scope] of changes) wrong.add(scope);
     lists.correct(new Map(changes));
   };
-  // What was covered and then released is no row of those below.
-  for (let leafIndex = lists.coversTreeSize - 1; ; ) {
-    const rows = store.revocationsAfter(issuerKeyId, { leafIndex }, pageRows);
-    for (const row of rows) lists.cover(row);
-    if (rows.length < pageRows) break;
-    leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
-    if (slice.isOver) await slice.turn();
-  }
+  if (first) await coverAll(lists, store, issuerKeyId, slice);
   for (let after = ''; ; ) {
+    if (isOver()) return undefined;
     const rows = store.standingBySerial(issuerKeyId, after, pageRows);
     for (const row of rows) {
-      lists.cover(row);
+      if (first) lists.cover(row);
       // Dated by the next CRL.
-      if (row.crlDateSeconds === undefined) lists.add(row);
-      for (const scope of [fullScope, String(shardOf(row.serial, shardCount))])
-        walks.get(scope)?.compare(row);
+      if (first && row.crlDateSeconds === undefined) lists.add(row);
+      for (const scope of lists.scopesOf(row.serial)) walks.get(scope)?.compare(row);
     }
     correct();
     if (rows.length < pageRows) break;
@@ -58,10 +86,32 @@ export async function reconcile(
   return [...wrong];
 }
 
+/** What was released is no row that stands. */
+async function coverAll(lists: RevokedLists, store: Reads, issuerKeyId: string, slice: Slice): Promise<void> {
+  for (let leafIndex = lists.coversTreeSize - 1; ; ) {
+    const rows = store.revocationsAfter(issuerKeyId, { leafIndex }, pageRows);
+    for (const row of rows) lists.cover(row);
+    if (rows.length < pageRows) return;
+    leafIndex = rows.at(-1)?.leafIndex ?? leafIndex;
+    if (slice.isOver) await slice.turn();
+  }
+}
+
+/** What a serial has to have on its lists; nothing is changed where its date is still to be decided. */
+function changeOf(
+  serial: Serial,
+  record: RevocationRecord | undefined,
+  listed: ParsedRevoked | undefined,
+): [serial: Serial, entry: Buffer | undefined][] {
+  if (!record || !isStanding(record) || record.mayLeave) return listed ? [[serial, undefined]] : [];
+  if (record.crlDateSeconds === undefined || (listed && isSame(listed, record))) return [];
+  return [[serial, entryOf(record)]];
+}
+
 /** One list beside the rows, both in serial order. */
 class Walk {
   readonly #entries: Iterator<ParsedRevoked>;
-  #changes = new Map<Serial, Buffer | undefined>();
+  #suspects = new Set<Serial>();
   #next: ParsedRevoked | undefined;
 
   constructor(entries: Iterator<ParsedRevoked>) {
@@ -69,30 +119,28 @@ class Walk {
     this.#step();
   }
 
-  /** What the row wants to stand there does, or is to be changed. */
+  /** What the row wants to stand there does, or is looked into. */
   compare(row: RevocationRecord): void {
-    while (this.#next && this.#next.serial < row.serial) this.#takeOut(this.#next);
+    while (this.#next && this.#next.serial < row.serial) this.#suspect(this.#next);
     const listed = this.#next?.serial === row.serial ? this.#next : undefined;
     if (listed) this.#step();
-    if (row.crlDateSeconds === undefined) {
-      if (listed) this.#changes.set(row.serial, undefined);
-    } else if (!listed || !isSame(listed, row)) this.#changes.set(row.serial, entryOf(row));
+    if (!listed || !isSame(listed, row)) this.#suspects.add(row.serial);
   }
 
   /** After the last row. */
   finish(): void {
-    while (this.#next) this.#takeOut(this.#next);
+    while (this.#next) this.#suspect(this.#next);
   }
 
-  /** What has to change, and was not told before. */
-  changes(): ReadonlyMap<Serial, Buffer | undefined> {
-    const changes = this.#changes;
-    this.#changes = new Map();
-    return changes;
+  /** What does not fit, and was not told before. */
+  suspects(): ReadonlySet<Serial> {
+    const suspects = this.#suspects;
+    this.#suspects = new Set();
+    return suspects;
   }
 
-  #takeOut({ serial }: ParsedRevoked): void {
-    this.#changes.set(serial, undefined);
+  #suspect({ serial }: ParsedRevoked): void {
+    this.#suspects.add(serial);
     this.#step();
   }
 

@@ -82,6 +82,16 @@ export class RevokedLists {
     return (this.#newest.get(fullScope) ?? -1) + 1;
   }
 
+  /** Log size that a scope's list covers. */
+  coveredBy(scope: string): number {
+    return (this.#newest.get(scope) ?? -1) + 1;
+  }
+
+  /** The two lists that a revoked serial stands on. */
+  scopesOf(serial: Serial): [shard: string, full: string] {
+    return scopesOf(serial, this.#shardCount);
+  }
+
   get newest(): Coverage {
     return this.#newest;
   }

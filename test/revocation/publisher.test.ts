@@ -530,3 +530,21 @@ test('a hold that came and went since the base stays on the delta as removed, ov
   expect([told(), crl('full').has(serial)]).toEqual(['certificateHold', true]);
   expect(alarms).toEqual([]);
 });
+
+test('a start publishes what comes as soon as it knows what came since, before it has read all there is', async () => {
+  const { issued } = await issue();
+  await until(() => authority.store.lastCrls(authority.issuer.keyId).every((row) => row.signature));
+  await publisher.close();
+  const { store } = authority;
+  const standing = store.standingBySerial.bind(store);
+  store.standingBySerial = () => {
+    throw new Error('not read');
+  };
+  publisher = openPublisher();
+  await publisher.start();
+  revocation = new Revocation({ ...authority, publisher, shardCount: 16 });
+  const target = { by: 'serial', serial: issued.record.serial, only: true } as const;
+  expect(await revocation.revoke(target, 'superseded', 'uid:0')).toMatchObject({ published: true });
+  expect(alarms).toEqual([expect.stringContaining('all: ')]);
+  store.standingBySerial = standing;
+});
