@@ -15,7 +15,7 @@ export const applicationId = 0x566f7563;
 const busyTimeoutMs = 1_000;
 
 /** Pages kept in memory; it is not touched before there are that many. */
-const cacheKibibytes = 64 * 1024;
+const cacheKibibytes = 32 * 1024;
 
 /** A large transaction's WAL file shrinks back to this at the next checkpoint. */
 const walKeptBytes = 64 * 1024 * 1024;
