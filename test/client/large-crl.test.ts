@@ -17,8 +17,9 @@ const der = makeCrl(issuer, { revoked });
 describe('a large CRL, read while others have their turns', () => {
   it('says what the same one says that was read at once', async () => {
     const large = await verifyLargeCrl(der, certificate);
-    const { has: _, ...said } = large;
-    expect(said).toEqual({ ...verifyCrl(readCrl(der), certificate), has: undefined, ...said });
+    const { has: _large, ...said } = large;
+    const { has: _small, ...wanted } = verifyCrl(readCrl(der), certificate);
+    expect(said).toEqual(wanted);
     expect(serials.filter((serial) => large.has(serial))).toEqual(listed);
     expect(Array.from({ length: 100 }, freshSerial).some((serial) => large.has(serial))).toBe(false);
     expect((await verifyLargeCrl(makeCrl(issuer, { revoked: [] }), certificate)).has(freshSerial())).toBe(
