@@ -149,7 +149,8 @@ describe('what is no request', () => {
       '/ocsp/',
       '/ocsp?',
       `/ocsp?${base64}`,
-      `/ocsp/${encodeURIComponent(encodeURIComponent(base64))}`.replace('%25', '%252F'),
+      // Escaped twice: what it comes to after one turn is no base64, whichever letters the request has.
+      `/ocsp/%25${base64.charCodeAt(0).toString(16)}${base64.slice(1)}`,
       `/ocsp/${base64}?x=1`,
       `/ocsp//${base64}`,
       `/ocsp/%2F${base64}`,

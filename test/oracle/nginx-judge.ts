@@ -1,15 +1,17 @@
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
-import { start } from '../support/running.ts';
+import { eventually, start } from '../support/running.ts';
 import type { Judge } from './verifiers.ts';
 
 /** An nginx that checks a client's certificate by one file with all the CRLs, as its `ssl_crl` takes them. */
 export const nginx: Judge = async (folder) => {
   const at = (name: string) => join(folder, name);
   const running = start(nginxCommand(folder));
-  await running.until(() => existsSync(at('socket')));
+  // The socket stands in the folder a moment before nginx listens on it.
+  await eventually(() => running.code === undefined && takesConnections(at('socket')));
   const [cert, key] = ['chain.pem', 'key.pem'].map((name) => readFileSync(at(name), 'utf8'));
   const socket = tls.connect({ path: at('socket'), cert, key, rejectUnauthorized: false });
   let said = '';
@@ -20,6 +22,16 @@ export const nginx: Judge = async (folder) => {
   const verdict = said.split('\r\n\r\n')[1] ?? '';
   return verdict === 'SUCCESS' ? 'good' : verdict.replace('FAILED:certificate revoked', 'revoked');
 };
+
+async function takesConnections(path: string): Promise<boolean> {
+  const socket = connect(path);
+  const isOpen = await once(socket, 'connect').then(
+    () => true,
+    () => false,
+  );
+  socket.destroy();
+  return isOpen;
+}
 
 /** Writes its configuration; gives the command that starts it. */
 export function nginxCommand(folder: string): string[] {
