@@ -6,6 +6,9 @@ export interface Selector {
   value: string;
 }
 
+/** Most entries of one parent, which reads them all at each change. */
+export const entriesOfParentMax = 10_000;
+
 /** `type:value`. */
 export function selectorText(selector: Selector): string {
   return `${selector.type}:${selector.value}`;
@@ -18,12 +21,16 @@ export function selectorText(selector: Selector): string {
 export interface RegistrationEntry {
   entryId: string;
   spiffeId: SpiffeId;
+  /** The agent that asks for it in the name of a workload; undefined: nobody but who shows the selectors himself. */
+  parentId: SpiffeId | undefined;
   selectors: readonly Selector[];
   dnsNames: readonly string[];
   /** Textual IPv4 or IPv6 addresses. */
   ipAddresses: readonly string[];
   /** Who may call this workload: SPIFFE IDs, or a prefix ending in `/*`. Delivered as peers.json. */
   allowedClients: readonly string[];
+  /** What tells a workload its identities apart (SPIFFE Workload API §5.2.1), at most 1024 bytes; '' for none. */
+  hint: string;
   profile: string;
   /** Undefined: the profile's lifetime. */
   lifetimeSeconds: number | undefined;

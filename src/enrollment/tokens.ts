@@ -133,6 +133,8 @@ export class Tokens {
     return {
       entryId: `e_${randomBytes(8).toString('hex')}`,
       spiffeId,
+      parentId: undefined,
+      hint: '',
       selectors: [{ type: joinTokenType, value: tokenId }],
       dnsNames: request.dnsNames.map(registrableDnsName),
       ipAddresses: request.ipAddresses.map(registrableAddress),

@@ -3,7 +3,7 @@ import { type RegistrationEntry, type Selector, selectorText } from '../core/reg
 import type { StoreReader } from '../store/port.ts';
 
 /**
- * selectors → registration entry. Throws `denied-no-entry` where none matches (deny by default, I7), and
+ * selectors → registration entry, never one that an agent asks for in the name of its workloads. Throws `denied-no-entry` where none matches (deny by default, I7), and
  * `denied-suspended` where the only ones are suspended.
  */
 export function matchEntry(
@@ -11,7 +11,8 @@ export function matchEntry(
   selectors: readonly Selector[],
   wanted: readonly string[],
 ): RegistrationEntry {
-  const matching = store.entriesMatching(selectors.map(selectorText));
+  const found = store.entriesMatching(selectors.map(selectorText));
+  const matching = found.filter((entry) => entry.parentId === undefined);
   if (matching.length === 0)
     throw new VouchError(
       'denied-no-entry',

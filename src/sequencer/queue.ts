@@ -8,6 +8,7 @@ const endings: ReadonlySet<Mutation['kind']> = new Set([
   'key-blocked',
   'token-revoked',
   'entry-suspended',
+  'entry-deleted',
 ]);
 
 /** True for what ends something: it is refused neither by a halt nor by a long queue. */

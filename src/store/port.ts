@@ -62,6 +62,7 @@ export interface CertificateRecord {
 export interface CertificateStanding extends CertificateRecord {
   /** Undefined also after the release of a hold. */
   revoked: { revokedAtMs: number; reason: Reason } | undefined;
+  /** Also where it is deleted. */
   entrySuspended: boolean;
 }
 
@@ -175,6 +176,10 @@ export type Mutation =
       entry: RegistrationEntry;
     }
   | { kind: 'token-revoked'; leaf: LeafDraft; tokenId: string; atMs: number }
+  /** Refused for an identity that is suspended, and past `entriesOfParentMax`. */
+  | { kind: 'entry-created'; leaf: LeafDraft; entry: RegistrationEntry }
+  /** It is absent from then on, but its certificates still name it. */
+  | { kind: 'entry-deleted'; leaf: LeafDraft; entryId: string; atMs: number }
   | { kind: 'entry-suspended'; leaf: LeafDraft; entryId: string; atMs: number }
   | { kind: 'entry-resumed'; leaf: LeafDraft; entryId: string }
   /** Refused where `mayFollow` (core/reasons.ts) says so. */
@@ -268,7 +273,7 @@ export interface Page {
   limit: number;
 }
 
-/** Reads. All answer from committed state. */
+/** Reads. All answer from committed state; a deleted entry is absent. */
 export interface StoreReader {
   identity(): StateIdentity;
   authorities(): AuthorityRecord[];
@@ -279,7 +284,11 @@ export interface StoreReader {
   entry(entryId: string): RegistrationEntry | undefined;
   /** Entries whose selectors are all among `selectors`, oldest first. */
   entriesMatching(selectors: readonly string[]): RegistrationEntry[];
-  entries(page: Page & { spiffeId?: SpiffeId }): RegistrationEntry[];
+  entries(page: Page & { spiffeId?: SpiffeId; parentId?: SpiffeId }): RegistrationEntry[];
+  /** Index of the last leaf that made, changed or deleted an entry of this parent; undefined where it never had one. */
+  entriesChangedBy(parentId: SpiffeId): number | undefined;
+  /** Whether there is or was such an entry. */
+  isEntryOnRecord(entryId: string): boolean;
   tokenBySecret(secretSha256: Buffer): JoinTokenRecord | undefined;
   token(tokenId: string): JoinTokenRecord | undefined;
   tokens(page: Page): JoinTokenRecord[];

@@ -163,6 +163,7 @@ export interface StoredEntry {
   entryNumber: number;
   entryId: string;
   spiffeId: string;
+  parentId: string | null;
   selectors: string;
   selectorCount: number;
   /** JSON of the selectors that it is found by, as text, in order. */
@@ -170,10 +171,14 @@ export interface StoredEntry {
   dnsNames: string;
   ipAddresses: string;
   allowedClients: string;
+  hint: string;
   profile: string;
   lifetimeSeconds: number | null;
   version: number;
   suspendedAtMs: number | null;
+  deletedAtMs: number | null;
+  /** Of the last leaf that made or changed it. */
+  changedBy: number | null;
   createdAtMs: number;
 }
 

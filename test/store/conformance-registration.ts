@@ -10,7 +10,9 @@ import {
   issuerKeyId,
   leaf,
   otherIssuerKeyId,
+  redemption,
   refused,
+  renewal,
   startMs,
   tokenMutation,
 } from './fixture.ts';
@@ -74,6 +76,67 @@ export function registrationConformance(current: Current): void {
     expect(() => ids({ limit: 1, after: 'e_none' })).toThrow(
       expect.objectContaining({ code: 'request-malformed' }),
     );
+  });
+
+  it('lists the entries of a parent and says by which leaf they changed last', async () => {
+    const [agent, other] = ['a', 'b'].map((name) => parseSpiffeId(`spiffe://example.test/host/${name}`));
+    const billing = parseSpiffeId('spiffe://example.test/billing');
+    const create = (over: Partial<RegistrationEntry>) =>
+      committed(current.store, { kind: 'entry-created', leaf: leaf(), entry: entry(over) });
+    await store(current.store, entry());
+    expect(agent && current.store.entriesChangedBy(agent)).toBeUndefined();
+    if (!agent) return;
+    await create({ entryId: 'e_1', parentId: agent, hint: 'é'.repeat(512) });
+    const second = await create({ entryId: 'e_2', parentId: agent, spiffeId: billing });
+    await create({ entryId: 'e_3', parentId: other });
+    const ids = (page: Parameters<Store['entries']>[0]) =>
+      current.store.entries(page).map(({ entryId }) => entryId);
+    expect(ids({ limit: 9, parentId: agent })).toEqual(['e_2', 'e_1']);
+    expect(ids({ limit: 1, parentId: agent })).toEqual(['e_2']);
+    expect(ids({ limit: 9, parentId: agent, after: 'e_2' })).toEqual(['e_1']);
+    expect(ids({ limit: 9, parentId: agent, spiffeId: billing })).toEqual(['e_2']);
+    expect(current.store.entry('e_1')).toMatchObject({ parentId: agent, hint: 'é'.repeat(512) });
+    expect(current.store.entriesChangedBy(agent)).toBe(second);
+    const at = { entryId: 'e_1', leaf: leaf(), atMs: startMs };
+    const suspended = await committed(current.store, { kind: 'entry-suspended', ...at });
+    expect(current.store.entriesChangedBy(agent)).toBe(suspended);
+    const resumed = await committed(current.store, { kind: 'entry-resumed', ...at });
+    expect(current.store.entriesChangedBy(agent)).toBe(resumed);
+    const deleted = await committed(current.store, { kind: 'entry-deleted', ...at });
+    expect(current.store.entriesChangedBy(agent)).toBe(deleted);
+    expect(ids({ limit: 9, parentId: agent })).toEqual(['e_2']);
+  });
+
+  it('creates no entry for a suspended identity', async () => {
+    const { entryId, spiffeId } = entry();
+    await store(current.store, entry({ entryId }));
+    const create = { kind: 'entry-created' as const, leaf: leaf(), entry: entry({ spiffeId }) };
+    const at = { entryId, leaf: leaf(), atMs: startMs };
+    await committed(current.store, { kind: 'entry-suspended', ...at });
+    expect(await refused(current.store, create)).toBe('denied-suspended');
+    await committed(current.store, { kind: 'entry-deleted', ...at });
+    await committed(current.store, create);
+  });
+
+  it('knows a deleted entry no more, and issues nothing by it, but finds its certificates', async () => {
+    const token = tokenMutation();
+    const { entryId } = token.entry;
+    const first = redemption(token);
+    for (const mutation of [token, first]) await committed(current.store, mutation);
+    const at = { entryId, leaf: leaf(), atMs: startMs + 1 };
+    await committed(current.store, { kind: 'entry-deleted', ...at });
+    expect(current.store.entry(entryId)).toBeUndefined();
+    expect(current.store.entriesMatching([`join_token:${entryId}`])).toEqual([]);
+    expect(current.store.entries({ limit: 9 })).toEqual([]);
+    expect(current.store.entries({ limit: 9, spiffeId: token.entry.spiffeId })).toEqual([]);
+    expect(current.store.isEntryOnRecord(entryId)).toBe(true);
+    expect(current.store.isEntryOnRecord('e_none')).toBe(false);
+    expect(await refused(current.store, renewal(first))).toBe('policy-entry-changed');
+    expect(await refused(current.store, { ...renewal(first), entryVersion: 2 })).toBe('policy-entry-changed');
+    for (const kind of ['entry-suspended', 'entry-deleted', 'entry-resumed'] as const)
+      expect(await refused(current.store, { kind, ...at })).toBe('request-not-found');
+    const [found] = current.store.unexpiredCertificates({ entryId }, startMs);
+    expect(found).toMatchObject({ serial: first.certificate.serial, entryId, entrySuspended: true });
   });
 
   it('suspends and resumes once each, raising the version', async () => {

@@ -47,6 +47,8 @@ export function entry(over: Partial<RegistrationEntry> = {}): RegistrationEntry 
   return {
     entryId,
     spiffeId: parseSpiffeId('spiffe://example.test/orders'),
+    parentId: undefined,
+    hint: '',
     selectors: [{ type: 'join_token', value: entryId }],
     dnsNames: ['orders.example.test'],
     ipAddresses: ['192.0.2.7'],

@@ -191,6 +191,8 @@ export async function registered(
   const entry: RegistrationEntry = {
     entryId: `e_${id}`,
     spiffeId: parseSpiffeId(`spiffe://${trustDomain}/${name}`),
+    parentId: undefined,
+    hint: '',
     selectors: [{ type: 'join_token', value: tokenId }],
     dnsNames: options.dnsNames ?? [`${name}.test.example`],
     ipAddresses: [],

@@ -71,13 +71,17 @@ export class BatchWriter {
       case 'certificate':
         return this.#certificates.issue(mutation, leafIndex);
       case 'token':
-        return this.#registrations.createToken(mutation);
+        return this.#registrations.createToken(mutation, leafIndex);
       case 'token-revoked':
         return this.#registrations.revokeToken(mutation);
+      case 'entry-created':
+        return this.#registrations.createEntry(mutation, leafIndex);
+      case 'entry-deleted':
+        return this.#registrations.deleteEntry(mutation, leafIndex);
       case 'entry-suspended':
-        return this.#registrations.suspend(mutation);
+        return this.#registrations.suspend(mutation, leafIndex);
       case 'entry-resumed':
-        return this.#registrations.resume(mutation);
+        return this.#registrations.resume(mutation, leafIndex);
       case 'revocation':
         return this.#revocations.revoke(mutation, leafIndex);
       case 'mass-revocation':

@@ -229,7 +229,7 @@ function serialTaken(cause?: unknown): VouchError {
 function prepareIssue(db: Connection) {
   return {
     entryState: db.prepare<[string], EntryState>(
-      'SELECT entry_number, version, suspended_at_ms FROM entries WHERE entry_id = ?',
+      'SELECT entry_number, version, suspended_at_ms FROM entries WHERE entry_id = ? AND deleted_at_ms IS NULL',
     ),
     tokenState: db.prepare<[string], TokenState>(
       'SELECT token_number, entry_number, created_by, expires_at_ms, revoked_at_ms FROM join_tokens WHERE token_id = ?',

@@ -15,7 +15,7 @@ import type {
 } from './rows.ts';
 import { prepareRows } from './state-rows.ts';
 
-const entryColumns = `entries.entry_id, entries.spiffe_id, entries.selectors, entries.dns_names, entries.ip_addresses,
+const entryColumns = `entries.entry_id, entries.spiffe_id, entries.parent_id, entries.hint, entries.selectors, entries.dns_names, entries.ip_addresses,
   entries.allowed_clients, entries.profile, entries.lifetime_seconds, entries.version, entries.suspended_at_ms, entries.created_at_ms`;
 
 const crlColumns = `leaf_index, issuer_key_id, scope, CAST(crl_number AS TEXT) AS crl_number, this_update_seconds,
@@ -41,7 +41,7 @@ const record = `c.*, e.entry_id, t.token_id`;
 const named = `LEFT JOIN entries AS e ON e.entry_number = c.entry_number
   LEFT JOIN join_tokens AS t ON t.token_number = c.token_number`;
 
-const standing = `SELECT ${record}, r.revoked_at_ms, r.reason, e.suspended_at_ms IS NOT NULL AS entry_suspended
+const standing = `SELECT ${record}, r.revoked_at_ms, r.reason, (e.suspended_at_ms IS NOT NULL OR e.deleted_at_ms IS NOT NULL) AS entry_suspended
   FROM certificates AS c
   LEFT JOIN revocations AS r ON r.serial = c.serial AND r.issuer_key_id = c.issuer_key_id
     AND r.followed_by IS NULL AND r.reason <> 'removeFromCRL'
@@ -83,7 +83,9 @@ function prepareNamed(db: Connection) {
     identity: db.prepare<[], IdentityRow>('SELECT * FROM state_identity'),
     authorities: db.prepare<[], AuthorityRow>('SELECT * FROM authorities ORDER BY authority_number'),
     authority: db.prepare<[string], AuthorityRow>('SELECT * FROM authorities WHERE key_id = ?'),
-    entry: db.prepare<[string], EntryRow>(`SELECT ${entryColumns} FROM entries WHERE entry_id = ?`),
+    entry: db.prepare<[string], EntryRow>(
+      `SELECT ${entryColumns} FROM entries WHERE entry_id = ? AND deleted_at_ms IS NULL`,
+    ),
     entryNumber: db.prepare<[string], number>('SELECT entry_number FROM entries WHERE entry_id = ?').pluck(),
     entriesMatching: db.prepare<[string], EntryRow>(
       `SELECT ${entryColumns} FROM (
@@ -91,14 +93,34 @@ function prepareNamed(db: Connection) {
          WHERE selector IN (SELECT value FROM json_each(?)) GROUP BY entry_number
        ) AS found
        CROSS JOIN entries ON entries.entry_number = found.entry_number AND entries.selector_count = found.matched
+         AND entries.deleted_at_ms IS NULL
        ORDER BY entries.created_at_ms, entries.entry_number`,
     ),
     entries: db.prepare<[number, number], EntryRow>(
-      `SELECT ${entryColumns} FROM entries WHERE entry_number < ? ORDER BY entry_number DESC LIMIT ?`,
+      `SELECT ${entryColumns} FROM entries WHERE entry_number < ? AND deleted_at_ms IS NULL ORDER BY entry_number DESC LIMIT ?`,
     ),
     entriesOfSpiffeId: db.prepare<[SpiffeId, number, number], EntryRow>(
-      `SELECT ${entryColumns} FROM entries WHERE spiffe_id = ? AND entry_number < ? ORDER BY entry_number DESC LIMIT ?`,
+      `SELECT ${entryColumns} FROM entries WHERE spiffe_id = ? AND entry_number < ? AND deleted_at_ms IS NULL
+       ORDER BY entry_number DESC LIMIT ?`,
     ),
+    entriesOfParent: db.prepare<
+      [{ parentId: SpiffeId; spiffeId: SpiffeId | null; before: number; limit: number }],
+      EntryRow
+    >(
+      `SELECT ${entryColumns} FROM entries WHERE parent_id = (SELECT @parentId) AND parent_id IS NOT NULL AND deleted_at_ms IS NULL
+         AND spiffe_id IS coalesce(@spiffeId, spiffe_id) AND entry_number < (SELECT @before)
+       ORDER BY entry_number DESC LIMIT (SELECT @limit)`,
+    ),
+    countOfParent: db
+      .prepare<[SpiffeId], number>(
+        `SELECT count(*) FROM entries WHERE parent_id = ${opaque} AND parent_id IS NOT NULL AND deleted_at_ms IS NULL`,
+      )
+      .pluck(),
+    entriesChangedBy: db
+      .prepare<[SpiffeId], number | null>(
+        `SELECT max(changed_by) FROM entries WHERE parent_id = ${opaque} AND parent_id IS NOT NULL`,
+      )
+      .pluck(),
     token: db.prepare<[string], TokenRow>(`${token} WHERE t.token_id = ${opaque}`),
     tokenBySecret: db.prepare<[Buffer], TokenRow>(`${token} WHERE t.secret_sha256 = ${opaque}`),
     tokenNumber: db

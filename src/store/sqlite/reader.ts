@@ -68,14 +68,25 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.entriesMatching, JSON.stringify(selectors)).map(entryOf);
   }
 
-  entries(page: Page & { spiffeId?: SpiffeId }): RegistrationEntry[] {
+  entries(page: Page & { spiffeId?: SpiffeId; parentId?: SpiffeId }): RegistrationEntry[] {
     const before = page.after === undefined ? newest : known(first(this.reads.entryNumber, page.after));
     const limit = rowsOf(page);
-    const rows =
-      page.spiffeId === undefined
-        ? all(this.reads.entries, before, limit)
-        : all(this.reads.entriesOfSpiffeId, page.spiffeId, before, limit);
-    return rows.map(entryOf);
+    const { spiffeId, parentId } = page;
+    if (parentId !== undefined)
+      return all(this.reads.entriesOfParent, { parentId, spiffeId: spiffeId ?? null, before, limit }).map(
+        entryOf,
+      );
+    if (spiffeId !== undefined)
+      return all(this.reads.entriesOfSpiffeId, spiffeId, before, limit).map(entryOf);
+    return all(this.reads.entries, before, limit).map(entryOf);
+  }
+
+  entriesChangedBy(parentId: SpiffeId): number | undefined {
+    return first(this.reads.entriesChangedBy, parentId) ?? undefined;
+  }
+
+  isEntryOnRecord(entryId: string): boolean {
+    return first(this.reads.entryNumber, entryId) !== undefined;
   }
 
   tokenBySecret(secretSha256: Buffer): JoinTokenRecord | undefined {

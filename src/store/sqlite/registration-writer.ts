@@ -1,6 +1,6 @@
 import { VouchError } from '../../core/errors.ts';
-import type { RegistrationEntry } from '../../core/registration.ts';
-import { selectorText } from '../../core/registration.ts';
+import { entriesOfParentMax, type RegistrationEntry, selectorText } from '../../core/registration.ts';
+import type { SpiffeId } from '../../core/spiffe-id.ts';
 import type { Mutation } from '../port.ts';
 import type { Connection } from './connection.ts';
 import type { ReadStatements } from './read-statements.ts';
@@ -18,13 +18,11 @@ export class RegistrationWriter {
   }
 
   /** A token with its entry; one that exists must be as the caller saw it. */
-  createToken({ token, secretSha256, entry }: Kind<'token'>): undefined {
+  createToken({ token, secretSha256, entry }: Kind<'token'>, leafIndex: number): undefined {
     if (token.entryId !== entry.entryId) throw new Error('a token names its entry');
-    // Asked in the transaction: a revocation by identity may have suspended it while this one waited.
-    if (this.#statements.suspendedOf.get(entry.spiffeId) !== undefined)
-      throw new VouchError('denied-suspended', `${entry.spiffeId} is suspended: resume it first`);
+    this.#requireUnsuspended(entry.spiffeId);
     const stored = this.#reads.entry.get(entry.entryId);
-    if (stored === undefined) this.#insertEntry(entry);
+    if (stored === undefined) this.#insertEntry(entry, leafIndex);
     else if (stored.suspended_at_ms !== null)
       throw new VouchError(
         'denied-suspended',
@@ -54,15 +52,31 @@ export class RegistrationWriter {
       throw new VouchError('policy-conflict', `join token ${tokenId} is revoked already`);
   }
 
-  suspend({ entryId, atMs }: Kind<'entry-suspended'>): undefined {
+  createEntry({ entry }: Kind<'entry-created'>, leafIndex: number): undefined {
+    const { spiffeId, parentId } = entry;
+    this.#requireUnsuspended(spiffeId);
+    if (parentId !== undefined && (this.#reads.countOfParent.get(parentId) ?? 0) >= entriesOfParentMax)
+      throw new VouchError(
+        'policy-conflict',
+        `${parentId} has ${entriesOfParentMax} registration entries, the most that a parent can have: delete some`,
+      );
+    this.#insertEntry(entry, leafIndex);
+  }
+
+  deleteEntry({ entryId, atMs }: Kind<'entry-deleted'>, leafIndex: number): undefined {
     this.#requireEntry(entryId);
-    if (this.#statements.suspend.run(atMs, entryId).changes === 0)
+    this.#statements.delete.run(atMs, leafIndex, entryId);
+  }
+
+  suspend({ entryId, atMs }: Kind<'entry-suspended'>, leafIndex: number): undefined {
+    this.#requireEntry(entryId);
+    if (this.#statements.suspend.run(atMs, leafIndex, entryId).changes === 0)
       throw new VouchError('policy-conflict', `the registration entry ${entryId} is suspended already`);
   }
 
-  resume({ entryId }: Kind<'entry-resumed'>): undefined {
+  resume({ entryId }: Kind<'entry-resumed'>, leafIndex: number): undefined {
     this.#requireEntry(entryId);
-    if (this.#statements.resume.run(entryId).changes === 0)
+    if (this.#statements.resume.run(leafIndex, entryId).changes === 0)
       throw new VouchError('policy-conflict', `the registration entry ${entryId} is not suspended`);
   }
 
@@ -81,25 +95,34 @@ export class RegistrationWriter {
   }
 
   #requireEntry(entryId: string): void {
-    if (this.#reads.entryNumber.get(entryId) === undefined)
+    if (this.#reads.entry.get(entryId) === undefined)
       throw new VouchError('request-not-found', `no registration entry ${JSON.stringify(entryId)}`);
   }
 
-  #insertEntry(entry: RegistrationEntry): void {
+  /** Asked in the transaction: a revocation by identity may have suspended it while the request waited. */
+  #requireUnsuspended(spiffeId: SpiffeId): void {
+    if (this.#statements.suspendedOf.get(spiffeId) !== undefined)
+      throw new VouchError('denied-suspended', `${spiffeId} is suspended: resume it first`);
+  }
+
+  #insertEntry(entry: RegistrationEntry, leafIndex: number): void {
     const selectors = new Set(entry.selectors.map(selectorText));
     const { lastInsertRowid } = this.#statements.insertEntry.run(
       entry.entryId,
       entry.spiffeId,
+      entry.parentId ?? null,
       JSON.stringify(entry.selectors),
       selectors.size,
       JSON.stringify(entry.dnsNames),
       JSON.stringify(entry.ipAddresses),
       JSON.stringify(entry.allowedClients),
+      entry.hint,
       entry.profile,
       entry.lifetimeSeconds ?? null,
       entry.version,
       entry.suspendedAtMs ?? null,
       entry.createdAtMs,
+      leafIndex,
     );
     for (const selector of selectors) this.#statements.insertSelector.run(selector, lastInsertRowid);
   }
@@ -108,21 +131,24 @@ export class RegistrationWriter {
 function prepareRegistration(db: Connection) {
   return {
     insertEntry: db.prepare<unknown[]>(
-      `INSERT INTO entries (entry_id, spiffe_id, selectors, selector_count, dns_names, ip_addresses, allowed_clients, profile,
-         lifetime_seconds, version, suspended_at_ms, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO entries (entry_id, spiffe_id, parent_id, selectors, selector_count, dns_names, ip_addresses, allowed_clients, hint, profile,
+         lifetime_seconds, version, suspended_at_ms, created_at_ms, changed_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     insertSelector: db.prepare<[string, number | bigint]>(
       'INSERT INTO entry_selectors (selector, entry_number) VALUES (?, ?)',
     ),
     // Each change raises the version, so that what was decided by the entry as it was is decided again.
-    suspend: db.prepare<[number, string]>(
-      'UPDATE entries SET suspended_at_ms = ?, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NULL',
+    suspend: db.prepare<[number, number, string]>(
+      'UPDATE entries SET suspended_at_ms = ?, changed_by = ?, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NULL',
     ),
-    resume: db.prepare<[string]>(
-      'UPDATE entries SET suspended_at_ms = NULL, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NOT NULL',
+    delete: db.prepare<[number, number, string]>(
+      'UPDATE entries SET deleted_at_ms = ?, changed_by = ?, version = version + 1 WHERE entry_id = ?',
+    ),
+    resume: db.prepare<[number, string]>(
+      'UPDATE entries SET suspended_at_ms = NULL, changed_by = ?, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NOT NULL',
     ),
     suspendedOf: db.prepare<[string]>(
-      'SELECT 1 FROM entries WHERE spiffe_id = ? AND suspended_at_ms IS NOT NULL LIMIT 1',
+      'SELECT 1 FROM entries WHERE spiffe_id = ? AND suspended_at_ms IS NOT NULL AND deleted_at_ms IS NULL LIMIT 1',
     ),
     insertToken: db.prepare<unknown[]>(
       `INSERT INTO join_tokens (token_id, secret_sha256, entry_number, uses_allowed, uses_taken, cidrs, expires_at_ms, created_at_ms, created_by)

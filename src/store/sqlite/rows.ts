@@ -37,10 +37,12 @@ export interface AuthorityRow {
 export interface EntryRow {
   entry_id: string;
   spiffe_id: SpiffeId;
+  parent_id: SpiffeId | null;
   selectors: string;
   dns_names: string;
   ip_addresses: string;
   allowed_clients: string;
+  hint: string;
   profile: string;
   lifetime_seconds: number | null;
   version: number;
@@ -161,10 +163,12 @@ export function entryOf(row: EntryRow): RegistrationEntry {
   return {
     entryId: row.entry_id,
     spiffeId: row.spiffe_id,
+    parentId: row.parent_id ?? undefined,
     selectors: JSON.parse(row.selectors) as Selector[],
     dnsNames: JSON.parse(row.dns_names) as string[],
     ipAddresses: JSON.parse(row.ip_addresses) as string[],
     allowedClients: JSON.parse(row.allowed_clients) as string[],
+    hint: row.hint,
     profile: row.profile,
     lifetimeSeconds: row.lifetime_seconds ?? undefined,
     version: row.version,

@@ -121,10 +121,11 @@ function prepareRegistered(db: Connection) {
        WHERE t.token_number > ? ORDER BY t.token_number LIMIT ?`,
     ),
     entries: db.prepare<[number, number], StoredEntry>(
-      `SELECT e.entry_number AS entryNumber, e.entry_id AS entryId, e.spiffe_id AS spiffeId, e.selectors, e.selector_count AS selectorCount,
+      `SELECT e.entry_number AS entryNumber, e.entry_id AS entryId, e.spiffe_id AS spiffeId, e.parent_id AS parentId, e.selectors, e.selector_count AS selectorCount,
          (SELECT json_group_array(s.selector ORDER BY s.selector) FROM entry_selectors AS s WHERE s.entry_number = e.entry_number) AS foundBy,
-         e.dns_names AS dnsNames, e.ip_addresses AS ipAddresses, e.allowed_clients AS allowedClients, e.profile,
-         e.lifetime_seconds AS lifetimeSeconds, e.version, e.suspended_at_ms AS suspendedAtMs, e.created_at_ms AS createdAtMs
+         e.dns_names AS dnsNames, e.ip_addresses AS ipAddresses, e.allowed_clients AS allowedClients, e.hint, e.profile,
+         e.lifetime_seconds AS lifetimeSeconds, e.version, e.suspended_at_ms AS suspendedAtMs, e.deleted_at_ms AS deletedAtMs,
+         e.changed_by AS changedBy, e.created_at_ms AS createdAtMs
        FROM entries AS e WHERE e.entry_number > ? ORDER BY e.entry_number LIMIT ?`,
     ),
     tokenUses: db.prepare<[number, string, number], StoredTokenUse>(
