@@ -5,16 +5,17 @@ import type { Serial } from './core/serial.ts';
 import { asVouchError, isIntegrityFailure } from './core/errors.ts';
 import { type OcspHandler, ocspHandler } from './http/ocsp.ts';
 import { every, type Task } from './jobs/every.ts';
-import { defaultProfile, type Profile } from './issuance/profile.ts';
+import { type Profile, profileNamed } from './issuance/profile.ts';
 import type { Kernel } from './kernel.ts';
 import { OcspAnswers, type OcspReply, type Standing } from './revocation/ocsp.ts';
 import type { StoreReader } from './store/port.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 
-/** What workloads' certificates look like: with the responder's URL where that is wanted. */
-export function profileOf({ ocsp }: Config): Profile {
-  return { ...defaultProfile, ocspPoint: ocsp.enabled && ocsp.inCertificates };
+/** What workloads' certificates look like, by profile: with the responder's URL where that is wanted. */
+export function profilesOf({ ocsp }: Config): (name: string) => Profile {
+  const ocspPoint = ocsp.enabled && ocsp.inCertificates;
+  return (name) => ({ ...profileNamed(name), ocspPoint });
 }
 
 /** The OCSP responder, and what keeps its certificates; neither where it is off. */

@@ -13,7 +13,7 @@ import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } fro
 import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
 import { operationsApi } from './http/operations.ts';
 import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/readiness.ts';
-import { openOcsp, profileOf } from './server-ocsp.ts';
+import { openOcsp, profilesOf } from './server-ocsp.ts';
 import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
 import { takingIn } from './server-ceremony.ts';
@@ -313,7 +313,14 @@ function enrollment(
   return enrollmentApi({
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges, hub },
-    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profile: profileOf(config) }),
+    enrollment: new Enrollment({
+      ...kernel,
+      attestors,
+      challenges,
+      clock,
+      end,
+      profiles: profilesOf(config),
+    }),
     bundle: () => kernel.bundle,
     issuers: () => kernel.issuers.filter(isCurrent),
     crlUrls: () => kernel.crlUrls.filter((one) => one.keyId === kernel.rootKeyId || isCurrent(one)),

@@ -9,7 +9,7 @@ import {
   type IssueRequest,
   issuerRevoked,
 } from '../issuance/issue.ts';
-import { defaultProfile, type Profile } from '../issuance/profile.ts';
+import { type Profile, profileNamed } from '../issuance/profile.ts';
 import { matchEntry } from '../registration/match.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import {
@@ -48,7 +48,7 @@ export class Enrollment {
   readonly #challenges: Challenges;
   readonly #clock: Clock;
   readonly #end: IssueRequest['end'];
-  readonly #profile: Profile;
+  readonly #profiles: (name: string) => Profile;
   /** Attempts under way, so that a retry with the same token and key waits instead of racing itself (I6). */
   readonly #inFlight = new Map<string, Promise<Enrolled>>();
 
@@ -60,10 +60,10 @@ export class Enrollment {
     clock: Clock;
     /** Ends a certificate whose signature cannot come, so that another issuer can answer the same enrollment. */
     end?: IssueRequest['end'];
-    /** Of every entry, until there are several. */
-    profile?: Profile;
+    /** The profile that an entry names. */
+    profiles?: (name: string) => Profile;
   }) {
-    this.#profile = parts.profile ?? defaultProfile;
+    this.#profiles = parts.profiles ?? profileNamed;
     this.#end = parts.end;
     this.#attestors = new Map(parts.attestors.map((attestor) => [attestor.type, attestor]));
     this.#store = parts.store;
@@ -153,7 +153,7 @@ export class Enrollment {
     const issued = await this.#issuance.issue({
       names: entry,
       publicKey,
-      profile: this.#profile,
+      profile: this.#profiles(entry.profile),
       lifetimeSeconds: entry.lifetimeSeconds,
       entry: { entryId: entry.entryId, version: entry.version },
       ...why,

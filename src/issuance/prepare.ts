@@ -58,13 +58,11 @@ export function prepareCertificate(
   const serial = newSerial(settings.serialPrefix, settings.random);
   const { notBeforeSeconds, notAfterSeconds } = validity(issuer, request);
   const shardUrl = crlShardUrl(settings.publicationUrl, issuer.keyId, shardOf(serial, settings.shardCount));
-  const firstDns = request.names.dnsNames[0];
   const tbs = buildCertificateTbs({
     serial,
     algorithm: issuer.algorithm,
     issuerName: issuer.issuerName,
-    subjectName:
-      request.profile.subject === 'cn-first-dns' && firstDns ? rdnName({ commonName: firstDns }) : emptyName,
+    subjectName: subjectOf(request),
     notBeforeSeconds,
     notAfterSeconds,
     spki: request.publicKey.spki,
@@ -89,6 +87,11 @@ export function prepareCertificate(
   });
   refuseFindings(findings);
   return { serial, tbs, notBeforeMs: notBeforeSeconds * 1000, notAfterMs: notAfterSeconds * 1000 };
+}
+
+/** Throws `policy-names` where the profile wants a common name that the entry cannot give. */
+function subjectOf({ profile, names: { dnsNames } }: PrepareRequest): Buffer {
+  return profile.subject === 'none' ? emptyName : rdnName({ commonName: dnsNames[0] ?? '' });
 }
 
 /** notAfter is inclusive, so a lifetime of an hour ends at now + 3,599 s (RFC 5280 §4.1.2.5). */

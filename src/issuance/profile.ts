@@ -1,5 +1,7 @@
 import { hash } from 'node:crypto';
 import { canonicalJson } from '../core/canonical-json.ts';
+import { VouchError } from '../core/errors.ts';
+import { commonNameMaxLength } from '../x509/name.ts';
 
 /** What a certificate of this kind looks like, beyond the names that its registration entry gives it. */
 export interface Profile {
@@ -33,3 +35,34 @@ export const defaultProfile: Profile = {
   fullCrlPoint: false,
   ocspPoint: false,
 };
+
+/** The profiles that an entry may name. */
+const profiles: ReadonlyMap<string, Profile> = new Map(
+  [defaultProfile, { ...defaultProfile, name: 'cn-first-dns', subject: 'cn-first-dns' } as const].map(
+    (profile) => [profile.name, profile],
+  ),
+);
+
+/** The profile of this name. Throws `policy-lint` where there is none: nothing is issued by a guess. */
+export function profileNamed(name: string): Profile {
+  const profile = profiles.get(name);
+  if (profile) return profile;
+  throw new VouchError('policy-lint', `there is no profile ${JSON.stringify(name.slice(0, 80))}`);
+}
+
+/** For whoever registers an entry: the profile must be one that can be kept with these names. Throws `request-malformed`. */
+export function requireProfile(name: string, dnsNames: readonly string[]): void {
+  const profile = profiles.get(name);
+  if (!profile)
+    throw new VouchError(
+      'request-malformed',
+      `no profile ${JSON.stringify(name.slice(0, 80))}: use ${[...profiles.keys()].join(' or ')}`,
+    );
+  if (profile.subject === 'none') return;
+  const [first] = dnsNames;
+  if (first === undefined || first.length > commonNameMaxLength)
+    throw new VouchError(
+      'request-malformed',
+      `the profile ${name} needs a first DNS name of at most ${commonNameMaxLength} characters: it becomes the common name`,
+    );
+}

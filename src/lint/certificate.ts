@@ -12,6 +12,7 @@ import { keyUsage } from './certificate/key-usage.ts';
 import { reservedNames } from './certificate/reserved-names.ts';
 import { serial } from './certificate/serial.ts';
 import { spiffeId } from './certificate/spiffe-id.ts';
+import { subject } from './certificate/subject.ts';
 import { subjectAltName } from './certificate/subject-alt-name.ts';
 import { subjectPublicKey } from './certificate/subject-public-key.ts';
 import { validity } from './certificate/validity.ts';
@@ -29,6 +30,7 @@ export const certificateRules = [
   keyUsage,
   extendedKeyUsage,
   keyIdentifiers,
+  subject,
   subjectAltName,
   spiffeId,
   reservedNames,

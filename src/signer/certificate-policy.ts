@@ -8,6 +8,7 @@ import {
   trustDomainOf,
 } from '../core/spiffe-id.ts';
 import { type ParsedTbs, parseTbsCertificate } from '../x509/certificate.ts';
+import { emptyName, isCommonName } from '../x509/name.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import type { SigningLimits } from './authority-file.ts';
 import type { PolicyIssuer } from './policy-issuer.ts';
@@ -60,6 +61,7 @@ export function checkCertificate(tbs: Buffer, bounds: CertificateBounds): void {
   if (bounds.ocspSpki?.equals(certificate.spki)) refuse('it certifies the key that answers OCSP');
   checkUsage(certificate);
   checkValidity(certificate, bounds);
+  checkSubject(certificate);
   checkName(certificate, bounds);
 }
 
@@ -133,6 +135,15 @@ function checkAgain(
   const { notBeforeMs, notAfterMs } = certificate;
   if (notBeforeMs < leafTimeMs - backdateMs) refuse('its notBefore is too far back');
   if (nowMs > (notBeforeMs + notAfterMs) / 2 + backdateMs) refuse('half of its life is over');
+}
+
+/** RFC 5280 §4.1.2.6: nobody is named by a subject that is no DNS name of the certificate, too. */
+function checkSubject({ subjectName, dnsNames, sanCritical }: ParsedTbs): void {
+  const isEmpty = subjectName.equals(emptyName);
+  if (!isEmpty && !isCommonName(subjectName, dnsNames[0]))
+    refuseName('its subject is not its first DNS name alone');
+  if (isEmpty !== sanCritical)
+    refuse('its subjectAltName is critical where its subject is not empty, or the reverse');
 }
 
 function checkName(certificate: ParsedTbs, { trustDomain, isServer }: CertificateBounds): void {

@@ -12,8 +12,8 @@ export interface NameAttribute {
 /** The Name without attributes: our leaves carry their identity in subjectAltName. */
 export const emptyName: Buffer = sequence();
 
-/** RFC 5280 appendix A.1: ub-common-name and ub-organization-name. */
-const maxCharacters = 64;
+/** RFC 5280 appendix A.1: ub-common-name, and ub-organization-name is the same. In characters. */
+export const commonNameMaxLength = 64;
 
 /** DER Name of an organization and a common name, in that order, as UTF8Strings. Throws `policy-names` where one is empty, longer than 64 characters or has control characters. */
 export function rdnName(parts: {
@@ -24,6 +24,11 @@ export function rdnName(parts: {
   if (parts.organization !== undefined) attributes.push(rdn(oids.organizationName, parts.organization));
   if (parts.commonName !== undefined) attributes.push(rdn(oids.commonName, parts.commonName));
   return sequence(...attributes);
+}
+
+/** Whether a DER Name is this common name (printable ASCII), in one UTF8String, and nothing else. */
+export function isCommonName(name: Buffer, commonName = ''): boolean {
+  return /^[\x21-\x7e]{1,64}$/.test(commonName) && name.equals(rdnName({ commonName }));
 }
 
 /** A DER Name for people to read, in its own order: `O=Example, CN=Vouch root`. Never parse this. Throws `request-malformed`. */
@@ -64,10 +69,10 @@ export function readRdn(names: DerReader, tag: number = tags.set): NameAttribute
 
 function rdn(type: string, value: string): Buffer {
   const length = [...value].length;
-  if (length === 0 || length > maxCharacters || /[\p{Cc}\p{Cs}]/u.test(value))
+  if (length === 0 || length > commonNameMaxLength || /[\p{Cc}\p{Cs}]/u.test(value))
     throw new VouchError(
       'policy-names',
-      `a name must have 1 to ${maxCharacters} characters and no control characters`,
+      `a name must have 1 to ${commonNameMaxLength} characters and no control characters`,
     );
   return set(sequence(oid(type), utf8String(value)));
 }

@@ -102,7 +102,7 @@ describe('each rule', () => {
       ['issuer-chain'],
       { issuerName: rdnName({ commonName: 'Vouch', organization: 'example.org issuer 1' }) },
     ],
-    ['the name of its issuer', ['issuer-chain'], { subjectName: issuer.name }],
+    ['the name of its issuer', ['issuer-chain', 'subject'], { subjectName: issuer.name }],
     ['CA rights', ['basic-constraints', 'key-usage', 'extended-key-usage'], { ca: {} }],
     [
       'CA rights with a path length',
@@ -148,6 +148,22 @@ describe('each rule', () => {
     ['an e-mail address as DNS name', ['dns-names'], { dnsNames: ['a@b.test'] }],
     ['an empty A-label', ['dns-names'], { dnsNames: ['xn--.test'] }],
     ['an R-LDH label that is no A-label', ['dns-names'], { dnsNames: ['ab--cd.test'] }],
+    ['a subject that is no DNS name of it', ['subject'], { subjectName: rdnName({ commonName: 'admin' }) }],
+    [
+      'a subject that is another than its first DNS name',
+      ['subject'],
+      { subjectName: rdnName({ commonName: 'b.test' }), dnsNames: ['a.test', 'b.test'] },
+    ],
+    [
+      'more in the subject than its first DNS name',
+      ['subject'],
+      { subjectName: rdnName({ organization: 'x', commonName: 'a.test' }), dnsNames: ['a.test'] },
+    ],
+    [
+      'a subject without DNS name',
+      ['subject'],
+      { subjectName: rdnName({ commonName: 'a.test' }), dnsNames: [] },
+    ],
     ['no CRL distribution point', ['crl-distribution-point'], { crlUrls: [] }],
     ['a CRL by https', ['crl-distribution-point'], { crlUrls: ['https://ca.example.org/a.crl'] }],
     [

@@ -61,6 +61,12 @@ describe('a workload certificate', () => {
     ["a subjectKeyId that is not its key's", { subjectKeyId: 'ab'.repeat(20) }, /subjectKeyId/],
     ['another algorithm than the issuer signs with', { algorithm: 'ecdsa-sha384' }, /algorithm/],
     ['the subject of the issuer', { subjectName: test.issuerName }, /subject is an issuer/],
+    ['a subject that is no DNS name of it', { subjectName: rdnName({ commonName: 'admin' }) }, /its subject/],
+    [
+      'a subject that is not the first of its DNS names',
+      { subjectName: rdnName({ commonName: 'b.test' }), dnsNames: ['a.test', 'b.test'] },
+      /its subject/,
+    ],
     ['a validity beyond the limit', { notAfterSeconds: nowSeconds + 86_400 + 61 }, /valid for too long/],
     ['an end after its issuer', { notAfterSeconds: nowSeconds + 91 * 86_400 }, /outlives its issuer/],
     ['a beginning in the future', { notBeforeSeconds: nowSeconds + 61 }, /in the future/],
