@@ -25,14 +25,17 @@ export const channelBindingLabel = 'EXPORTER-Channel-Binding';
 export const bindingBytes = 32;
 
 const maxTreeSize = Number.MAX_SAFE_INTEGER;
-const treeSize = z.int().check(z.gte(0), z.lte(maxTreeSize));
+/** Leaves of a log. */
+export const treeSize = z.int().check(z.gte(0), z.lte(maxTreeSize));
 const sequence = z.int().check(z.gte(0), z.lte(Number.MAX_SAFE_INTEGER));
 const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 const hashPath = z.array(hash).check(z.maxLength(64));
-const rfc3339 = z.string().check(z.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/));
-const keyId = z.string().check(z.regex(/^[0-9a-f]{40}$/));
-/** As large as a leaf of the log may be, so that whatever is issued can be taken. */
-const certificateDer = base64Bytes(65_535);
+/** Whole seconds in UTC. */
+export const rfc3339 = z.string().check(z.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/));
+/** RFC 7093 method 1, 40 hex. */
+export const issuerKeyId = z.string().check(z.regex(/^[0-9a-f]{40}$/));
+/** DER; as large as a leaf of the log may be, so that whatever is issued can be taken. */
+export const certificateDer = base64Bytes(65_535);
 const signatureBytes = base64Bytes(1024);
 
 /** Member `binding` of a request. */
@@ -47,8 +50,10 @@ export const evidenceSchema = z.strictObject({
   data: z.string().check(z.minLength(1), z.maxLength(32 * 1024)),
 });
 
-const csrDer = base64Bytes(16 * 1024);
-const checkpointNote = z.string().check(z.minLength(1), z.maxLength(16 * 1024));
+/** DER. */
+export const csrDer = base64Bytes(16 * 1024);
+/** A signed note. */
+export const checkpointNote = z.string().check(z.minLength(1), z.maxLength(16 * 1024));
 
 /** `POST /v1/enroll`. */
 export const enrollRequestSchema = z.strictObject({
@@ -123,7 +128,7 @@ export type PeersJson = z.output<typeof peersSchema>;
 
 /** Member of `crlUrls` of an answer. */
 export const crlUrlSchema = z.strictObject({
-  keyId,
+  keyId: issuerKeyId,
   url: z.string().check(z.maxLength(2048), z.regex(/^http:\/\//)),
 });
 
