@@ -6,6 +6,7 @@ import { asVouchError } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
 import { Tokens } from './enrollment/tokens.ts';
+import { WorkloadEntries } from './registration/workload-entries.ts';
 import { adminApi } from './http/admin-api.ts';
 import { Admission, FailureLimits } from './http/admission.ts';
 import { enrollmentApi } from './http/enrollment-api.ts';
@@ -282,6 +283,7 @@ function operatorVerbs(
     metrics,
     renewNow: (target, leafIndex) => base.watch.renewNow(target, leafIndex),
     tokens: new Tokens({ ...kernel, facts }),
+    workloadEntries: new WorkloadEntries(kernel, config.trustDomain),
     revocation: parts.revocation,
     massRevocations: parts.massRevocations,
     ...takingIn(kernel, parts.publication, base.watch, base.clock),

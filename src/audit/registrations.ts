@@ -17,10 +17,13 @@ interface TokenState {
 interface EntryState {
   version: number;
   suspendedAtMs: number | null;
+  deletedAtMs: number | null;
+  /** Index of its last leaf; null of one that is as it was made, or that did not change since the store keeps this. */
+  changedBy: number | null;
 }
 
 const tokenAtFirst: TokenState = { revokedAtMs: null };
-const entryAtFirst: EntryState = { version: 1, suspendedAtMs: null };
+const entryAtFirst: EntryState = { version: 1, suspendedAtMs: null, deletedAtMs: null, changedBy: null };
 
 /**
  * Replays the leaves of join tokens and registration entries and holds every row against what comes out. Rows stand in
@@ -51,20 +54,23 @@ export class RegistrationCheck {
     });
   }
 
-  leaf(leaf: Leaf): void {
+  leaf(leaf: Leaf, index: number): void {
     if (leaf.type !== 'token' && leaf.type !== 'entry') return;
     const body = bodyOf(leaf);
     const [tokenId, entryId] = [textOf(body.tokenId), textOf(body.entryId)];
     if (leaf.type === 'token' && body.event === 'created') {
-      this.#entry(entryId, body, leaf.timeMs);
+      this.#entry(entryId, body, leaf.timeMs, index);
       this.#token(tokenId, body, leaf.timeMs);
     }
     if (leaf.type === 'token' && body.event === 'revoked')
       this.#tokenStates.change(tokenId, () => ({ revokedAtMs: leaf.timeMs }));
-    if (body.event === 'suspended' || body.event === 'resumed') {
-      const suspendedAtMs = body.event === 'suspended' ? leaf.timeMs : null;
-      this.#entryStates.change(entryId, ({ version }) => ({ version: version + 1, suspendedAtMs }));
-    }
+    if (leaf.type === 'entry' && body.event === 'created') this.#entry(entryId, body, leaf.timeMs, index);
+    const change = changeOf(body.event, leaf.timeMs);
+    if (change)
+      this.#entryStates.change(entryId, (state) => ({
+        ...{ ...state, ...change },
+        ...{ version: state.version + 1, changedBy: index },
+      }));
   }
 
   finish(): void {
@@ -72,8 +78,10 @@ export class RegistrationCheck {
     this.#entries.finish();
     for (const { id, stored, logged } of this.#tokenStates.both())
       this.#problems.compare(`token ${id}`, stored, { ...logged });
-    for (const { id, stored, logged } of this.#entryStates.both())
-      this.#problems.compare(`entry ${id}`, stored, { ...logged });
+    for (const { id, stored, logged } of this.#entryStates.both()) {
+      const changedBy = stored.changedBy === null ? null : logged.changedBy;
+      this.#problems.compare(`entry ${id}`, stored, { ...logged, changedBy });
+    }
     this.#uses();
   }
 
@@ -100,16 +108,19 @@ export class RegistrationCheck {
     this.#tokenStates.stored(tokenId, { revokedAtMs: row.revokedAtMs });
   }
 
-  #entry(entryId: string, body: JsonBody, createdAtMs: number): void {
+  #entry(entryId: string, body: JsonBody, createdAtMs: number, leafIndex: number): void {
     const what = `entry ${entryId}`;
     const row = this.#entries.named(entryId);
     if (!row) return this.#problems.add(`${what} is in the log and the store does not have it`);
-    const { spiffeId, profile, lifetimeSeconds = null } = body;
+    // Those of join tokens have neither parent nor hint.
+    const { spiffeId, parentId = null, hint = '', profile, lifetimeSeconds = null } = body;
     const found = selectorTexts(body.selectors);
     this.#problems.compare(what, row, {
       ...{
         entryId,
         spiffeId,
+        parentId,
+        hint,
         profile,
         lifetimeSeconds,
         createdAtMs,
@@ -120,8 +131,16 @@ export class RegistrationCheck {
       ipAddresses: JSON.stringify(body.ipAddresses),
       allowedClients: JSON.stringify(body.allowedClients),
     });
-    this.#entryStates.stored(entryId, { version: row.version, suspendedAtMs: row.suspendedAtMs });
+    const { version, suspendedAtMs, deletedAtMs } = row;
+    const changedBy = version === 1 && row.changedBy === leafIndex ? null : row.changedBy;
+    this.#entryStates.stored(entryId, { version, suspendedAtMs, deletedAtMs, changedBy });
   }
+}
+
+function changeOf(event: JsonBody[string], timeMs: number): Partial<EntryState> | undefined {
+  if (event === 'suspended') return { suspendedAtMs: timeMs };
+  if (event === 'resumed') return { suspendedAtMs: null };
+  return event === 'deleted' ? { deletedAtMs: timeMs } : undefined;
 }
 
 function selectorTexts(selectors: JsonBody[string]): string[] {

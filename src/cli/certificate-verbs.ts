@@ -126,7 +126,7 @@ function explanationText(why: Explanation): string {
     ['certificate', `${certificate.serial}, ${certificate.state}`],
     ['identity', certificate.spiffeId],
     ['issued', `${why.issuedAt}, by ${String(decision.kind)}`],
-    ['entry', entry ? `${entry.entryId} (${entry.selectors.join(', ')})` : 'none: the server itself'],
+    ['entry', entryText(certificate, entry)],
   ];
   if (token) lines.push(['join token', `${token.tokenId}, made by ${token.createdBy} at ${token.createdAt}`]);
   if (certificate.predecessor) lines.push(['renewal of', certificate.predecessor]);
@@ -138,6 +138,11 @@ function explanationText(why: Explanation): string {
     lines.push([said ? 'revoked' : 'released', `${revokedAt}, ${said}by ${operator}, leaf ${logIndex}`]);
   }
   return fields(lines);
+}
+
+function entryText({ entryId }: CertificateRow, entry: Explanation['entry']): string {
+  if (entry) return `${entry.entryId} (${entry.selectors.join(', ')})`;
+  return entryId === null ? 'none: the server itself' : `${entryId}, deleted since`;
 }
 
 /** Members, also those of members, a line each: `peerAddress` of `evidence` reads "evidence peer address". */

@@ -10,9 +10,11 @@ import { recordLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import {
   allowedClient,
+  bounded,
   registrableAddress,
   registrableDnsName,
   registrableId,
+  registrableLifetime,
 } from '../registration/names.ts';
 import type { StoreReader } from '../store/port.ts';
 import { formatJoinFile } from '../wire/join-file.ts';
@@ -140,22 +142,10 @@ export class Tokens {
       ipAddresses: request.ipAddresses.map(registrableAddress),
       allowedClients: request.allowedClients.map(allowedClient),
       profile: defaultProfile.name,
-      lifetimeSeconds: lifetime(request.lifetimeSeconds),
+      lifetimeSeconds: registrableLifetime(request.lifetimeSeconds),
       version: 1,
       suspendedAtMs: undefined,
       createdAtMs: nowMs,
     };
   }
-}
-
-function lifetime(seconds: number | undefined): number | undefined {
-  return seconds === undefined
-    ? undefined
-    : bounded(seconds, defaultProfile.maxLifetimeSeconds, 'lifetime in seconds', 120);
-}
-
-function bounded(value: number, most: number, what: string, least = 1): number {
-  if (!Number.isSafeInteger(value) || value < least || value > most)
-    throw new VouchError('request-malformed', `${what} must be between ${least} and ${most}`);
-  return value;
 }

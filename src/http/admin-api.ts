@@ -44,6 +44,7 @@ function readers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     [paths.certificate]: reading((request) => verbs.certificate(parameterOf(request, 'serial'))),
     [paths.explain]: reading((request) => verbs.explain(parameterOf(request, 'serial'))),
     [paths.entries]: reading((request) => verbs.entries(pageOf(request))),
+    [paths.entry]: reading((request) => verbs.entry(parameterOf(request, 'entry'))),
     [paths.massRevocation]: reading((request) => verbs.revocations.progress(parameterOf(request, 'leaf'))),
     [paths.crls]: reading(() => verbs.crls()),
     [paths.audit]: reading((request) => verbs.audit(pageOf(request))),
@@ -55,6 +56,10 @@ function doers(verbs: OperatorVerbs): Record<string, RequestHandler> {
     [paths.tokens]: doing(wire.createTokenSchema, (body, operator) => verbs.createToken(body, operator)),
     [paths.tokenRevoke]: doing(wire.revokeTokenSchema, ({ tokenId }, operator) =>
       verbs.revokeToken(tokenId, operator),
+    ),
+    [paths.entries]: doing(wire.createEntrySchema, (body, operator) => verbs.createEntry(body, operator)),
+    [paths.entryDelete]: doing(wire.deleteEntrySchema, ({ entryId }, operator) =>
+      verbs.deleteEntry(entryId, operator),
     ),
     [paths.entryResume]: doing(wire.resumeSchema, (body, operator) => verbs.resumeEntries(body, operator)),
     [paths.renewNow]: doing(wire.renewNowSchema, (body, operator) => verbs.renewNow(body, operator)),

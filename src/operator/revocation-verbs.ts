@@ -37,7 +37,7 @@ export class RevocationVerbs {
   }
 
   /** What it would take, for this reason; `removeFromCRL`: what would be released. */
-  async preview(target: RevocationTargetJson, reasonText: string): Promise<object> {
+  async preview(target: RevocationTargetJson, reasonText: string) {
     const reason = reasonText === release ? release : parseOperatorReason(reasonText);
     const { revocation, clockGuard } = this.#parts;
     const radius = await blastRadius(revocation.targets, this.#targetOf(target), reason);

@@ -6,6 +6,7 @@ import type { CreatedToken, TokenRequest, Tokens } from '../enrollment/tokens.ts
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
+import type { EntryRequest, WorkloadEntries } from '../registration/workload-entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
 import { unlessDone } from '../revocation/events.ts';
@@ -18,7 +19,7 @@ import type { RenewTarget } from '../watch/watch.ts';
 import type { RenewNowJson } from '../wire/admin.ts';
 import { deedOf } from './deeds.ts';
 import { RevocationVerbs } from './revocation-verbs.ts';
-import { certificateView, crlView, entryView, explanation, tokenView } from './views.ts';
+import { certificateView, crlView, deletedEntryView, entryView, explanation, tokenView } from './views.ts';
 
 /** A page of a list as the CLI asks for it. */
 export interface PageRequest {
@@ -26,6 +27,7 @@ export interface PageRequest {
   limit: number;
   id?: string | undefined;
   token?: string | undefined;
+  parent?: string | undefined;
 }
 
 interface Parts {
@@ -33,6 +35,7 @@ interface Parts {
   sequencer: Sequencer;
   signer: Signer;
   tokens: Tokens;
+  workloadEntries: WorkloadEntries;
   revocation: Revocation;
   massRevocations: MassRevocations;
   publisher: CrlPublishers;
@@ -113,13 +116,31 @@ export class OperatorVerbs {
   }
 
   entries(page: PageRequest): object {
-    const by = page.id === undefined ? {} : { spiffeId: parseSpiffeId(page.id) };
+    const by = {
+      ...(page.id === undefined ? {} : { spiffeId: parseSpiffeId(page.id) }),
+      ...(page.parent === undefined ? {} : { parentId: parseSpiffeId(page.parent) }),
+    };
     return listed(
       'entries',
       this.#parts.store.entries({ ...bounded(page), ...by }).map(entryView),
       page,
       (entry) => entry.entryId,
     );
+  }
+
+  entry(entryId: string): object {
+    return entryView(this.#parts.workloadEntries.require(entryId));
+  }
+
+  async createEntry(request: EntryRequest, operator: string): Promise<object> {
+    return entryView(await this.#parts.workloadEntries.create(request, operator));
+  }
+
+  /** What the entry issued goes on to count: the answer says how much that is. */
+  async deleteEntry(entryId: string, operator: string): Promise<object> {
+    const { entry, deletedAtMs } = await this.#parts.workloadEntries.delete(entryId, operator);
+    const left = await this.revocations.preview({ entry: entryId }, 'unspecified');
+    return deletedEntryView(entry, deletedAtMs, left);
   }
 
   /** Lifts the suspension that a revocation by id or entry left. Idempotent. */

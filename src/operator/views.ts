@@ -46,15 +46,29 @@ export function entryView(entry: RegistrationEntry) {
   return {
     entryId: entry.entryId,
     spiffeId: entry.spiffeId,
+    parentId: entry.parentId ?? null,
     selectors: entry.selectors.map(selectorText),
     dnsNames: entry.dnsNames,
     ipAddresses: entry.ipAddresses,
     allowedClients: entry.allowedClients,
+    hint: entry.hint,
     profile: entry.profile,
+    lifetimeSeconds: entry.lifetimeSeconds ?? null,
     version: entry.version,
     suspendedAt: entry.suspendedAtMs === undefined ? null : rfc3339(entry.suspendedAtMs),
     createdAt: rfc3339(entry.createdAtMs),
   };
+}
+
+/** What was deleted, and what of it goes on to count. */
+export function deletedEntryView(
+  { entryId, spiffeId, parentId }: RegistrationEntry,
+  deletedAtMs: number,
+  left: { certificateCount: number; validUntil: string | null },
+) {
+  const { certificateCount, validUntil } = left;
+  const names = { entryId, spiffeId, parentId: parentId ?? null };
+  return { ...names, deletedAt: rfc3339(deletedAtMs), certificateCount, validUntil };
 }
 
 /** A join token without its secret, which nobody has but the join file. */

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { ipBytes, ipText } from '../x509/ip-address.ts';
 import { VouchError } from '../core/errors.ts';
+import { defaultProfile } from '../issuance/profile.ts';
 import {
   isReserved,
   parseSpiffeId,
@@ -49,4 +50,25 @@ export function allowedClient(text: string): string {
     return text;
   }
   return parseSpiffeId(text);
+}
+
+/** Checks a hint, which workloads choose an identity by: 1024 bytes of UTF-8 at most, '' for none. */
+export function registrableHint(text: string): string {
+  if (Buffer.byteLength(text) > 1024 || /\p{Cc}/u.test(text) || !text.isWellFormed())
+    throw new VouchError('request-malformed', 'a hint is text of at most 1024 bytes on one line');
+  return text;
+}
+
+/** Checks the lifetime of an entry's certificates; undefined: the profile's. */
+export function registrableLifetime(seconds: number | undefined): number | undefined {
+  return seconds === undefined
+    ? undefined
+    : bounded(seconds, defaultProfile.maxLifetimeSeconds, 'lifetime in seconds', 120);
+}
+
+/** Checks a whole number; `what` begins the sentence that refuses it. */
+export function bounded(value: number, most: number, what: string, least = 1): number {
+  if (!Number.isSafeInteger(value) || value < least || value > most)
+    throw new VouchError('request-malformed', `${what} must be between ${least} and ${most}`);
+  return value;
 }

@@ -73,9 +73,10 @@ export class RevocationEvents {
     return record;
   }
 
-  /** False where it was suspended. */
+  /** False where it was suspended or deleted. */
   async suspend(entryId: string, operator: string): Promise<boolean> {
-    if (this.#store.entry(entryId)?.suspendedAtMs !== undefined) return false;
+    const entry = this.#store.entry(entryId);
+    if (entry === undefined || entry.suspendedAtMs !== undefined) return false;
     const atMs = this.#clockGuard.revocationTimeMs();
     const leaf = recordLeaf('entry', atMs, { event: 'suspended', entryId, operator });
     return isDone(this.#sequencer.record({ kind: 'entry-suspended', entryId, atMs, leaf }));

@@ -10,6 +10,8 @@ export const adminPaths = {
   renewNow: '/v1/certificates/renew-now',
   explain: '/v1/explain/:serial',
   entries: '/v1/entries',
+  entry: '/v1/entries/:entry',
+  entryDelete: '/v1/entries/delete',
   entryResume: '/v1/entries/resume',
   revocations: '/v1/revocations',
   revocationPreview: '/v1/revocations/preview',
@@ -92,6 +94,24 @@ export const revokeSchema = z.strictObject({
 /** `vouch release`. */
 export const releaseSchema = z.strictObject({ target: targetSchema });
 
+/** `vouch entry create`. */
+export const createEntrySchema = z.strictObject({
+  spiffeId: text,
+  parentId: text,
+  selectors: z
+    .array(z.string().check(z.minLength(1), z.maxLength(5000)))
+    .check(z.minLength(1), z.maxLength(32)),
+  dnsNames: texts,
+  ipAddresses: texts,
+  allowedClients: texts,
+  hint: z._default(z.string().check(z.maxLength(1024)), ''),
+  profile: z._default(text, 'default'),
+  lifetimeSeconds: z.optional(count),
+});
+
+/** `vouch entry delete`. */
+export const deleteEntrySchema = z.strictObject({ entryId });
+
 /** `vouch entry resume`, by entry or by SPIFFE ID. */
 export const resumeSchema = z.union([z.strictObject({ entryId }), z.strictObject({ spiffeId: text })]);
 
@@ -116,4 +136,5 @@ export const pageSchema = z.strictObject({
   limit: z._default(z.pipe(z.string().check(z.regex(/^[1-9]\d{0,3}$/)), z.transform(Number)), 100),
   id: z.optional(text),
   token: z.optional(tokenId),
+  parent: z.optional(text),
 });

@@ -22,7 +22,7 @@ export const refusals = {
     'no client certificate, one that has expired, does not chain to the root or was not issued here, or its registration entry is gone. Enroll again.',
   'denied-revoked':
     'the certificate to renew, or the one that this token and key got before, is revoked, or its issuer is. Enroll with a new join file.',
-  'denied-suspended': 'the operator suspended this identity.',
+  'denied-suspended': 'the operator suspended this identity, or deleted its registration entry.',
   'denied-no-entry': 'no registration entry matches.',
   'policy-key-conflict': 'all uses of the token are burnt by other keys.',
   'policy-key-blocked':

@@ -101,6 +101,19 @@ const adminRoutes: readonly Route[] = [
   },
   { path: adminPaths.explain, method: 'get', summary: 'Why a certificate exists' },
   { path: adminPaths.entries, method: 'get', summary: 'Registration entries' },
+  {
+    path: adminPaths.entries,
+    method: 'post',
+    summary: 'A registration entry that an agent asks for in the name of its workloads',
+    body: admin.createEntrySchema,
+  },
+  { path: adminPaths.entry, method: 'get', summary: 'One registration entry' },
+  {
+    path: adminPaths.entryDelete,
+    method: 'post',
+    summary: 'Delete a registration entry',
+    body: admin.deleteEntrySchema,
+  },
   { path: adminPaths.entryResume, method: 'post', summary: 'Lift a suspension', body: admin.resumeSchema },
   {
     path: adminPaths.revocationPreview,

@@ -24,6 +24,8 @@ export interface Known {
   unusedToken: string;
   unusedEntry: string;
   suspendedEntry: string;
+  agentsEntry: string;
+  deletedEntry: string;
 }
 
 /** Makes one of everything that a state can hold, and more than one full tile of leaves; the server is stopped then. */
@@ -44,6 +46,15 @@ export async function lived(authority: Authority): Promise<Known> {
   await verb('token', 'revoke', revokedToken);
   await verb('revoke', '--serial', compromised.serial, '--reason', 'keyCompromise');
   await verb('revoke', '--id', authority.id('gone'), '--reason', 'superseded', '--yes');
+  const ofAgent = (name: string) =>
+    verb(
+      ...['entry', 'create', '--id', authority.id(name), '--parent', authority.id('host'), '--hint', name],
+      ...['--selector', 'unix:uid:1000'],
+    );
+  const { entryId: agentsEntry } = await ofAgent('cache');
+  const { entryId: deletedEntry } = await ofAgent('deleted');
+  await verb('revoke', '--entry', String(agentsEntry), '--yes');
+  await verb('entry', 'delete', String(deletedEntry), '--yes');
   const { serial: renewed } = (await verb('renew', '--dir', dir)) as { serial: string };
   const { tokenId: unusedToken } = await authority.join('unused', '--uses', '2', '--cidr', '10.0.0.0/8');
   await Promise.all(Array.from({ length: 240 }, (_, i) => createToken(authority, `many/${i}`)));
@@ -62,7 +73,10 @@ export async function lived(authority: Authority): Promise<Known> {
       ...{ usedToken, revokedToken, unusedToken },
       usedEntry: entryOf(usedToken),
       unusedEntry: entryOf(unusedToken),
-      suspendedEntry: one('SELECT entry_id FROM entries WHERE suspended_at_ms IS NOT NULL'),
+      suspendedEntry: one(
+        'SELECT entry_id FROM entries WHERE suspended_at_ms IS NOT NULL AND parent_id IS NULL',
+      ),
+      ...{ agentsEntry: String(agentsEntry), deletedEntry: String(deletedEntry) },
       issuerKeyId: one("SELECT key_id FROM authorities WHERE kind = 'issuer'"),
       rootKeyId: one("SELECT key_id FROM authorities WHERE kind = 'root'"),
     };

@@ -16,6 +16,8 @@ const certificate = (change: string): string =>
 const revocation = (change: string): string =>
   `UPDATE revocations SET ${change} WHERE leaf_index = ${compromised}`;
 const entry = (change: string): string => `UPDATE entries SET ${change} WHERE spiffe_id LIKE '%/orders'`;
+const agentsEntry = (name: string, change: string): string =>
+  `UPDATE entries SET ${change} WHERE spiffe_id LIKE '%/${name}'`;
 const token = (change: string): string => `UPDATE join_tokens SET ${change} WHERE ${used}`;
 
 export const inLeaves: Case[] = [
@@ -247,6 +249,31 @@ export const inRegistrations: Case[] = [
     'suspendedEntry',
     /suspendedAtMs/,
   ],
+  [
+    "parent_id of a token's entry",
+    entry("parent_id = 'spiffe://test.example/host'"),
+    'usedEntry',
+    /parentId/,
+  ],
+  ['parent_id', agentsEntry('cache', "parent_id = 'spiffe://test.example/other'"), 'agentsEntry', /parentId/],
+  ['parent_id gone', agentsEntry('cache', 'parent_id = NULL'), 'agentsEntry', /parentId/],
+  ['hint', agentsEntry('cache', "hint = 'other'"), 'agentsEntry', /hint/],
+  [
+    "an agent's entry resumed",
+    agentsEntry('cache', 'suspended_at_ms = NULL'),
+    'agentsEntry',
+    /suspendedAtMs/,
+  ],
+  ['changed_by', agentsEntry('cache', 'changed_by = 1'), 'agentsEntry', /changedBy/],
+  ['changed_by set back', agentsEntry('deleted', 'changed_by = changed_by - 2'), 'deletedEntry', /changedBy/],
+  ['a deletion undone', agentsEntry('deleted', 'deleted_at_ms = NULL'), 'deletedEntry', /deletedAtMs/],
+  ['deleted_at_ms', agentsEntry('cache', 'deleted_at_ms = 1'), 'agentsEntry', /deletedAtMs/],
+  [
+    "an agent's entry taken out",
+    "DELETE FROM entries WHERE spiffe_id LIKE '%/cache'",
+    'agentsEntry',
+    /does not have it/,
+  ],
   ['suspended_at_ms set', entry('suspended_at_ms = 1'), 'usedEntry', /suspendedAtMs/],
   ['created_at_ms', entry('created_at_ms = 1'), 'usedEntry', /createdAtMs/],
   [
@@ -257,7 +284,7 @@ export const inRegistrations: Case[] = [
   ],
   [
     'an entry added',
-    "INSERT INTO entries SELECT 9999, 'e_0000', 'spiffe://test.example/root', selectors, selector_count, dns_names, ip_addresses, allowed_clients, profile, lifetime_seconds, version, NULL, created_at_ms FROM entries WHERE spiffe_id LIKE '%/orders'",
+    "INSERT INTO entries SELECT 9999, 'e_0000', 'spiffe://test.example/root', selectors, selector_count, dns_names, ip_addresses, allowed_clients, profile, lifetime_seconds, version, NULL, created_at_ms, NULL, '', NULL, NULL FROM entries WHERE spiffe_id LIKE '%/orders'",
     /e_0000/,
     /not in the log/,
   ],

@@ -6,6 +6,7 @@ import type { Serial } from '../../src/core/serial.ts';
 import { ClockGuard } from '../../src/issuance/clock-guard.ts';
 import { decodeLeaf } from '../../src/log/leaf.ts';
 import { OperatorVerbs } from '../../src/operator/verbs.ts';
+import { WorkloadEntries } from '../../src/registration/workload-entries.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { MassRevocations } from '../../src/revocation/mass.ts';
@@ -321,6 +322,7 @@ describe('the operator', () => {
     const nothing = () => Promise.resolve({});
     return new OperatorVerbs({
       ...{ ...authority, tokens: tokensOf(authority), revocation, metrics },
+      workloadEntries: new WorkloadEntries(authority, trustDomain),
       massRevocations: new MassRevocations({ ...authority, revocation, failed: () => undefined }),
       publisher: new CrlPublishers([publisher]),
       ...{ status: () => ({}), backup, importRenewal: nothing, takeChain: nothing, renewNow: () => 0 },

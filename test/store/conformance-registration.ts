@@ -134,7 +134,7 @@ export function registrationConformance(current: Current): void {
     expect(await refused(current.store, renewal(first))).toBe('policy-entry-changed');
     expect(await refused(current.store, { ...renewal(first), entryVersion: 2 })).toBe('policy-entry-changed');
     for (const kind of ['entry-suspended', 'entry-deleted', 'entry-resumed'] as const)
-      expect(await refused(current.store, { kind, ...at })).toBe('request-not-found');
+      expect(await refused(current.store, { kind, ...at })).toBe('policy-conflict');
     const [found] = current.store.unexpiredCertificates({ entryId }, startMs);
     expect(found).toMatchObject({ serial: first.certificate.serial, entryId, entrySuspended: true });
   });

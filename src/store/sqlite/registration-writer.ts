@@ -95,8 +95,10 @@ export class RegistrationWriter {
   }
 
   #requireEntry(entryId: string): void {
-    if (this.#reads.entry.get(entryId) === undefined)
-      throw new VouchError('request-not-found', `no registration entry ${JSON.stringify(entryId)}`);
+    if (this.#reads.entry.get(entryId) !== undefined) return;
+    if (this.#reads.entryNumber.get(entryId) !== undefined)
+      throw new VouchError('policy-conflict', `the registration entry ${entryId} was deleted`);
+    throw new VouchError('request-not-found', `no registration entry ${JSON.stringify(entryId)}`);
   }
 
   /** Asked in the transaction: a revocation by identity may have suspended it while the request waited. */

@@ -123,6 +123,9 @@ describe('rows that are facts', () => {
     ['a use of a token', 'UPDATE join_tokens SET uses_taken = 0'],
     ['the end of a token', 'UPDATE join_tokens SET revoked_at_ms = revoked_at_ms + 1'],
     ["an entry's id", "UPDATE entries SET entry_id = 'e_other'"],
+    ["an entry's parent", "UPDATE entries SET parent_id = 'spiffe://example.test/other'"],
+    ["an entry's end", 'UPDATE entries SET deleted_at_ms = 1; UPDATE entries SET deleted_at_ms = NULL'],
+    ['an entry', 'DELETE FROM entries'],
     ['the numbers of CRLs', 'DELETE FROM crl_scopes'],
   ])('does not take back or replace %s', (_what, sql) => {
     expect(() => db.exec(sql)).toThrow(refusal);
