@@ -4,7 +4,7 @@ import type { Kernel } from './kernel.ts';
 import type { Mutation } from './store/port.ts';
 import { errorFields, type Log } from './telemetry/log.ts';
 import { WatchHub } from './watch/hub.ts';
-import { Watch } from './watch/watch.ts';
+import { entriesState, Watch } from './watch/watch.ts';
 
 /** Takes what is committed before there is anybody to tell. */
 export class LateWatch {
@@ -22,7 +22,11 @@ export function openWatch(
   const clients = new ClientConnections();
   const { streams, streamsOfIdentity } = connectionBounds();
   const limits = { streams, streamsOfIdentity };
-  const hub = new WatchHub({ store, timeMs: () => clockGuard.steadyTimeMs(), limits });
+  const hub = new WatchHub({
+    ...{ store, limits },
+    timeMs: () => clockGuard.steadyTimeMs(),
+    ofHolder: (holder) => entriesState(store, holder),
+  });
   const watch = new Watch({
     ...{ hub, store },
     firstLeafIndex: store.treeSize(),

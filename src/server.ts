@@ -6,6 +6,7 @@ import { asVouchError } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
 import { Tokens } from './enrollment/tokens.ts';
+import { AgentEntries } from './registration/agent-entries.ts';
 import { WorkloadEntries } from './registration/workload-entries.ts';
 import { adminApi } from './http/admin-api.ts';
 import { Admission, FailureLimits } from './http/admission.ts';
@@ -315,6 +316,7 @@ function enrollment(
   return enrollmentApi({
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges, hub },
+    agentEntries: new AgentEntries(kernel.store),
     enrollment: new Enrollment({
       ...kernel,
       attestors,

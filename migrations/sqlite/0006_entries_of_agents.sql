@@ -8,8 +8,11 @@ ALTER TABLE entries ADD COLUMN deleted_at_ms INTEGER;
 ALTER TABLE entries ADD COLUMN changed_by INTEGER CHECK (changed_by IS NOT NULL OR parent_id IS NULL);
 
 -- What an agent is served, and since when that is so: a deletion counts too.
-CREATE INDEX entries_by_parent ON entries (parent_id) WHERE parent_id IS NOT NULL AND deleted_at_ms IS NULL;
+CREATE INDEX entries_by_parent ON entries (parent_id, deleted_at_ms) WHERE parent_id IS NOT NULL AND deleted_at_ms IS NULL;
 CREATE INDEX entries_by_change ON entries (parent_id, changed_by) WHERE parent_id IS NOT NULL;
+
+-- Whether an identity is suspended, of which there may be an entry for each host.
+CREATE INDEX entries_suspended ON entries (spiffe_id) WHERE suspended_at_ms IS NOT NULL AND deleted_at_ms IS NULL;
 
 CREATE TRIGGER entries_keep_their_parent BEFORE UPDATE OF parent_id ON entries
 BEGIN SELECT RAISE(ABORT, 'an entry keeps its parent'); END;

@@ -36,3 +36,12 @@ export function standingOf(
     );
   return standing;
 }
+
+/**
+ * Who may ask in the name of workloads: an identity that enrolled itself, not one that an agent got, nor the server's own.
+ * Throws `denied-certificate`.
+ */
+export function requireAgent({ entryId, agent }: CertificateStanding): void {
+  if (entryId === undefined || agent !== undefined)
+    throw new VouchError('denied-certificate', 'only who enrolled itself may ask in the name of workloads');
+}

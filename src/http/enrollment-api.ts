@@ -19,6 +19,7 @@ import type { Issuer } from '../issuance/issuer.ts';
 import type { Issuers } from '../issuance/issuers.ts';
 import type { LogKey } from '../log/note.ts';
 import type { TileTree } from '../log/tiles.ts';
+import type { AgentEntries } from '../registration/agent-entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -30,10 +31,12 @@ import {
   renewRequestSchema,
   requestMaxBytes,
 } from '../wire/enrollment.ts';
+import { agentPaths } from '../wire/agent.ts';
 import type { WatchHub } from '../watch/hub.ts';
 import type { Admission, Attempter, FailureLimits } from './admission.ts';
 import { parseBody, refuseTooLarge } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
+import { entriesRoute } from './entries-route.ts';
 import { watchRoute } from './watch-route.ts';
 import { channelOf, clientCertificateOf } from './tls-channel.ts';
 
@@ -57,6 +60,7 @@ export interface EnrollmentApiParts {
   admission: Admission;
   limits: FailureLimits;
   hub: WatchHub;
+  agentEntries: AgentEntries;
   clock: Clock;
   log: Log;
   metrics: Metrics;
@@ -103,8 +107,9 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     renewRoute(parts),
   );
   app.get(enrollmentPaths.watch, fromAddress, watchRoute(parts));
+  app.get(agentPaths.entries, fromAddress, entriesRoute(parts));
   app.all(enrollmentPaths.watch, onlyMethods('GET'));
-  app.all(enrollmentPaths.bundle, onlyMethods('GET, HEAD'));
+  app.all([enrollmentPaths.bundle, agentPaths.entries], onlyMethods('GET, HEAD'));
   app.all([enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew], onlyMethods('POST'));
   app.use(notFound);
   app.use(countFailures(parts.limits));

@@ -7,6 +7,8 @@ import { requireProfile } from '../issuance/profile.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { StoreReader } from '../store/port.ts';
+import { agentEntryMaxBytes } from '../wire/agent.ts';
+import { agentEntryBytes } from './agent-entries.ts';
 import {
   allowedClient,
   registrableAddress,
@@ -50,6 +52,11 @@ export class WorkloadEntries {
   async create(request: EntryRequest, operator: string): Promise<RegistrationEntry> {
     const { sequencer, clockGuard } = this.#parts;
     const entry = this.#entry(request, clockGuard.issuanceTimeMs());
+    if (agentEntryBytes(entry) > agentEntryMaxBytes)
+      throw new VouchError(
+        'request-malformed',
+        `an entry has at most ${agentEntryMaxBytes} bytes, since agents read all of theirs at each change: use fewer or shorter names`,
+      );
     // All that the row holds: `vouch log verify` compares it.
     const leaf = recordLeaf('entry', entry.createdAtMs, {
       event: 'created',
@@ -78,7 +85,7 @@ export class WorkloadEntries {
     const entry = this.require(entryId);
     const atMs = clockGuard.revocationTimeMs();
     const leaf = recordLeaf('entry', atMs, { event: 'deleted', entryId, operator });
-    await sequencer.record({ kind: 'entry-deleted', leaf, entryId, atMs });
+    await sequencer.record({ kind: 'entry-deleted', leaf, entryId, parentId: entry.parentId, atMs });
     return { entry, deletedAtMs: atMs };
   }
 

@@ -179,7 +179,7 @@ export type Mutation =
   /** Refused for an identity that is suspended, and past `entriesOfParentMax`. */
   | { kind: 'entry-created'; leaf: LeafDraft; entry: RegistrationEntry }
   /** It is absent from then on, but its certificates still name it. */
-  | { kind: 'entry-deleted'; leaf: LeafDraft; entryId: string; atMs: number }
+  | { kind: 'entry-deleted'; leaf: LeafDraft; entryId: string; parentId: SpiffeId | undefined; atMs: number }
   | { kind: 'entry-suspended'; leaf: LeafDraft; entryId: string; atMs: number }
   | { kind: 'entry-resumed'; leaf: LeafDraft; entryId: string }
   /** Refused where `mayFollow` (core/reasons.ts) says so. */

@@ -36,6 +36,8 @@ interface Parts {
   store: Pick<StoreReader, 'certificate'>;
   /** Wall clock as it is believed, Unix milliseconds. */
   timeMs: () => number;
+  /** What of the present state concerns this holder alone, encoded events. */
+  ofHolder?: (holder: Holder) => Buffer[];
   limits?: Partial<WatchLimits>;
 }
 
@@ -204,7 +206,7 @@ export class WatchHub {
     const { newest } = this.#ring;
     const orders = this.#orders.filter((order) => order.concerns?.(holder)).map(({ bytes }) => bytes);
     return Buffer.concat([
-      ...[this.#comeBack(), ...this.#state.values(), ...orders],
+      ...[this.#comeBack(), ...this.#state.values(), ...(this.#parts.ofHolder?.(holder) ?? []), ...orders],
       ...(newest ? [seenUpTo(newest.id)] : []),
     ]);
   }

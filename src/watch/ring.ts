@@ -3,7 +3,7 @@ import type { CertificateStanding } from '../store/port.ts';
 /** Whose stream it is: the certificate that was shown. */
 export type Holder = Pick<
   CertificateStanding,
-  'issuerKeyId' | 'serial' | 'spiffeId' | 'entryId' | 'leafIndex' | 'notAfterMs'
+  'issuerKeyId' | 'serial' | 'spiffeId' | 'entryId' | 'agent' | 'leafIndex' | 'notAfterMs'
 >;
 
 /** An event, encoded once for everybody. */

@@ -1,3 +1,4 @@
+import type { SpiffeId } from '../core/spiffe-id.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Mutation, StoreReader } from '../store/port.ts';
 import { type CrlEventJson, patchMaxBytes } from '../wire/watch.ts';
@@ -58,6 +59,10 @@ export class Watch {
       cutConnections(mutation.revocation);
     } else if (mutation.kind === 'entry-suspended' || mutation.kind === 'entry-resumed') {
       this.#entryChanged(mutation.entryId, leafIndex);
+    } else if (mutation.kind === 'entry-created') this.#entriesChanged(mutation.entry.parentId, leafIndex);
+    else if (mutation.kind === 'entry-deleted') {
+      this.#entriesChanged(mutation.parentId, leafIndex);
+      hub.endEntry(mutation.entryId).catch(this.#parts.failed);
     } else if (mutation.kind === 'statement') this.#statementIndex = leafIndex;
   }
 
@@ -118,8 +123,29 @@ export class Watch {
     const suspended = entry.suspendedAtMs !== undefined;
     const bytes = encodeEvent('entry', { entryId, version: entry.version, suspended }, leafIndex);
     hub.publish({ id: leafIndex, bytes, concerns: (holder) => holder.entryId === entryId });
+    this.#entriesChanged(entry.parentId, leafIndex);
     if (suspended) hub.endEntry(entryId).catch(failed);
   }
+
+  /** Told to the agent that asks for them. */
+  #entriesChanged(parentId: SpiffeId | undefined, leafIndex: number): void {
+    if (parentId === undefined) return;
+    const bytes = encodeEvent('entries', { sequence: leafIndex }, leafIndex);
+    this.#parts.hub.publish({ id: leafIndex, bytes, concerns: (holder) => isAgent(holder, parentId) });
+  }
+}
+
+/** The present sequence of the entries that a holder asks for, where it is or was a parent of any: one look-up in an index. */
+export function entriesState(store: Pick<StoreReader, 'entriesChangedBy'>, holder: Holder): Buffer[] {
+  const sequence = store.entriesChangedBy(holder.spiffeId);
+  return sequence === undefined || !isAgent(holder, holder.spiffeId)
+    ? []
+    : [encodeEvent('entries', { sequence })];
+}
+
+/** What an agent got for a workload of the same name makes nobody the agent. */
+function isAgent(holder: Holder, parentId: SpiffeId): boolean {
+  return holder.spiffeId === parentId && holder.agent === undefined;
 }
 
 /** Undefined also where it would hardly be smaller than the CRL. */

@@ -1,4 +1,5 @@
 import * as z from 'zod/mini';
+import { entriesOfParentMax } from '../core/registration.ts';
 import {
   bundleSchema,
   certificateDer,
@@ -15,7 +16,7 @@ import {
 // What an agent asks in the name of its workloads. What members mean stands in agent-descriptions.ts.
 
 /** Paths of the enrollment listener, over mTLS with the agent's certificate. */
-export const agentPaths = { svids: '/v1/svids' } as const;
+export const agentPaths = { entries: '/v1/entries', svids: '/v1/svids' } as const;
 
 /** Most certificates of one call. */
 export const svidsMax = 512;
@@ -85,3 +86,35 @@ export const svidsAnswerSchema = z.strictObject({
 export type SvidsAnswer = z.output<typeof svidsAnswerSchema>;
 /** As the server writes it. */
 export type SvidsAnswerJson = z.input<typeof svidsAnswerSchema>;
+
+/** Most bytes of one entry in an answer. */
+export const agentEntryMaxBytes = 8 * 1024;
+
+/** Largest answer of `GET /v1/entries`. */
+export const entriesAnswerMaxBytes = entriesOfParentMax * (agentEntryMaxBytes + 1) + 1024;
+
+const text = (most: number) => z.string().check(z.maxLength(most));
+
+/** Member of `entries`. */
+export const agentEntrySchema = z.looseObject({
+  entryId,
+  version: z.int().check(z.gte(0)),
+  spiffeId: text(2048),
+  selectors: z.array(text(8192)).check(z.maxLength(64)),
+  hint: text(1024),
+  dnsNames: z.array(text(253)).check(z.maxLength(256)),
+  ipAddresses: z.array(text(64)).check(z.maxLength(256)),
+  allowedClients: z.array(text(2048)).check(z.maxLength(4096)),
+  suspended: z.boolean(),
+  createdAt: z.int().check(z.gte(0)),
+});
+/** A registration entry that names the agent as its parent. */
+export type AgentEntryJson = z.output<typeof agentEntrySchema>;
+
+/** Answer 200 of entries, oldest first. */
+export const entriesAnswerSchema = z.looseObject({
+  sequence: z.int().check(z.gte(0)),
+  entries: z.array(agentEntrySchema).check(z.maxLength(entriesOfParentMax)),
+});
+/** As the agent reads it. */
+export type EntriesAnswer = z.output<typeof entriesAnswerSchema>;

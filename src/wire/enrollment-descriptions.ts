@@ -1,23 +1,8 @@
 import type * as z from 'zod/mini';
+import { agentDescriptions } from './agent-descriptions.ts';
+import { type Description, described } from './described.ts';
 import * as enrollment from './enrollment.ts';
 import * as watch from './watch.ts';
-
-/** What an object means to whoever reads docs/openapi.json, and what each of its members does. CommonMark. */
-export interface Description {
-  text: string;
-  members: Readonly<Record<string, string>>;
-}
-
-type Members<S extends z.ZodMiniObject> = Readonly<Record<keyof S['shape'] & string, string>>;
-
-/** `text` describes the object where it stands alone; a member's own text comes before it. Complete by type. */
-function described<S extends z.ZodMiniObject>(
-  schema: S,
-  text: string,
-  members: Members<S>,
-): [z.ZodMiniType, Description] {
-  return [schema, { text, members }];
-}
 
 const base64 = 'base64 (RFC 4648 §4, with padding)';
 const asked = {
@@ -179,7 +164,15 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
     version: 'Rises with each change.',
     suspended: 'True: nothing is renewed, and the stream ends. False: renew, since names may be others.',
   }),
+  described(
+    watch.entriesEventSchema,
+    'The registration entries that name the holder as parent are others, or what they are now.',
+    {
+      sequence: 'As `GET /v1/entries` gives it. Another than the one seen: ask.',
+    },
+  ),
   described(watch.renewEventSchema, 'Renew now, at a random moment of the next 20 s.', {
     reason: '`operator`; others may come.',
   }),
+  ...agentDescriptions,
 ]);

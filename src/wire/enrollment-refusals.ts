@@ -94,6 +94,14 @@ export const refusalsOf = {
     'policy-key-conflict',
   ],
   renew: [...issuing, 'denied-certificate'],
+  entries: [
+    ...anywhere,
+    'denied-certificate',
+    'denied-revoked',
+    'denied-suspended',
+    'unavailable-rate-limited',
+    'unavailable-store',
+  ],
   watch: [
     ...anywhere,
     'denied-certificate',

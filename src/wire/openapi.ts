@@ -1,6 +1,7 @@
 import type * as z from 'zod/mini';
 import type { ErrorCode } from '../core/errors.ts';
 import * as admin from './admin.ts';
+import * as agent from './agent.ts';
 import { chainSchema, importSchema } from './ceremony.ts';
 import * as enrollment from './enrollment.ts';
 import { type Refusal, refusals, refusalsOf } from './enrollment-refusals.ts';
@@ -18,6 +19,10 @@ interface Route {
   answer?: z.ZodMiniType;
   /** Server-sent events by name, in place of an answer. */
   events?: Readonly<Record<string, z.ZodMiniType>>;
+  /** Request headers that it reads. */
+  headers?: readonly object[];
+  /** Answers 304 to who knows the `ETag`. */
+  hasETag?: boolean;
   /** Needs a client certificate of this authority. */
   mutualTls?: boolean;
   /** Codes that it answers with besides 200. */
@@ -26,6 +31,27 @@ interface Route {
 
 /** The HTTP status of a code: the edge's to say. */
 export type StatusOf = (code: ErrorCode) => number;
+
+const lastEventId = {
+  name: 'Last-Event-ID',
+  in: 'header',
+  required: false,
+  description: 'The `id` of the last event that was whole: what came since is sent first.',
+  schema: { type: 'string', pattern: '^[0-9]{1,15}$' },
+};
+
+const ifNoneMatch = {
+  name: 'If-None-Match',
+  in: 'header',
+  required: false,
+  description: 'The `ETag` of the answer that is known.',
+  schema: { type: 'string' },
+};
+
+const etag = {
+  description: 'The `sequence` in quotation marks.',
+  schema: { type: 'string', pattern: '^"[0-9]+"$' },
+};
 
 const enrollmentRoutes: readonly Route[] = [
   {
@@ -68,9 +94,21 @@ const enrollmentRoutes: readonly Route[] = [
       crl: watch.crlEventSchema,
       bundle: watch.bundleEventSchema,
       entry: watch.entryEventSchema,
+      entries: watch.entriesEventSchema,
       renew: watch.renewEventSchema,
     },
+    headers: [lastEventId],
     refusals: refusalsOf.watch,
+    mutualTls: true,
+  },
+  {
+    path: agent.agentPaths.entries,
+    method: 'get',
+    summary: 'The registration entries that name the identity shown in TLS as their parent',
+    answer: agent.entriesAnswerSchema,
+    headers: [ifNoneMatch],
+    hasETag: true,
+    refusals: refusalsOf.entries,
     mutualTls: true,
   },
 ];
@@ -220,11 +258,16 @@ function operation(route: Route, path: string, statusOf: StatusOf) {
   return {
     summary: route.summary,
     ...(parameters.length > 0 ? { parameters } : {}),
-    ...(route.events ? { parameters: [lastEventId] } : {}),
+    ...(route.headers ? { parameters: route.headers } : {}),
     ...(route.mutualTls ? { security: [{ mutualTls: [] }] } : {}),
     ...(route.body ? { requestBody: { required: true, content: json(schemaOf(route.body)) } } : {}),
     responses: {
-      200: { description: 'Done', content: answerOf(route) },
+      200: {
+        description: 'Done',
+        ...(route.hasETag ? { headers: { ETag: etag } } : {}),
+        content: answerOf(route),
+      },
+      ...(route.hasETag ? { 304: { description: 'As it was when this `ETag` was given.' } } : {}),
       ...refusalResponses(route.refusals ?? [], statusOf),
       default: {
         description: 'RFC 9457 problem; 429 carries Retry-After, and 503 where waiting helps',
@@ -233,14 +276,6 @@ function operation(route: Route, path: string, statusOf: StatusOf) {
     },
   };
 }
-
-const lastEventId = {
-  name: 'Last-Event-ID',
-  in: 'header',
-  required: false,
-  description: 'The `id` of the last event that was whole: what came since is sent first.',
-  schema: { type: 'string', pattern: '^[0-9]{1,15}$' },
-};
 
 function answerOf({ answer, events }: Route): object {
   if (!events) return json(answer ? schemaOf(answer) : { type: 'object' });

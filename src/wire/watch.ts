@@ -50,6 +50,9 @@ export const entryEventSchema = z.looseObject({
   suspended: z.boolean(),
 });
 
+/** Event `entries`: the registration entries that name the holder as parent have this sequence. */
+export const entriesEventSchema = z.looseObject({ sequence: number });
+
 /** Event `renew`: the operator asks that the certificate be renewed now. */
 export const renewEventSchema = z.looseObject({ reason: z.string().check(z.maxLength(256)) });
 
@@ -58,12 +61,14 @@ export type WatchEvent =
   | { type: 'crl'; event: CrlEvent }
   | { type: 'bundle'; event: z.output<typeof bundleEventSchema> }
   | { type: 'entry'; event: z.output<typeof entryEventSchema> }
+  | { type: 'entries'; event: z.output<typeof entriesEventSchema> }
   | { type: 'renew'; event: z.output<typeof renewEventSchema> };
 
 const schemas = {
   crl: crlEventSchema,
   bundle: bundleEventSchema,
   entry: entryEventSchema,
+  entries: entriesEventSchema,
   renew: renewEventSchema,
 } as const;
 

@@ -102,7 +102,7 @@ export function registrationConformance(current: Current): void {
     expect(current.store.entriesChangedBy(agent)).toBe(suspended);
     const resumed = await committed(current.store, { kind: 'entry-resumed', ...at });
     expect(current.store.entriesChangedBy(agent)).toBe(resumed);
-    const deleted = await committed(current.store, { kind: 'entry-deleted', ...at });
+    const deleted = await committed(current.store, { kind: 'entry-deleted', parentId: agent, ...at });
     expect(current.store.entriesChangedBy(agent)).toBe(deleted);
     expect(ids({ limit: 9, parentId: agent })).toEqual(['e_2']);
   });
@@ -111,7 +111,7 @@ export function registrationConformance(current: Current): void {
     const { entryId, spiffeId } = entry();
     await store(current.store, entry({ entryId }));
     const create = { kind: 'entry-created' as const, leaf: leaf(), entry: entry({ spiffeId }) };
-    const at = { entryId, leaf: leaf(), atMs: startMs };
+    const at = { entryId, parentId: undefined, leaf: leaf(), atMs: startMs };
     await committed(current.store, { kind: 'entry-suspended', ...at });
     expect(await refused(current.store, create)).toBe('denied-suspended');
     await committed(current.store, { kind: 'entry-deleted', ...at });
@@ -123,7 +123,7 @@ export function registrationConformance(current: Current): void {
     const { entryId } = token.entry;
     const first = redemption(token);
     for (const mutation of [token, first]) await committed(current.store, mutation);
-    const at = { entryId, leaf: leaf(), atMs: startMs + 1 };
+    const at = { entryId, parentId: undefined, leaf: leaf(), atMs: startMs + 1 };
     await committed(current.store, { kind: 'entry-deleted', ...at });
     expect(current.store.entry(entryId)).toBeUndefined();
     expect(current.store.entriesMatching([`join_token:${entryId}`])).toEqual([]);

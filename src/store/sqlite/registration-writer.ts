@@ -150,7 +150,8 @@ function prepareRegistration(db: Connection) {
       'UPDATE entries SET suspended_at_ms = NULL, changed_by = ?, version = version + 1 WHERE entry_id = ? AND suspended_at_ms IS NOT NULL',
     ),
     suspendedOf: db.prepare<[string]>(
-      'SELECT 1 FROM entries WHERE spiffe_id = ? AND suspended_at_ms IS NOT NULL AND deleted_at_ms IS NULL LIMIT 1',
+      `SELECT 1 FROM entries INDEXED BY entries_suspended
+       WHERE spiffe_id = ? AND suspended_at_ms IS NOT NULL AND deleted_at_ms IS NULL LIMIT 1`,
     ),
     insertToken: db.prepare<unknown[]>(
       `INSERT INTO join_tokens (token_id, secret_sha256, entry_number, uses_allowed, uses_taken, cidrs, expires_at_ms, created_at_ms, created_by)

@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import type { NodeAttestor } from '../../../src/attestation/port.ts';
 import { bundleOf } from '../../../src/authority/bundle.ts';
+import { AgentEntries } from '../../../src/registration/agent-entries.ts';
 import { WatchHub } from '../../../src/watch/hub.ts';
 import { ServerIdentity } from '../../../src/authority/server-identity.ts';
 import { Challenges } from '../../../src/enrollment/challenge.ts';
@@ -54,6 +55,7 @@ export async function listeningServer(
     bundle: () => bundleOf([authority.rootDer], 'statement', 1),
     crlUrls: () => [],
     hub,
+    agentEntries: new AgentEntries(authority.store),
     admission: new Admission(512),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
