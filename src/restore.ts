@@ -250,7 +250,7 @@ async function endAgain(state: string, issuers: readonly Issuer[], store: Store)
     imported,
     warnings: [
       `join tokens of the backup that still counted were ended (${mutations.length}): they may have been used or revoked since; make new ones`,
-      'identities that were suspended since the backup are not suspended in it: end them again with `vouch revoke --id`',
+      'identities that were suspended since the backup are not suspended in it: end them again with `vouch revoke --id`; entries that were deleted since are back',
     ],
   };
 }

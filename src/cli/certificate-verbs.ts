@@ -16,6 +16,9 @@ interface CertificateRow {
   issuerKeyId: string;
   entryId: string | null;
   tokenId: string | null;
+  /** Who asked for it in the name of a workload. */
+  agent: string | null;
+  node: string | null;
   predecessor: string | null;
   lineage: string;
   logIndex: number;
@@ -102,10 +105,11 @@ function certificateTable({
     one.spiffeId,
     one.state,
     one.notAfter,
+    one.agent ?? '',
     one.reason ?? '',
   ]);
   const more = next === null ? '' : `\n(more: --after ${next})`;
-  return table(['SERIAL', 'IDENTITY', 'STATE', 'NOT AFTER', 'REASON'], rows) + more;
+  return table(['SERIAL', 'IDENTITY', 'STATE', 'NOT AFTER', 'AGENT', 'REASON'], rows) + more;
 }
 
 function certificateFields(one: CertificateRow): string {
@@ -116,7 +120,8 @@ function certificateFields(one: CertificateRow): string {
     ['valid', `${one.notBefore} to ${one.notAfter}`],
     ['issuer', one.issuerKeyId],
     ['log index', String(one.logIndex)],
-    ['renewal of', one.predecessor ?? 'nothing: a first enrollment'],
+    ...originOf(one),
+    ['renewal of', one.predecessor ?? 'nothing: it is a first one'],
   ]);
 }
 
@@ -126,11 +131,12 @@ function explanationText(why: Explanation): string {
     ['certificate', `${certificate.serial}, ${certificate.state}`],
     ['identity', certificate.spiffeId],
     ['issued', `${why.issuedAt}, by ${String(decision.kind)}`],
+    ...originOf(certificate),
     ['entry', entryText(certificate, entry)],
   ];
   if (token) lines.push(['join token', `${token.tokenId}, made by ${token.createdBy} at ${token.createdAt}`]);
   if (certificate.predecessor) lines.push(['renewal of', certificate.predecessor]);
-  const { kind: _kind, entry: _entry, spiffeId: _spiffeId, ...rest } = decision;
+  const { kind: _kind, entry: _entry, spiffeId: _spiffeId, agent: _agent, node: _node, ...rest } = decision;
   lines.push(...inWords(rest));
   lines.push(['log', `leaf ${certificate.logIndex}`]);
   for (const { revokedAt, reason, operator, logIndex } of revocationEvents) {
@@ -138,6 +144,15 @@ function explanationText(why: Explanation): string {
     lines.push([said ? 'revoked' : 'released', `${revokedAt}, ${said}by ${operator}, leaf ${logIndex}`]);
   }
   return fields(lines);
+}
+
+/** Through whom it came, where that is another than its holder. */
+function originOf({ agent, node }: CertificateRow): [string, string][] {
+  const lines: [string, string | null][] = [
+    ['agent', agent],
+    ['node', node],
+  ];
+  return lines.filter((line): line is [string, string] => line[1] !== null);
 }
 
 function entryText({ entryId }: CertificateRow, entry: Explanation['entry']): string {

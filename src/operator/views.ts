@@ -14,6 +14,8 @@ export function certificateView(certificate: CertificateStanding, nowMs: number)
     issuerKeyId: certificate.issuerKeyId,
     entryId: certificate.entryId ?? null,
     tokenId: certificate.tokenId ?? null,
+    agent: certificate.agent ?? null,
+    node: certificate.node ?? null,
     predecessor: certificate.predecessor ?? null,
     lineage: certificate.lineage,
     logIndex: certificate.leafIndex,

@@ -1,5 +1,6 @@
 import { systemClock } from '../core/clock.ts';
 import { mayFollow } from '../core/reasons.ts';
+import type { RegistrationEntry } from '../core/registration.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { allStanding } from '../store/pages.ts';
@@ -12,7 +13,7 @@ const pageSize = 500;
 
 /**
  * What ends in `store`, which was put back from an earlier time, what has ended in `present` since: certificates revoked,
- * put on hold or revoked for a worse reason (what was released since stays on hold), join tokens that were revoked or used, suspended identities. A rewind must bring none of them back to life.
+ * put on hold or revoked for a worse reason (what was released since stays on hold), join tokens that were revoked or used, entries that were suspended or deleted. A rewind must bring none of them back to life.
  */
 export function endedSince(present: StoreReader, issuers: readonly Issuer[], store: StoreReader): Mutation[] {
   const revocations = issuers.flatMap((issuer) =>
@@ -25,17 +26,25 @@ export function endedSince(present: StoreReader, issuers: readonly Issuer[], sto
   const tokens = all((page) => store.tokens(page), 'tokenId')
     .filter((token) => hasEndedSince(token, present.token(token.tokenId)))
     .map(tokenEnding);
-  const identities = all((page) => store.entries(page), 'entryId')
-    .filter(
-      ({ entryId, suspendedAtMs }) =>
-        suspendedAtMs === undefined && present.entry(entryId)?.suspendedAtMs !== undefined,
-    )
-    .map(({ entryId }): Mutation => {
-      const atMs = systemClock.now();
-      const leaf = recordLeaf('entry', atMs, { event: 'suspended', entryId, operator });
-      return { kind: 'entry-suspended', entryId, atMs, leaf };
-    });
-  return [...revocations, ...tokens, ...identities];
+  const entries = all((page) => store.entries(page), 'entryId').flatMap((entry) =>
+    entryEnding(entry, present),
+  );
+  return [...revocations, ...tokens, ...entries];
+}
+
+/** Deleted or suspended in `present`, and not here. */
+function entryEnding(then: RegistrationEntry, present: StoreReader): Mutation[] {
+  const { entryId, parentId } = then;
+  const now = present.entry(entryId);
+  const atMs = systemClock.now();
+  const leaf = (event: string) => recordLeaf('entry', atMs, { event, entryId, operator });
+  if (now === undefined)
+    return present.isEntryOnRecord(entryId)
+      ? [{ kind: 'entry-deleted', entryId, parentId, atMs, leaf: leaf('deleted') }]
+      : [];
+  return then.suspendedAtMs === undefined && now.suspendedAtMs !== undefined
+    ? [{ kind: 'entry-suspended', entryId, atMs, leaf: leaf('suspended') }]
+    : [];
 }
 
 /** Where nothing tells what became of them since: what ends every join token of the backup that still counts. */

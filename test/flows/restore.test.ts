@@ -110,7 +110,12 @@ async function endedSinceBackup() {
   const enroll = (file: string) => verb('enroll', '--join-file', file, '--out', authority.path('out'));
   (await enroll(evil.path)).json();
   const backup = authority.path('backup');
+  const workload = ['--id', authority.id('workload'), '--parent', authority.id('host')];
+  const { entryId } = (await verb('entry', 'create', ...workload, '--selector', 'unix:uid:1')).json<{
+    entryId: string;
+  }>();
   (await verb('backup', backup)).json();
+  (await verb('entry', 'delete', entryId, '--yes')).json();
   (await verb('revoke', '--id', authority.id('evil'), '--reason', 'keyCompromise')).json();
   (await verb('token', 'revoke', dead.tokenId)).json();
   const { serial } = (await enroll(once.path)).json<{ serial: string }>();
@@ -123,16 +128,17 @@ async function endedSinceBackup() {
   };
   const verified = async () =>
     (await verb('log', 'verify', '--state', authority.state)).json<{ problems: string[] }>().problems;
-  return { authority, rewind, enroll, verified, evil, once, dead, fresh };
+  return { authority, rewind, enroll, verified, evil, once, dead, fresh, entryId };
 }
 
 test('a rewind revives nothing that had ended in the state that stood there', async () => {
-  const { authority, rewind, enroll, verified, evil, once, dead, fresh } = await endedSinceBackup();
+  const { authority, rewind, enroll, verified, evil, once, dead, fresh, entryId } = await endedSinceBackup();
   const back = await rewind();
   expect(back.importedRevocations).toBe(2);
   expect(back.warnings.join()).not.toContain('join tokens');
   await authority.start();
   expect((await enroll(evil.path)).problem.code).toBe('denied-suspended');
+  expect((await authority.vouch('entry', 'show', entryId)).problem.code).toBe('request-not-found');
   expect((await enroll(dead.path)).problem.code).toBe('denied-token-revoked');
   expect((await enroll(once.path)).problem.code).toBe('denied-token-revoked');
   expect((await enroll(fresh.path)).json()).toMatchObject({ spiffeId: authority.id('fresh') });

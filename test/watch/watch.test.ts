@@ -6,9 +6,10 @@ import type { SpiffeId } from '../../src/core/spiffe-id.ts';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { WatchHub } from '../../src/watch/hub.ts';
 import type { Sink } from '../../src/watch/streams.ts';
-import { Watch } from '../../src/watch/watch.ts';
+import { entriesState, Watch } from '../../src/watch/watch.ts';
 import { CrlList } from '../../src/x509/crl-list.ts';
 import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
+import { entry, leaf } from '../store/fixture.ts';
 
 const issuerKeyId = 'ab'.repeat(20);
 
@@ -59,3 +60,34 @@ it('a mass revocation is a patch for some, and news to fetch for thousands: memo
   expect(text).toContain('"crlNumber":2');
   expect(bytes).toBeLessThan(200 * 1024 * 1024);
 }, 30_000);
+
+it('an agent hears of its entries, and no workload that it got the same name for', async () => {
+  const parentId = 'spiffe://a.b/host' as SpiffeId;
+  const store = { entriesChangedBy: () => 7, entry: () => undefined, certificate: () => undefined };
+  const hub = new WatchHub({ store, timeMs: () => 0, ofHolder: (holder) => entriesState(store, holder) });
+  const watching = new Watch({
+    ...{ hub, store, firstLeafIndex: 0, cutConnections: () => undefined },
+    failed: (error) => {
+      throw error;
+    },
+  });
+  const opened = (over: { spiffeId?: SpiffeId; agent?: SpiffeId }) => {
+    let text = '';
+    const sink: Sink = {
+      ...{ unread: 0, end: () => undefined, cut: () => undefined },
+      write: (bytes) => void (text += bytes.toString()),
+    };
+    const holder = { serial: newSerial(1, randomBytes), entryId: 'e', leafIndex: 0, notAfterMs: 1000 };
+    hub.open({ ...holder, issuerKeyId, spiffeId: parentId, ...over }, sink, undefined);
+    return () => [...text.matchAll(/^event: entries\ndata: (.*)$/gm)].map(([, data]) => data);
+  };
+  const agent = opened({});
+  const others = [opened({ agent: parentId }), opened({ spiffeId: 'spiffe://a.b/host/2' as SpiffeId })];
+  expect(agent()).toEqual(['{"sequence":7}']);
+  watching.committed({ kind: 'entry-created', leaf: leaf(), entry: entry({ parentId }) }, 8);
+  watching.committed({ kind: 'entry-deleted', leaf: leaf(), entryId: 'e_1', parentId, atMs: 1 }, 9);
+  while (agent().length < 3) await sleep(5);
+  expect(agent()).toEqual(['{"sequence":7}', '{"sequence":8}', '{"sequence":9}']);
+  expect(others[0]?.()).toEqual([]);
+  expect(others[1]?.(), 'a parent itself: told what its own are').toEqual(['{"sequence":7}']);
+});
