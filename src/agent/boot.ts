@@ -49,6 +49,18 @@ export async function identityAtBoot(options: IdentityOptions, parts: AgentParts
   }
 }
 
+/**
+ * What stands in `dir` and can be used as it is, without asking anybody: valid, of the join file's token or any where that
+ * is gone, not revoked, and under `--crl require` with fresh CRLs. Undefined where there is no such certificate.
+ */
+export function heldAtBoot(
+  options: IdentityOptions,
+  parts: Pick<AgentParts, 'clock' | 'notice'>,
+): Held | undefined {
+  const held = heldOrUndefined(options, joinFileOrProblem(options.joinFile), parts);
+  return held && isReliable(held, options.crlPolicy, parts.clock.now()) ? held : undefined;
+}
+
 /** One attempt while the workload runs: a renewal, or an enrollment where that is refused and a new join file is there. */
 export async function renewOrRejoin(options: IdentityOptions, parts: AgentParts): Promise<Held> {
   const once = onceOf(options);

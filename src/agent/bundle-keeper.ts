@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { fileNames } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { bundleSchema, enrollmentPaths } from '../wire/enrollment.ts';
+import { type BundleJson, bundleSchema, enrollmentPaths } from '../wire/enrollment.ts';
 import { encodePem } from '../x509/pem.ts';
 import { verifyBundle } from './answer.ts';
 import { connectServer } from './connection.ts';
@@ -13,16 +13,18 @@ import { formatState, stateFile } from './state.ts';
 
 /**
  * Fetches the bundle where it has another sequence than the one seen, checks it as an answer's, and puts it in place of
- * the current generation's bundle.pem. True where it is newer. Throws as `connectServer`, `exchange` and `verifyBundle` do.
+ * the current generation's bundle.pem. Undefined where it is not newer. Throws as `connectServer`, `exchange` and
+ * `verifyBundle` do. `known`: the sequence of the bundle that the caller has; default the one seen.
  */
 export async function refreshBundle(
   dir: string,
   sequence: number,
   parts: { clock: Clock; signal: AbortSignal; exclusively: <T>(work: () => Promise<T>) => Promise<T> },
-): Promise<boolean> {
+  known?: number,
+): Promise<BundleJson | undefined> {
   const { clock } = parts;
   const { state: address } = readHeld(dir, clock.now());
-  if (sequence <= address.seen.bundle) return false;
+  if (sequence <= (known ?? address.seen.bundle)) return undefined;
   const socket = await connectServer(address, address.root, parts);
   const json = await exchange(socket, address.server, { method: 'GET', path: enrollmentPaths.bundle }, parts);
   const { data: bundle } = bundleSchema.safeParse(json);
@@ -36,6 +38,6 @@ export async function refreshBundle(
     await replaceFile(join(dir, stateFile), formatState({ ...state, seen }), 0o600);
     const pem = roots.map((der) => encodePem('CERTIFICATE', der)).join('');
     if (pem !== delivered.bundlePem) await replaceFile(join(delivered.folder, fileNames.bundle), pem, 0o644);
-    return true;
+    return bundle;
   });
 }

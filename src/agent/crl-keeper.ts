@@ -11,6 +11,7 @@ import {
 import { CrlSource } from '../client/crl-source.ts';
 import { currentFolder } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
+import type { Serial } from '../core/serial.ts';
 import type { CrlEvent } from '../wire/watch.ts';
 import { applyPatch } from '../x509/crl-patch.ts';
 import { CrlFiles } from './crl-files.ts';
@@ -38,6 +39,8 @@ export interface CrlKeeperParts {
   exclusively: <T>(work: () => Promise<T>) => Promise<T>;
   /** A newer CRL stands in crl.pem, or another generation is current. */
   changed: (change: Change) => void;
+  /** A newer CRL is known; it may not be written yet. */
+  known?: () => void;
   /** Our certificate or its issuer is on one. */
   revoked: (detail: string) => void;
 }
@@ -168,6 +171,12 @@ export class CrlKeeper {
     return this.#crls;
   }
 
+  /** Whether what is known lists a certificate of this issuer as revoked. */
+  isListed(issuerKeyId: string, serial: Serial): boolean {
+    const full = this.#crls.get(issuerKeyId);
+    return full !== undefined && withDelta(full, this.#deltas.get(issuerKeyId)).has(serial);
+  }
+
   #known(scope: CrlEvent['scope']): ReadonlyMap<string, VerifiedCrl | VerifiedDelta> {
     return scope === 'full' ? this.#crls : this.#deltas;
   }
@@ -272,12 +281,14 @@ export class CrlKeeper {
         'full',
         ...(crl.deltaUrl === undefined && this.#deltas.size > 0 ? ['delta' as const] : []),
       );
+      this.#parts.known?.();
       return;
     }
     const delta = verifyDelta(readCrl(der), one.authority, floor);
     if (delta.crlNumber <= (this.#deltas.get(one.keyId)?.crlNumber ?? -1n)) return;
     this.#deltas.set(one.keyId, delta);
     this.#files.changed('delta');
+    this.#parts.known?.();
   }
 
   /** The highest number seen. */

@@ -8,6 +8,8 @@ export interface Told {
   bundle: (sequence: number) => void;
   /** To renew soon: an operator asks for it, or the registration entry is another. */
   renew: () => void;
+  /** The entries that name us as parent have this sequence. */
+  entries?: (sequence: number) => void;
   notice: (line: string) => void;
 }
 
@@ -17,6 +19,7 @@ export function handOn({ type, data }: StreamEvent, told: Told): void {
   if (read?.type === 'crl') told.crl(read.event);
   else if (read?.type === 'bundle') told.bundle(read.event.sequence);
   else if (read?.type === 'renew') told.renew();
+  else if (read?.type === 'entries') told.entries?.(read.event.sequence);
   else if (read?.type === 'entry' && !read.event.suspended) told.renew();
   else if (read?.type === 'entry') told.notice('the operator suspended this identity: it is not renewed');
 }
