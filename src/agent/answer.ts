@@ -91,13 +91,17 @@ function verifyIssuers(
   const others = (answer.issuers ?? [])
     .filter((der) => !der.equals(own.der))
     .map((der) => validateAuthority(der, options));
-  for (const { spki } of [own, ...others])
-    if (statement.issuers && !statement.issuers.includes(keyIdOf(spki)))
-      throw new VouchError(
-        'denied-server',
-        `the root's statement does not name the issuer ${keyIdOf(spki)}; nothing was changed`,
-      );
+  for (const issuer of [own, ...others]) assertStated(issuer, statement);
   return others;
+}
+
+/** Throws `denied-server` for an issuer that the root's statement does not name, where it names any. */
+export function assertStated({ spki }: ParsedCertificate, { issuers }: Statement): void {
+  if (issuers && !issuers.includes(keyIdOf(spki)))
+    throw new VouchError(
+      'denied-server',
+      `the root's statement does not name the issuer ${keyIdOf(spki)}; nothing was changed`,
+    );
 }
 
 /**
@@ -157,7 +161,7 @@ function assertOurs(
 }
 
 /** Keys of other uses and without certificate are passed over; of several certificates the first counts (Bundle §5.1). */
-function rootsOf(bundle: BundleJson): Buffer[] {
+export function rootsOf(bundle: BundleJson): Buffer[] {
   return bundle.keys.flatMap((key) => {
     const encoded = key.use === 'x509-svid' ? key.x5c?.[0] : undefined;
     if (encoded === undefined) return [];

@@ -20,12 +20,14 @@ export interface ServerRequest {
   /** JSON; absent for GET. */
   body?: unknown;
   headers?: Readonly<Record<string, string>>;
+  /** Default `answerMaxBytes`. */
+  answerMaxBytes?: number;
 }
 
 /**
- * Sends one request over `socket`, which it closes, and returns the JSON of a 200. Throws what the server's problem
+ * Sends one request over `socket`, which it closes, and returns the JSON of a 200; undefined for a 304. Throws what the server's problem
  * says: `unavailable-…` for 5xx, 408 and 429, its own code for the rest; `unavailable-server` where the answer breaks
- * off, `denied-server` where it is no JSON or longer than `answerMaxBytes`.
+ * off, `denied-server` where it is no JSON or longer than it may be.
  */
 export async function exchange(
   socket: TLSSocket,
@@ -36,7 +38,8 @@ export async function exchange(
   const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
   try {
     const response = await open(socket, server, request, { ...parts, signal });
-    return parseAnswer(await bodyOf(response, server), server);
+    if (response.statusCode === 304) return undefined;
+    return parseAnswer(await bodyOf(response, server, request.answerMaxBytes), server);
   } catch (error) {
     throw connectionFailure(error, server, { clock: parts.clock, verified: true });
   } finally {
@@ -44,7 +47,10 @@ export async function exchange(
   }
 }
 
-/** Sends one request over `socket` and returns the answer where that is a 200, its body to be read. Throws as `exchange`. */
+/**
+ * Sends one request over `socket` and returns the answer where that is a 200, its body to be read, or a 304 to a
+ * conditional request. Throws as `exchange`.
+ */
 export async function open(
   socket: TLSSocket,
   server: string,
@@ -52,7 +58,8 @@ export async function open(
   { clock, signal }: { clock: Clock; signal: AbortSignal },
 ): Promise<IncomingMessage> {
   const response = await send(socket, new URL(server).host, request, signal);
-  if (response.statusCode === 200) return response;
+  const isUnchanged = response.statusCode === 304 && request.headers?.['if-none-match'] !== undefined;
+  if (response.statusCode === 200 || isUnchanged) return response;
   throw problemOf(response, await bodyOf(response, server), server, clock);
 }
 
@@ -85,13 +92,13 @@ function send(
   return promise;
 }
 
-async function bodyOf(response: IncomingMessage, server: string): Promise<Buffer> {
+async function bodyOf(response: IncomingMessage, server: string, maxBytes = answerMaxBytes): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of response) {
     size += (chunk as Buffer).length;
-    if (size > answerMaxBytes)
-      throw new VouchError('denied-server', `the answer of ${server} is longer than ${answerMaxBytes} bytes`);
+    if (size > maxBytes)
+      throw new VouchError('denied-server', `the answer of ${server} is longer than ${maxBytes} bytes`);
     chunks.push(chunk as Buffer);
   }
   return Buffer.concat(chunks);

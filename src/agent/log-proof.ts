@@ -4,15 +4,14 @@ import { encodeLeaf } from '../log/leaf.ts';
 import { hashLeaf, verifyConsistency, verifyInclusion } from '../log/merkle.ts';
 import { openCheckpoint } from '../log/note.ts';
 import type { Statement } from '../log/statement.ts';
-import type { CertificateAnswer } from '../wire/enrollment.ts';
+import type { CertificateAnswer, InclusionProofJson } from '../wire/enrollment.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
 import { keyIdOf } from '../x509/public-key.ts';
 import type { Seen } from './state.ts';
 
 /**
- * Checks that the certificate is in the log and that the log only grew: the checkpoint is signed by a key that the
- * root's statement names, the leaf rebuilt from the certificate is in its tree, and the tree contains the one seen
- * before. Returns the checkpoint. Throws `integrity-log`, or `integrity-rewind` for a smaller tree.
+ * Checks that the certificate is in the log and that the log only grew. Returns the checkpoint. Throws as
+ * `verifyCheckpoint` and `assertIncluded` do.
  */
 export function verifyLogged(shown: {
   answer: CertificateAnswer;
@@ -21,13 +20,35 @@ export function verifyLogged(shown: {
   statement: Statement;
   seen: Seen;
 }): Checkpoint {
-  const { answer, leaf, issuer, statement, seen } = shown;
-  const { proof } = answer;
+  const { answer, leaf, issuer } = shown;
+  const checkpoint = verifyCheckpoint(answer.proof.checkpoint, answer.consistency, shown);
+  assertIncluded(answer.proof, checkpoint, { leaf, issuer });
+  return checkpoint;
+}
+
+/**
+ * Opens a checkpoint that is signed by a key that the root's statement names, and whose tree contains the one seen
+ * before. Throws `integrity-log`, or `integrity-rewind` for a smaller tree.
+ */
+export function verifyCheckpoint(
+  note: string,
+  consistency: CertificateAnswer['consistency'],
+  { statement, seen }: { statement: Statement; seen: Seen },
+): Checkpoint {
   // Its origin is the name of one of these keys, which has signed it: no other log passes.
-  const checkpoint = openCheckpoint(proof.checkpoint, statement.logKeys);
+  const checkpoint = openCheckpoint(note, statement.logKeys);
+  assertGrown(checkpoint, consistency, seen, statement.sequence);
+  return checkpoint;
+}
+
+/** Checks that the leaf rebuilt from a certificate is in the checkpoint's tree. Throws `integrity-log`. */
+export function assertIncluded(
+  proof: InclusionProofJson,
+  checkpoint: Checkpoint,
+  { leaf, issuer }: { leaf: ParsedCertificate; issuer: ParsedCertificate },
+): void {
   if (checkpoint.treeSize !== proof.treeSize)
     throw refuse('the proof is for another tree than its checkpoint');
-  assertGrown(checkpoint, answer.consistency, seen, statement.sequence);
   const leafHash = hashLeaf(
     encodeLeaf({
       type: 'certificate',
@@ -45,7 +66,6 @@ export function verifyLogged(shown: {
     rootHash: checkpoint.rootHash,
   });
   if (!included) throw refuse('the certificate is not in the log that the checkpoint speaks of');
-  return checkpoint;
 }
 
 function assertGrown(

@@ -1,11 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { type Held, hasExpired, renewalDueMs } from './held.ts';
+import { momentOf, sleepUntil } from './moment.ts';
 import { backgroundBackoff, isTransient, pauseMs } from './retry.ts';
+import { type Sleep, systemSleep } from './sleep.ts';
 
-/** Longest sleep at once: the wall clock is looked at again, which a suspended machine moves by hours, and so are orders. */
-const maxSleepMs = 5_000;
 /** Who is ordered to renew does so within this time: a fleet does not come in step. */
 const orderedWithinMs = 20_000;
 /** Refusals do not pass by themselves: they are asked about again at this pace. */
@@ -22,6 +21,7 @@ export interface RenewerParts {
   revoked: (detail: string) => void;
   /** Hands over what to call when somebody orders a renewal. */
   ordered?: (order: () => void) => void;
+  sleep?: Sleep;
 }
 
 /**
@@ -29,7 +29,7 @@ export interface RenewerParts {
  * held stays. Never rejects.
  */
 export async function keepRenewed(first: Held, parts: RenewerParts): Promise<void> {
-  const { clock, signal, notice } = parts;
+  const { clock, signal, notice, sleep = systemSleep } = parts;
   let held = first;
   let due = momentOf(renewalDueMs(held) - clock.now(), clock);
   let failures = 0;
@@ -40,7 +40,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
     if (soon.wallMs < due.wallMs) due = soon;
   });
   while (!signal.aborted) {
-    await sleepUntil(() => due, clock, signal);
+    await sleepUntil(() => due, { clock, signal, sleep });
     if (signal.aborted) return;
     try {
       held = await parts.attempt();
@@ -72,21 +72,4 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
       );
     }
   }
-}
-
-/** A moment by both clocks. */
-interface Moment {
-  wallMs: number;
-  monotonicMs: number;
-}
-
-function momentOf(afterMs: number, clock: Clock): Moment {
-  return { wallMs: clock.now() + afterMs, monotonicMs: clock.monotonicMs() + afterMs };
-}
-
-/** Whichever clock is there first: a suspended machine's monotonic one stands still, a wall clock may be set back. */
-async function sleepUntil(due: () => Moment, clock: Clock, signal: AbortSignal): Promise<void> {
-  const left = (): number => Math.min(due().wallMs - clock.now(), due().monotonicMs - clock.monotonicMs());
-  for (let ms = left(); ms > 0 && !signal.aborted; ms = left())
-    await sleep(Math.min(ms, maxSleepMs), undefined, { signal }).catch(() => undefined);
 }

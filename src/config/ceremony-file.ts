@@ -3,8 +3,10 @@ import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
 import { signingKeyTypeNames } from '../x509/signing-key-type.ts';
 import { printable } from '../wire/ceremony.ts';
-import { duration, hsm, parseDocument, text } from './config.ts';
+import { hsm } from './config.ts';
 import { listed, problemsOf } from './config-problem.ts';
+import { parseDocument } from './document.ts';
+import { duration, text } from './values.ts';
 
 const file = text(4096);
 const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits'));

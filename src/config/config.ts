@@ -1,11 +1,11 @@
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { parse as parseYaml, stringify as toYaml } from 'yaml';
+import { stringify as toYaml } from 'yaml';
 import * as z from 'zod/mini';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { parseTrustDomain, type TrustDomain } from '../core/spiffe-id.ts';
 import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
-import { durationGrammar, parseDuration } from './duration.ts';
+import { parseDocument } from './document.ts';
+import { absolutePath, duration, text } from './values.ts';
 
 /** Where the configuration is looked for when `--config` is not given; there is no search. */
 export const defaultConfigFile = '/etc/vouch/vouch.yaml';
@@ -20,20 +20,6 @@ const listen = z.pipe(
   ),
   z.object({ host: z.string(), port: z.int().check(z.lte(65_535, 'must be a port of at most 65535')) }),
 );
-/** A duration such as `90s` or `7d` within bounds; read as seconds. */
-export const duration = (most: string, least = '1s') =>
-  z.pipe(
-    z.pipe(
-      z.string().check(z.regex(durationGrammar, 'must be a duration such as 90s, 10m, 24h or 7d')),
-      z.transform(parseDuration),
-    ),
-    z
-      .int()
-      .check(
-        z.gte(parseDuration(least), `must be ${least} at least`),
-        z.lte(parseDuration(most), `must be ${most} at most`),
-      ),
-  );
 const trustDomain = z.pipe(
   z.string(),
   z.transform((text: string, context): TrustDomain => {
@@ -59,10 +45,7 @@ const bareUrl = (protocol: 'http:' | 'https:', message: string) =>
       { error: message },
     ),
   );
-const absolutePath = z.string().check(z.startsWith('/', 'must be an absolute path'));
 const between = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
-/** Text of 1 to `most` characters. */
-export const text = (most: number) => z.string().check(z.minLength(1), z.maxLength(most));
 
 const hsmAddress = {
   /** Absolute path of the PKCS#11 module. Only the signer process loads it. */
@@ -275,22 +258,4 @@ export function statePaths(state: string) {
 /** The text of a configuration file, as `vouch init` writes it. */
 export function configText(document: object): string {
   return `# Written by \`vouch init\`; every key is described in docs/configuration.md.\n${toYaml(document)}`;
-}
-
-/** Reads a YAML or JSON file; aliases are refused. Throws `config-invalid`, with `hint` where it cannot be read. */
-export function parseDocument(file: string, hint: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new VouchError('config-invalid', `cannot read ${file}; ${hint}`, { cause: error });
-  }
-  try {
-    return parseYaml(text, { maxAliasCount: 0 });
-  } catch (error) {
-    throw new VouchError(
-      'config-invalid',
-      `${file} is not YAML: ${error instanceof Error ? error.message.split('\n')[0] : ''}`,
-    );
-  }
 }

@@ -1,0 +1,335 @@
+import { join, resolve } from 'node:path';
+import { createHash } from 'node:crypto';
+import { type Clock, rfc3339 } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import type { EntriesAnswer } from '../../wire/agent.ts';
+import type { BundleJson } from '../../wire/enrollment.ts';
+import { type IdentityOptions, renewOrRejoin } from '../boot.ts';
+import { refreshBundle } from '../bundle-keeper.ts';
+import { replaceFile } from '../deliver/durable-file.ts';
+import { type Freshness, freshness, oneAtATime } from '../freshness.ts';
+import type { Held } from '../held.ts';
+import type { Sleep } from '../sleep.ts';
+import type { Trust } from '../workloads.ts';
+import { svidAsker } from './ask-svids.ts';
+import { type Keyring, keyringOrFile } from './cache-keys.ts';
+import { cacheContent, restored } from './cached.ts';
+import { EntriesKeeper } from './entries.ts';
+import { agentEntry } from './entry.ts';
+import { ownIdentity } from './identity.ts';
+import { JwtSvids } from './jwts.ts';
+import { Latest } from './latest.ts';
+import { SealedCache } from './sealed-cache.ts';
+import { type AgentServer, agentServer } from './server-calls.ts';
+import { ServedWorkloads } from './served.ts';
+import { type AgentStatus, entryStatus, identityStatus, type Reachability, statusFile } from './status.ts';
+import { SvidKeeper } from './svids.ts';
+import { isSameTrust, trustOf } from './trust.ts';
+
+/** Where an agent gets its identity, keeps what it holds, and how strict it is. */
+export interface DaemonOptions extends Omit<IdentityOptions, 'timeoutMs' | 'keyType'> {
+  crlRefreshMs: number;
+}
+
+/** What an agent is run with. */
+export interface DaemonParts {
+  clock: Clock;
+  sleep: Sleep;
+  signal: AbortSignal;
+  notice: (line: string) => void;
+  /** Where the kernel has one for us. */
+  keyring?: Keyring | undefined;
+}
+
+/** How often status.json and the cache are written at most. */
+const writeEveryMs = 1000;
+
+/**
+ * The agent of a host: its own identity, the registration entries that name it as parent, a certificate for each, and whom
+ * to trust. What it holds is in `workloads`, for those who serve it.
+ */
+export class AgentDaemon {
+  readonly workloads: ServedWorkloads;
+  /** More of status.json, by who says it. */
+  readonly statusParts = new Map<string, () => unknown>();
+  readonly #options: IdentityOptions & DaemonOptions;
+  readonly #parts: DaemonParts & { exclusively: ReturnType<typeof oneAtATime> };
+  readonly #server: AgentServer;
+  readonly #jwts: JwtSvids;
+  readonly #svids: SvidKeeper;
+  readonly #entries: EntriesKeeper;
+  /** One at a time of those that ask the server and then move what was seen. */
+  readonly #asking = oneAtATime();
+  readonly #saving: Latest;
+  readonly #status: Latest;
+  readonly #startedAtMs: number;
+  #held: Held | undefined;
+  #fresh: Freshness | undefined;
+  #bundle: BundleJson | undefined;
+  #known: EntriesAnswer | undefined;
+  #trust: Trust | undefined;
+  #cache: SealedCache | undefined;
+  #savedAtMs: number | undefined;
+  #reachability: Reachability | undefined;
+  #isLive = false;
+  #saidRevoked = '';
+
+  constructor(options: DaemonOptions, parts: DaemonParts) {
+    const { clock, signal, sleep, notice } = parts;
+    this.#options = { ...options, dir: resolve(options.dir), keyType: undefined, timeoutMs: 0 };
+    this.#parts = { ...parts, exclusively: oneAtATime() };
+    this.#startedAtMs = clock.now();
+    this.#server = this.#watched(agentServer(() => this.#identity, parts));
+    this.#jwts = new JwtSvids(this.#server, {
+      clock,
+      spiffeIdOf: (entryId) => this.workloads.now?.svids.find((svid) => svid.entryId === entryId)?.spiffeId,
+    });
+    this.workloads = new ServedWorkloads((entryId, audience) => this.#jwts.mint(entryId, audience));
+    const ask = svidAsker({
+      ...{ clock, notice, server: this.#server, dir: this.#options.dir },
+      exclusively: this.#parts.exclusively,
+      bundle: (bundle) => this.#tookBundle(bundle),
+    });
+    this.#svids = new SvidKeeper({
+      ...{ clock, signal, sleep, notice },
+      ask: async (asks) => {
+        const outcomes = await this.#asking(() => ask(asks));
+        // Its CRL, and its certificate for peers, come with our own next certificate.
+        if (outcomes.some((one) => !(one instanceof VouchError) && !this.#isIssuerKnown(one.issuerKeyId)))
+          this.#fresh?.renewSoon();
+        return outcomes;
+      },
+      isRevoked: (issuerKeyId, serial) => this.#fresh?.keeper.isListed(issuerKeyId, serial) ?? false,
+      changed: () => this.#publish(),
+      stale: () => this.#entries.askNow(),
+    });
+    this.#entries = new EntriesKeeper({
+      ...{ clock, signal, sleep, notice },
+      ask: (known) => this.#askEntries(known),
+      took: (answer) => this.#tookEntries(answer),
+    });
+    this.#saving = new Latest(writeEveryMs, () => this.#save(), parts);
+    this.#status = new Latest(writeEveryMs, () => this.#writeStatus(), parts);
+  }
+
+  /** Resolves to the SPIFFE ID and the number of entries when there is something to serve. */
+  ready(): Promise<{ spiffeId: string; entries: number }> {
+    const { promise, resolve: done } = Promise.withResolvers<{ spiffeId: string; entries: number }>();
+    const end = this.workloads.subscribe(() => {
+      end();
+      done({ spiffeId: this.#identity.delivered.spiffeId, entries: this.#svids.slots.length });
+    });
+    return promise;
+  }
+
+  /** Until the signal aborts. Throws where there is no identity to begin with and the operator has to set something right. */
+  async run(): Promise<void> {
+    const { signal } = this.#parts;
+    try {
+      const held = await ownIdentity(this.#options, this.#parts);
+      this.#held = held;
+      const fresh = this.#keepFresh(held);
+      this.#fresh = fresh;
+      this.#restore(held);
+      this.#status.want();
+      await Promise.all([fresh.run(), this.#entries.run(), this.#svids.run()]);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      await Promise.all([this.#saving.done(), this.#status.done()]);
+    }
+  }
+
+  get #identity(): Held {
+    if (this.#held === undefined)
+      throw new VouchError('unavailable-server', 'this agent has no identity yet');
+    return this.#held;
+  }
+
+  #keepFresh(held: Held): Freshness {
+    const { notice } = this.#parts;
+    return freshness(held, this.#options, {
+      ...this.#parts,
+      attempt: () => this.#asking(() => renewOrRejoin(this.#options, this.#parts)),
+      renewed: (renewed) => this.#renewed(renewed),
+      revoked: (detail) => {
+        if (detail !== this.#saidRevoked) notice(`REVOKED: the agent's own identity: ${detail}`);
+        this.#saidRevoked = detail;
+      },
+      changed: () => this.#publish(),
+      crlKnown: () => {
+        this.#svids.judge();
+        this.#publish();
+      },
+      bundle: (bundle) => this.#tookBundle(bundle),
+      bundleSequence: () => this.#bundle?.spiffe_sequence ?? -1,
+      entries: (sequence) => this.#entries.told(sequence),
+      live: (isLive) => {
+        this.#isLive = isLive;
+        this.#entries.live(isLive);
+        this.#status.want();
+      },
+    });
+  }
+
+  #renewed(held: Held): void {
+    const before = this.#identity.delivered.spiffeId;
+    const now = held.delivered.spiffeId;
+    this.#held = held;
+    this.#saidRevoked = '';
+    if (before !== now) {
+      this.#parts.notice(`this agent is ${now} now, it was ${before}: its entries are others`);
+      this.#cache = undefined;
+      this.#svids.take([]);
+      this.#entries.forget();
+    }
+    this.#svids.retryNow();
+    if (this.#entries.failure !== undefined || before !== now) this.#entries.askNow();
+    this.#publish();
+    this.#status.want();
+  }
+
+  async #askEntries(known: number | undefined): Promise<EntriesAnswer | undefined> {
+    const bundle = this.#bundle ?? refreshBundle(this.#options.dir, Number.MAX_SAFE_INTEGER, this.#parts, -1);
+    const [answer, fetched] = await Promise.all([this.#server.entries(known), bundle]);
+    if (fetched !== undefined) this.#tookBundle(fetched);
+    return answer;
+  }
+
+  #tookEntries(answer: EntriesAnswer): void {
+    this.#known = answer;
+    this.#jwts.clear();
+    const { trustDomain } = this.#identity.state;
+    const entries = answer.entries.flatMap((json) => {
+      try {
+        return [agentEntry(json, trustDomain)];
+      } catch (error) {
+        this.#parts.notice(`an entry is passed over: ${String(error)}`);
+        return [];
+      }
+    });
+    this.#svids.take(entries);
+  }
+
+  #tookBundle(bundle: BundleJson): void {
+    if (bundle.spiffe_sequence <= (this.#bundle?.spiffe_sequence ?? -1)) return;
+    this.#bundle = bundle;
+    this.#publish();
+  }
+
+  #isIssuerKnown(issuerKeyId: string): boolean {
+    return this.#identity.chain.some(({ keyId }) => keyId === issuerKeyId);
+  }
+
+  /** Makes what is held now what is served; nothing before the first entries and their certificates are there. */
+  #publish(): void {
+    this.#status.want();
+    const [held, bundle, fresh] = [this.#held, this.#bundle, this.#fresh];
+    if (!held || !bundle || !fresh || this.#known === undefined) return;
+    if (this.workloads.now === undefined && !this.#svids.isComplete) return;
+    const trust = trustOf(held, bundle, fresh.keeper);
+    if (this.#trust === undefined || !isSameTrust(this.#trust, trust)) this.#trust = trust;
+    if (this.workloads.publish(this.#svids.svids, this.#trust)) this.#saving.want();
+  }
+
+  /** Goes on with what the cache has, where that is there and holds. */
+  #restore(held: Held): void {
+    const { clock, notice } = this.#parts;
+    const cache = this.#cacheOf(held);
+    this.#cache = cache;
+    try {
+      const content = cache.read();
+      if (content === undefined) return;
+      const { entries, bundle, svids, problems } = restored(content, held.state, clock.now());
+      for (const problem of problems) notice(`the sealed cache: ${problem}`);
+      this.#bundle = bundle;
+      this.#tookEntries(entries);
+      for (const { entryId, held: svid } of svids) this.#svids.restore(entryId, svid);
+      this.#entries.restored(entries.sequence);
+      this.#publish();
+    } catch (error) {
+      notice(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #cacheOf({ state, delivered }: Held): SealedCache {
+    const { dir } = this.#options;
+    const owner = `${delivered.spiffeId} ${state.pin}`;
+    const name = `vouch-agent:${createHash('sha256').update(dir).digest('hex').slice(0, 16)}`;
+    const keys = keyringOrFile(this.#parts.keyring, name, join(dir, 'cache.key'));
+    return new SealedCache(join(dir, 'cache.sealed'), keys, owner);
+  }
+
+  async #save(): Promise<void> {
+    const [bundle, known] = [this.#bundle, this.#known];
+    if (bundle === undefined || known === undefined) return;
+    const { clock, notice } = this.#parts;
+    try {
+      this.#cache ??= this.#cacheOf(this.#identity);
+      await this.#cache.save(cacheContent(known, bundle, this.#svids.slots, clock.now()));
+      this.#savedAtMs = clock.now();
+      this.#status.want();
+    } catch (error) {
+      notice(`what is held cannot be kept for a restart: ${String(error)}`);
+    }
+  }
+
+  /** The same calls, of which is known whether they reach the server. */
+  #watched(server: AgentServer): AgentServer {
+    const heard = async <T>(call: Promise<T>): Promise<T> => {
+      try {
+        const answer = await call;
+        this.#reached();
+        return answer;
+      } catch (error) {
+        this.#reached(error);
+        throw error;
+      }
+    };
+    return {
+      entries: (known) => heard(server.entries(known)),
+      svids: (request) => heard(server.svids(request)),
+      jwtSvid: (entryId, audience) => heard(server.jwtSvid(entryId, audience)),
+    };
+  }
+
+  #reached(error?: unknown): void {
+    const isReachable = !(error instanceof VouchError && error.code.startsWith('unavailable-'));
+    const before = this.#reachability;
+    const sinceMs = before?.isReachable === isReachable ? before.sinceMs : this.#parts.clock.now();
+    const failure = error instanceof Error ? { failure: error.message } : {};
+    this.#reachability = { isReachable, sinceMs, ...failure };
+    this.#status.want();
+  }
+
+  async #writeStatus(): Promise<void> {
+    const { clock, notice } = this.#parts;
+    const { dir } = this.#options;
+    const nowMs = clock.now();
+    const [held, reachability] = [this.#held, this.#reachability];
+    const status: AgentStatus = {
+      pid: process.pid,
+      startedAt: rfc3339(this.#startedAtMs),
+      writtenAt: rfc3339(nowMs),
+      identity: held === undefined ? null : identityStatus(held, nowMs),
+      server: {
+        url: held?.state.server ?? null,
+        reachable: reachability?.isReachable ?? false,
+        since: reachability === undefined ? null : rfc3339(reachability.sinceMs),
+        failure: reachability?.failure ?? null,
+      },
+      stream: this.#isLive,
+      cache: {
+        keyIn: this.#cache?.keysIn ?? 'file',
+        savedAt: this.#savedAtMs === undefined ? null : rfc3339(this.#savedAtMs),
+      },
+      entries: this.#svids.slots.map((slot) => entryStatus(slot, clock)),
+      parts: Object.fromEntries([...this.statusParts].map(([name, say]) => [name, say()])),
+    };
+    try {
+      await replaceFile(join(dir, statusFile), `${JSON.stringify(status, undefined, 2)}\n`, 0o644);
+    } catch (error) {
+      notice(`the status cannot be written: ${String(error)}`);
+    }
+  }
+}

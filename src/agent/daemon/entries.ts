@@ -1,0 +1,117 @@
+import type { Clock } from '../../core/clock.ts';
+import type { EntriesAnswer } from '../../wire/agent.ts';
+import { momentOf, sleepUntil } from '../moment.ts';
+import { backgroundBackoff, isTransient, pauseMs } from '../retry.ts';
+import type { Sleep } from '../sleep.ts';
+
+/** How often entries are asked for while nobody tells of them. */
+const everyMs = 60_000;
+/** While the server tells of changes: it is looked after, not waited for. */
+const liveEveryMs = 600_000;
+/** A refusal does not pass by itself. */
+const refusedPauseMs = 60_000;
+
+/** What an entries keeper works with. */
+export interface EntriesParts {
+  clock: Clock;
+  signal: AbortSignal;
+  sleep: Sleep;
+  notice: (line: string) => void;
+  /** Asks the server; undefined where the sequence is still `known`. */
+  ask: (known: number | undefined) => Promise<EntriesAnswer | undefined>;
+  /** They are others. Must not throw. */
+  took: (answer: EntriesAnswer) => void;
+}
+
+/** Keeps the registration entries that name us as parent as the server has them. */
+export class EntriesKeeper {
+  readonly #parts: EntriesParts;
+  #known: number | undefined;
+  /** What was told last; another than `#known` is asked for. */
+  #told = -1;
+  #isLive = false;
+  #due: ReturnType<typeof momentOf>;
+  #woken = new AbortController();
+  /** When the server last answered, by the wall clock. */
+  askedAtMs: number | undefined;
+  /** Why it did not, since. */
+  failure: string | undefined;
+
+  constructor(parts: EntriesParts) {
+    this.#parts = parts;
+    this.#due = momentOf(0, parts.clock);
+  }
+
+  /** The server tells that the entries have this sequence. */
+  told(sequence: number): void {
+    this.#told = sequence;
+    if (sequence !== this.#known) this.askNow();
+  }
+
+  /** Whether the server tells of changes. What it tells first is the present state; where it ends, it is asked. */
+  live(isLive: boolean): void {
+    if (this.#isLive === isLive) return;
+    this.#isLive = isLive;
+    this.askNow();
+  }
+
+  /** What is known from before a restart has this sequence. */
+  restored(sequence: number): void {
+    this.#known = sequence;
+  }
+
+  /** Nothing is known any more: the agent is another. */
+  forget(): void {
+    this.#known = undefined;
+    this.askNow();
+  }
+
+  askNow(): void {
+    this.#due = momentOf(0, this.#parts.clock);
+    this.#woken.abort();
+  }
+
+  /** Until the signal aborts. Never rejects. */
+  async run(): Promise<void> {
+    const { clock, signal, sleep } = this.#parts;
+    let failures = 0;
+    while (!signal.aborted) {
+      this.#woken = new AbortController();
+      // Told or woken while it is asked means once more.
+      this.#due = momentOf(Number.MAX_SAFE_INTEGER, clock);
+      const error = await this.#askOnce();
+      failures = error === undefined ? 0 : failures + 1;
+      const next = momentOf(this.#pauseMs(failures, error), clock);
+      if (next.wallMs < this.#due.wallMs) this.#due = next;
+      const woken = AbortSignal.any([signal, this.#woken.signal]);
+      await sleepUntil(() => this.#due, { clock, signal: woken, sleep });
+    }
+  }
+
+  async #askOnce(): Promise<unknown> {
+    const { ask, took, notice, clock, signal } = this.#parts;
+    try {
+      const answer = await ask(this.#known);
+      this.askedAtMs = clock.now();
+      if (this.failure !== undefined) notice('the registration entries can be had again');
+      this.failure = undefined;
+      if (answer === undefined) return undefined;
+      this.#known = answer.sequence;
+      took(answer);
+      return undefined;
+    } catch (error) {
+      if (signal.aborted) return error;
+      const detail = error instanceof Error ? error.message : String(error);
+      if (detail !== this.failure) notice(`the registration entries cannot be had: ${detail}`);
+      this.failure = detail;
+      return error;
+    }
+  }
+
+  #pauseMs(failures: number, error: unknown): number {
+    if (failures === 0 && this.#told > (this.#known ?? 0)) return pauseMs(1, backgroundBackoff);
+    if (failures === 0) return (this.#isLive ? liveEveryMs : everyMs) * (0.9 + 0.2 * Math.random());
+    if (isTransient(error)) return pauseMs(failures, backgroundBackoff, error.retryAfterSeconds);
+    return refusedPauseMs * (0.5 + Math.random());
+  }
+}

@@ -1,0 +1,37 @@
+import type { Sleep } from '../sleep.ts';
+
+/** Work that is about the newest state: asked for again while it runs, it runs once more; never more often than each `ms`. */
+export class Latest {
+  readonly #ms: number;
+  readonly #work: () => Promise<void>;
+  readonly #parts: { signal: AbortSignal; sleep: Sleep };
+  #isWanted = false;
+  #running: Promise<void> | undefined;
+
+  /** `work` must not reject. */
+  constructor(ms: number, work: () => Promise<void>, parts: { signal: AbortSignal; sleep: Sleep }) {
+    this.#ms = ms;
+    this.#work = work;
+    this.#parts = parts;
+  }
+
+  want(): void {
+    this.#isWanted = true;
+    this.#running ??= this.#run();
+  }
+
+  /** What was wanted is done. */
+  async done(): Promise<void> {
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal, sleep } = this.#parts;
+    while (this.#isWanted) {
+      this.#isWanted = false;
+      await this.#work();
+      if (!signal.aborted) await sleep(this.#ms, signal);
+    }
+    this.#running = undefined;
+  }
+}

@@ -1,0 +1,47 @@
+import type { MintedJwt, Served, Svid, Trust, Workloads } from '../workloads.ts';
+
+/** What is held now, for those who serve it. */
+export class ServedWorkloads implements Workloads {
+  readonly #listeners = new Set<(served: Served) => void>();
+  readonly mintJwt: Workloads['mintJwt'];
+  #now: Served | undefined;
+  #told: Served | undefined;
+  #isDue = false;
+
+  constructor(mintJwt: (entryId: string, audience: readonly string[]) => Promise<MintedJwt>) {
+    this.mintJwt = mintJwt;
+  }
+
+  get now(): Served | undefined {
+    return this.#now;
+  }
+
+  /** Makes this what is served, where it is not the same already. Listeners are called in a turn of their own, with the newest. */
+  publish(svids: readonly Svid[], trust: Trust): boolean {
+    const { svids: before = undefined, trust: trusted = undefined } = this.#now ?? {};
+    const isSame =
+      trust === trusted &&
+      svids.length === before?.length &&
+      svids.every((svid, index) => svid === before[index]);
+    if (isSame) return false;
+    this.#now = Object.freeze({ svids: Object.freeze([...svids]), trust });
+    if (this.#isDue) return true;
+    this.#isDue = true;
+    setImmediate(() => this.#tell());
+    return true;
+  }
+
+  subscribe(listener: (served: Served) => void): () => void {
+    const own = (served: Served): void => listener(served);
+    this.#listeners.add(own);
+    return () => void this.#listeners.delete(own);
+  }
+
+  #tell(): void {
+    this.#isDue = false;
+    const served = this.#now;
+    if (served === undefined || served === this.#told) return;
+    this.#told = served;
+    for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener(served);
+  }
+}

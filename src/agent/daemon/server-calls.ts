@@ -1,0 +1,69 @@
+import type { Clock } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import {
+  agentPaths,
+  type EntriesAnswer,
+  entriesAnswerMaxBytes,
+  entriesAnswerSchema,
+  type JwtSvidAnswer,
+  jwtSvidAnswerSchema,
+  type SvidsAnswer,
+  svidsAnswerMaxBytes,
+  svidsAnswerSchema,
+  type SvidsRequest,
+} from '../../wire/agent.ts';
+import { skewOf } from '../clock-skew.ts';
+import { connectServer } from '../connection.ts';
+import { exchange, type ServerRequest } from '../exchange.ts';
+import type { Held } from '../held.ts';
+
+/** What an agent asks the server, in its own name. Rejects as `connectServer` and `exchange` do. */
+export interface AgentServer {
+  /** Undefined where the sequence is still `known`. */
+  entries(known: number | undefined): Promise<EntriesAnswer | undefined>;
+  /** The answer has the right form, nothing more; with our clock less the server's. */
+  svids(request: SvidsRequest): Promise<{ answer: SvidsAnswer; skewMs: number }>;
+  jwtSvid(entryId: string, audience: readonly string[]): Promise<JwtSvidAnswer>;
+}
+
+/** The server over mTLS, by the identity that `held` gives at each call: one fresh connection a call. */
+export function agentServer(held: () => Held, parts: { clock: Clock; signal: AbortSignal }): AgentServer {
+  const send = async (request: ServerRequest): Promise<unknown> => {
+    const { state, delivered } = held();
+    const client = { cert: delivered.chainPem, key: delivered.keyPem };
+    const socket = await connectServer(state, state.root, parts, client);
+    return exchange(socket, state.server, request, parts);
+  };
+  return {
+    entries: async (known) => {
+      const headers = known === undefined ? {} : { 'if-none-match': `"${known}"` };
+      const { entries: path } = agentPaths;
+      const json = await send({ method: 'GET', path, headers, answerMaxBytes: entriesAnswerMaxBytes });
+      return json === undefined ? undefined : read(json, entriesAnswerSchema);
+    },
+    svids: async (body) => {
+      const sentMs = parts.clock.now();
+      const { svids: path } = agentPaths;
+      const json = await send({ method: 'POST', path, body, answerMaxBytes: svidsAnswerMaxBytes });
+      const answer = read(json, svidsAnswerSchema);
+      return { answer, skewMs: skewOf(answer.time, sentMs, parts.clock.now()) };
+    },
+    jwtSvid: async (entryId, audience) =>
+      read(
+        await send({ method: 'POST', path: agentPaths.jwtSvids, body: { entryId, audience } }),
+        jwtSvidAnswerSchema,
+      ),
+  };
+}
+
+interface Schema<T> {
+  safeParse(json: unknown): { success: true; data: T } | { success: false; error: unknown };
+}
+
+function read<T>(json: unknown, schema: Schema<T>): T {
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new VouchError('denied-server', 'the answer of the server is not one that this version understands', {
+    cause: parsed.error,
+  });
+}

@@ -1,0 +1,125 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, rfc3339 } from '../../core/clock.ts';
+import { VouchError } from '../../core/errors.ts';
+import { hasExpired, type Held } from '../held.ts';
+import type { SvidSlot } from './svid-slot.ts';
+
+/** Its name in the agent's folder; 0644, it holds no secret. */
+export const statusFile = 'status.json';
+
+/** Whether the server answers. */
+export interface Reachability {
+  isReachable: boolean;
+  /** Unix milliseconds. */
+  sinceMs: number;
+  failure?: string;
+}
+
+/** What `vouch agent status --json` prints; times are RFC 3339. */
+export interface AgentStatus {
+  pid: number;
+  startedAt: string;
+  writtenAt: string;
+  /** Null before there is an identity. */
+  identity: { spiffeId: string; serial: string; notAfter: string; isExpired: boolean } | null;
+  server: { url: string | null; reachable: boolean; since: string | null; failure: string | null };
+  /** Whether the server tells of changes by itself. */
+  stream: boolean;
+  cache: { keyIn: 'keyring' | 'file'; savedAt: string | null };
+  entries: EntryStatus[];
+  /** What `deliver:` and other parts say of themselves. */
+  parts: Record<string, unknown>;
+}
+
+/** One registration entry in it. */
+interface EntryStatus {
+  entryId: string;
+  spiffeId: string;
+  suspended: boolean;
+  served: boolean;
+  serial: string | null;
+  notAfter: string | null;
+  /** When it is asked for next. */
+  due: string | null;
+  failure: { code: string; detail: string; at: string } | null;
+}
+
+/** The identity in it. */
+export function identityStatus(held: Held, nowMs: number): AgentStatus['identity'] {
+  const { leaf, spiffeId } = held.delivered;
+  return {
+    spiffeId,
+    serial: leaf.serial,
+    notAfter: rfc3339(leaf.notAfterMs),
+    isExpired: hasExpired(held, nowMs),
+  };
+}
+
+/** An entry in it. */
+export function entryStatus(slot: SvidSlot, clock: Clock): EntryStatus {
+  const { entry, held, failure, due } = slot;
+  return {
+    entryId: entry.entryId,
+    spiffeId: entry.spiffeId,
+    suspended: entry.suspended,
+    served: slot.svid(clock.now()) !== undefined,
+    serial: held?.serial ?? null,
+    notAfter: held === undefined ? null : rfc3339(held.notAfterMs),
+    due: entry.suspended ? null : rfc3339(due.wallMs),
+    failure:
+      failure === undefined
+        ? null
+        : { code: failure.code, detail: failure.detail, at: rfc3339(failure.atMs) },
+  };
+}
+
+/** The status that the agent with this folder wrote last. Throws `config-state` where there is none. */
+export function readStatus(dir: string): AgentStatus {
+  try {
+    return JSON.parse(readFileSync(join(dir, statusFile), 'utf8')) as AgentStatus;
+  } catch (cause) {
+    throw new VouchError(
+      'config-state',
+      `${dir} has no ${statusFile}: no agent ran there; name its folder with --dir`,
+      { cause },
+    );
+  }
+}
+
+/** Whether the process that wrote it is there. */
+export function isRunning({ pid }: AgentStatus): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** For a terminal. */
+export function statusText(status: AgentStatus): string {
+  const { identity, server, entries } = status;
+  const lines = [
+    isRunning(status) ? `running, pid ${status.pid}` : `not running (pid ${status.pid} was)`,
+    identity === null
+      ? 'no identity yet'
+      : `${identity.spiffeId}, serial ${identity.serial}, ${identity.isExpired ? 'EXPIRED' : 'valid until'} ${identity.notAfter}`,
+    `server ${server.url ?? 'unknown'} ${server.reachable ? 'reachable' : 'NOT REACHABLE'} since ${server.since ?? 'the start'}${server.failure === null ? '' : `: ${server.failure}`}`,
+    `changes are ${status.stream ? 'told' : 'asked for'}; cache saved ${status.cache.savedAt ?? 'never'}, its key in the ${status.cache.keyIn}`,
+    `${entries.length} registration entries, ${entries.filter(({ served }) => served).length} served`,
+    ...entries.map(entryLine),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function entryLine(entry: EntryStatus): string {
+  const { spiffeId, entryId, serial, notAfter, due, failure } = entry;
+  const what = entry.suspended
+    ? 'suspended'
+    : serial === null
+      ? 'no certificate'
+      : `serial ${serial}, until ${notAfter}, renewal ${due}`;
+  const why = failure === null ? '' : `; ${failure.at}: ${failure.detail} [${failure.code}]`;
+  return `  ${spiffeId} (${entryId}): ${what}${why}`;
+}

@@ -1,0 +1,120 @@
+import { type Clock, rfc3339 } from '../../core/clock.ts';
+import type { VouchError } from '../../core/errors.ts';
+import type { Serial } from '../../core/serial.ts';
+import type { SpiffeId } from '../../core/spiffe-id.ts';
+import type { InclusionProofJson } from '../../wire/enrollment.ts';
+import { toleratedSkewMs } from '../answer.ts';
+import { type Moment, momentOf } from '../moment.ts';
+import type { Svid } from '../workloads.ts';
+import type { AgentEntry } from './entry.ts';
+
+/** A certificate with its key, held for an entry. */
+export interface HeldSvid {
+  entryVersion: number;
+  spiffeId: SpiffeId;
+  /** DER, leaf first, then issuers, without the root. */
+  chain: readonly Buffer[];
+  /** DER, PKCS#8. */
+  keyPkcs8: Buffer;
+  serial: Serial;
+  notBeforeMs: number;
+  notAfterMs: number;
+  issuerKeyId: string;
+  proof: InclusionProofJson;
+  /** When the server would have it renewed, by the wall clock. */
+  renewal: { earliestMs: number; latestMs: number };
+}
+
+/** What became of the last attempt for an entry. */
+export interface SvidFailure {
+  code: string;
+  detail: string;
+  atMs: number;
+}
+
+/** A registration entry, what is held for it, and when to ask next. */
+export class SvidSlot {
+  entry: AgentEntry;
+  held: HeldSvid | undefined;
+  /** When to ask, as long as the entry is not suspended. */
+  due: Moment;
+  /** Whether what is due is the renewal of what is held, which may come a little sooner, too. */
+  isRenewal = false;
+  failures = 0;
+  failure: SvidFailure | undefined;
+  /** The server had its say on this one, whatever it was. */
+  isTried = false;
+  /** The server would not take what is held as the predecessor of anything. */
+  isWithoutPredecessor = false;
+  #svid: { of: HeldSvid; entry: AgentEntry; svid: Svid } | undefined;
+
+  constructor(entry: AgentEntry, clock: Clock) {
+    this.entry = entry;
+    this.due = momentOf(0, clock);
+  }
+
+  /** The certificate that this one would replace, where there is one that the server knows as valid. */
+  predecessor(nowMs: number): Serial | undefined {
+    const { held } = this;
+    return held === undefined || this.isWithoutPredecessor || nowMs > held.notAfterMs
+      ? undefined
+      : held.serial;
+  }
+
+  /** What is held and can be served; the same object while nothing of it changes. */
+  svid(nowMs: number): Svid | undefined {
+    const { held, entry } = this;
+    if (held === undefined || entry.suspended || held.spiffeId !== entry.spiffeId) return undefined;
+    if (nowMs + toleratedSkewMs < held.notBeforeMs || nowMs > held.notAfterMs + 999) return undefined;
+    if (this.#svid?.of !== held || this.#svid.entry !== entry)
+      this.#svid = { of: held, entry, svid: svidOf(entry, held) };
+    return this.#svid.svid;
+  }
+
+  /** Takes a new certificate, to be renewed at a random moment of its window. */
+  adopt(held: HeldSvid, clock: Clock, random: () => number): void {
+    const { earliestMs, latestMs } = held.renewal;
+    this.held = held;
+    this.due = momentOf(earliestMs + random() * (latestMs - earliestMs) - clock.now(), clock);
+    this.isRenewal = true;
+    this.isWithoutPredecessor = false;
+    this.failures = 0;
+    this.failure = undefined;
+  }
+
+  /** What is held counts no more: a fresh one is due, in a lineage of its own. */
+  drop(clock: Clock): void {
+    this.held = undefined;
+    this.askAt(momentOf(0, clock));
+  }
+
+  askAt(due: Moment): void {
+    this.due = due;
+    this.isRenewal = false;
+  }
+
+  failed({ code, detail }: VouchError, clock: Clock, afterMs: number): void {
+    this.failures += 1;
+    this.failure = { code, detail, atMs: clock.now() };
+    this.askAt(momentOf(afterMs, clock));
+  }
+
+  /** For status and log. */
+  get description(): string {
+    const { entry, held } = this;
+    const until = held === undefined ? 'nothing held' : `held until ${rfc3339(held.notAfterMs)}`;
+    return `${entry.spiffeId} (entry ${entry.entryId}, ${until})`;
+  }
+}
+
+function svidOf(entry: AgentEntry, held: HeldSvid): Svid {
+  const { entryVersion, spiffeId, chain, keyPkcs8, serial, notBeforeMs, notAfterMs, issuerKeyId, proof } =
+    held;
+  return Object.freeze({
+    entryId: entry.entryId,
+    ...{ entryVersion, spiffeId, chain, keyPkcs8, serial, notBeforeMs, notAfterMs, issuerKeyId, proof },
+    hint: entry.hint,
+    selectors: entry.selectors,
+    allowedClients: entry.allowedClients,
+  });
+}

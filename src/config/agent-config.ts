@@ -1,0 +1,52 @@
+import { existsSync } from 'node:fs';
+import * as z from 'zod/mini';
+import { VouchError } from '../core/errors.ts';
+import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
+import { parseDocument } from './document.ts';
+import { absolutePath, duration } from './values.ts';
+
+/** Where the agent's configuration is looked for when `--config` is not given; there may be none. */
+export const defaultAgentConfigFile = '/etc/vouch/agent.yaml';
+
+const agentConfigSchema = z.strictObject({
+  /** Join file of the agent's own identity, mode 600. One with a new token is picked up when the old identity is over. */
+  joinFile: z._default(absolutePath, '/etc/vouch/agent.join'),
+  /** The agent's own folder: its identity, the sealed cache, status.json. One agent a folder. */
+  dir: z._default(absolutePath, '/var/lib/vouch-agent'),
+  /** Unix socket of the Workload API and SDS. */
+  socket: z._default(absolutePath, '/run/vouch/agent.sock'),
+  /**
+   * `require`: without a fresh CRL of every CA nothing is served after a start. `allow-stale`: it is; revocations then do
+   * not bite. What is served already is never taken back for it.
+   */
+  crl: z._default(z.enum(['require', 'allow-stale']), 'require'),
+  /** How often CRLs are asked for while the server does not tell of them by itself. */
+  crlRefresh: z.prefault(duration('1d'), '1s'),
+});
+
+/** The validated configuration of `vouch agent`; `crlRefresh` in seconds. */
+export type AgentConfig = Readonly<z.output<typeof agentConfigSchema>>;
+
+/** Validates a parsed document; every problem at once. */
+export function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
+  const parsed = z.safeParse(agentConfigSchema, document);
+  return parsed.success ? Object.freeze(parsed.data) : parsed.error.issues.flatMap(problemsOf);
+}
+
+/**
+ * The configuration in `file`, which must be there where it is named, with `flags` over it. Throws `config-invalid` that
+ * lists every problem.
+ */
+export function loadAgentConfig(
+  file: string | undefined,
+  flags: { readonly [key: string]: string },
+): AgentConfig {
+  const path = file ?? defaultAgentConfigFile;
+  const isThere = file !== undefined || existsSync(path);
+  const document: unknown = isThere ? parseDocument(path, 'name the file with --config') : {};
+  const isObject = typeof document === 'object' && document !== null && !Array.isArray(document);
+  // An empty file is YAML's null.
+  const result = parseAgentConfig(isObject || document === null ? { ...document, ...flags } : document);
+  if (!Array.isArray(result)) return result;
+  throw new VouchError('config-invalid', `${isThere ? path : 'the command line'}: ${listed(result)}`);
+}
