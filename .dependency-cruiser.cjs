@@ -47,6 +47,9 @@ const homes = {
 const notInAgent =
   '(^|/)node_modules/(?!zod/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';
 
+/** What the daemon's must not. */
+const notInDaemon = '(^|/)node_modules/(?!(zod|yaml)/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';
+
 const below = (paths) => `^src/(${paths.join('|')})`;
 const packageOf = (name) => `node_modules/(@types/)?(${name})/`;
 
@@ -113,6 +116,13 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/(agent[.]ts|client/main[.]ts)$' },
       to: { path: notInAgent, reachable: true },
+    },
+    {
+      name: 'daemon-alone',
+      comment: "The daemon's bundle runs without node_modules; native/ it has beside it.",
+      severity: 'error',
+      from: { path: '^src/agent-daemon[.]ts$' },
+      to: { path: notInDaemon, reachable: true },
     },
     {
       name: 'no-cycle',

@@ -29,14 +29,15 @@ const usage = `usage: build.mjs [--partial] [--if-changed] [--without I<n> --out
 const bundles = {
   vouch: { entry: 'src/main.ts' },
   'vouch-agent': { entry: 'src/agent.ts' },
+  'vouch-agentd': { entry: 'src/agent-daemon.ts' },
   'vouch-full': { entry: 'src/cli/main.ts', native: ['better-sqlite3'] },
   'vouch-signer': { entry: 'src/signer.ts', native: ['pkcs11js'] },
   'pkcs11-worker': { entry: 'src/signer/pkcs11/worker.ts', native: ['pkcs11js'] },
   client: { entry: 'src/client/main.ts' },
 };
 
-/** The programs that main.ts loads when it knows which one is wanted: bundles beside it, not parts of it. */
-const programs = ['./vouch-agent.js', './vouch-full.js', './vouch-signer.js'];
+/** The programs that another loads when it knows which one is wanted: bundles beside it, not parts of it. */
+const programs = ['./vouch-agentd.js', './vouch-agent.js', './vouch-full.js', './vouch-signer.js'];
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const release = join(root, 'dist');

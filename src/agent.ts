@@ -22,17 +22,18 @@ const verbs: Readonly<Record<AgentVerb, Run>> = {
 };
 
 /**
- * Runs `enroll`, `renew`, `exec` or `bundle fetch`; `argv` begins with the verb. Resolves to the exit code of the
+ * Runs `enroll`, `renew`, `exec`, `bundle fetch` or `agent`; `argv` begins with the verb. Resolves to the exit code of the
  * contract: 0, 1, 2, 75, 78, or for exec the workload's own.
  */
 export async function runAgentVerb(argv: string[], output: Output = processOutput): Promise<number> {
+  if (argv[0] === 'agent') return runDaemonVerb(argv, output);
   const verb = verbOf(argv);
   const end = argv.indexOf('--');
   const flags = argv.slice(0, end === -1 ? argv.length : end);
   const json = flags.includes('--json');
   try {
     if (verb === undefined) {
-      const why = noSuchVerb(argv[0] ?? '');
+      const why = noSuchVerb();
       if (!flags.includes('--help')) throw why;
       output.stdout(`${why.detail}\n${agentUsage}`);
       return 0;
@@ -48,14 +49,19 @@ export async function runAgentVerb(argv: string[], output: Output = processOutpu
   }
 }
 
-function noSuchVerb(word: string): VouchError {
-  const why =
-    word === 'agent'
-      ? '`vouch agent` is not there yet; `vouch exec` keeps the certificate of one command fresh'
-      : `the verbs here are ${Object.keys(verbSpecs)
-          .map((verb) => `\`vouch ${verb}\``)
-          .join(', ')}`;
-  return new VouchError('usage-invalid', why);
+/** The daemon is a bundle of its own: what runs beside one workload stays small. */
+async function runDaemonVerb(argv: string[], output: Output): Promise<number> {
+  const bundle = new URL('./vouch-agentd.js', import.meta.url).href;
+  const { runDaemonVerb: run } = (await import(bundle)) as typeof import('./agent-daemon.ts');
+  return run(argv, output);
+}
+
+function noSuchVerb(): VouchError {
+  const words = [...Object.keys(verbSpecs), 'agent'];
+  return new VouchError(
+    'usage-invalid',
+    `the verbs here are ${words.map((verb) => `\`vouch ${verb}\``).join(', ')}`,
+  );
 }
 
 function verbOf(argv: readonly string[]): AgentVerb | undefined {

@@ -1,0 +1,90 @@
+import { type Arguments, parseArguments } from './agent/arguments.ts';
+import { AgentDaemon } from './agent/daemon/daemon.ts';
+import { type DaemonVerb, daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
+import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
+import { type Output, reportFailure } from './agent/report.ts';
+import { systemSleep } from './agent/sleep.ts';
+import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
+import { systemClock } from './core/clock.ts';
+
+const verbs: Readonly<Record<DaemonVerb, (args: Arguments, output: Output) => Promise<number> | number>> = {
+  agent: runAgent,
+  'agent status': runStatus,
+};
+
+/** Runs `agent` or a verb of it; `argv` begins with the word. Resolves to the exit code of the contract. */
+export async function runDaemonVerb(argv: readonly string[], output: Output): Promise<number> {
+  const [first = '', second = ''] = argv;
+  const both = `${first} ${second}`;
+  const verb: DaemonVerb = both in verbs ? (both as DaemonVerb) : 'agent';
+  try {
+    const args = parseArguments(argv.slice(verb.split(' ').length), daemonSpecs[verb]);
+    if (!args.help) return await verbs[verb](args, output);
+    output.stdout(daemonHelp[verb]);
+    return 0;
+  } catch (error) {
+    const json = argv.includes('--json');
+    const code = reportFailure(error, json, output);
+    if (code === 2 && !json) output.stderr(`usage: ${daemonUsage[verb]}\n`);
+    return code;
+  }
+}
+
+/** The composition of the daemon: what it holds, and all that serves it. */
+async function runAgent(args: Arguments, output: Output): Promise<number> {
+  const config = configOf(args);
+  const stop = new AbortController();
+  const { signal } = stop;
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
+  const notice = (line: string): void => output.stderr(`vouch: ${line}\n`);
+  const daemon = new AgentDaemon(
+    {
+      joinFile: config.joinFile,
+      dir: config.dir,
+      crlPolicy: config.crl,
+      crlRefreshMs: config.crlRefresh * 1000,
+    },
+    { clock: systemClock, sleep: systemSleep, signal, notice },
+  );
+  // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
+  void daemon.ready().then((ready) => printReady(ready, config, args, output));
+  await daemon.run();
+  return 0;
+}
+
+function printReady(
+  { spiffeId, entries }: { spiffeId: string; entries: number },
+  { socket }: AgentConfig,
+  args: Arguments,
+  output: Output,
+): void {
+  const { pid } = process;
+  output.stdout(
+    args.has('json')
+      ? `${JSON.stringify({ event: 'ready', spiffeId, socket, pid, entries })}\n`
+      : `${spiffeId}, ${entries} registration entries, at ${socket}\n`,
+  );
+}
+
+function runStatus(args: Arguments, output: Output): number {
+  const status = readStatus(configOf(args).dir);
+  const running = isRunning(status);
+  output.stdout(args.has('json') ? `${JSON.stringify({ ...status, running })}\n` : statusText(status));
+  return running ? 0 : 1;
+}
+
+const keyOfFlag = {
+  'join-file': 'joinFile',
+  dir: 'dir',
+  socket: 'socket',
+  crl: 'crl',
+  'crl-refresh': 'crlRefresh',
+};
+
+function configOf(args: Arguments): AgentConfig {
+  const flags = Object.entries(keyOfFlag).flatMap(([flag, key]) => {
+    const value = args.value(flag);
+    return value === undefined ? [] : [[key, value] as const];
+  });
+  return loadAgentConfig(args.value('config'), Object.fromEntries(flags));
+}
