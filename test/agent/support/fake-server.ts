@@ -58,6 +58,8 @@ export class FakeServer {
   delta: Buffer | undefined;
   /** Answers who watches; undefined: there is no such path. */
   watch: ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
+  /** Answers further paths of the enrollment listener. */
+  readonly routes = new Map<string, (text: string, request: IncomingMessage) => object | RawAnswer>();
   /** Added to the server's clock. */
   clockOffsetMs = 0;
   renewal = { earliestSeconds: 1440, latestSeconds: 2160 };
@@ -148,6 +150,13 @@ export class FakeServer {
     }
     const text = await bodyOf(request);
     this.bodies.push(text);
+    const route = this.routes.get(path);
+    if (route) {
+      const routed = route(text, request);
+      if (isRaw(routed)) sendRaw(response, routed);
+      else json(response, 200, routed);
+      return;
+    }
     const kind = path === '/v1/enroll' ? 'enroll' : 'renew';
     const raw = this.intercept?.(kind, this.requests.filter((one) => one === path).length);
     if (raw !== undefined) {
@@ -302,6 +311,10 @@ function checkBinding(
   if (!verify('sha256', bindingInput(exporter, evidence), publicKey, body.binding.signature))
     throw new Error('the binding does not hold');
   return { spki: csr.spki, sha256: key.sha256 };
+}
+
+function isRaw(answer: object): answer is RawAnswer {
+  return 'status' in answer && typeof answer.status === 'number';
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
