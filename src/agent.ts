@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Arguments, parseArguments, parseSeconds } from './agent/arguments.ts';
@@ -51,9 +51,13 @@ export async function runAgentVerb(argv: string[], output: Output = processOutpu
 
 /** The daemon is a bundle of its own: what runs beside one workload stays small. */
 async function runDaemonVerb(argv: string[], output: Output): Promise<number> {
-  const bundle = new URL('./vouch-agentd.js', import.meta.url).href;
-  const { runDaemonVerb: run } = (await import(bundle)) as typeof import('./agent-daemon.ts');
-  return run(argv, output);
+  const bundle = new URL('./vouch-agentd.js', import.meta.url);
+  if (existsSync(bundle)) {
+    const { runDaemonVerb: run } = (await import(bundle.href)) as typeof import('./agent-daemon.ts');
+    return run(argv, output);
+  }
+  const missing = `${fileURLToPath(bundle)} is not there: the daemon is a file of its own, beside this one`;
+  return reportFailure(new VouchError('config-invalid', missing), argv.includes('--json'), output);
 }
 
 function noSuchVerb(): VouchError {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseSerial } from '../../src/core/serial.ts';
+import { crlEvent } from '../agent/support/fake-watch.ts';
 import { startHost } from './support/daemon.ts';
 
 describe('an agent', () => {
@@ -114,6 +115,9 @@ describe('an agent', () => {
     const agent = start();
     const [before] = (await agent.serves('web')).svids;
     authority.revoke(parseSerial(before!.serial));
+    const url = `${authority.publicationUrl}/crl/${authority.issuer.keyId}.crl`;
+    await agent.until(() => entries.streams.open.size > 0);
+    entries.streams.tell('crl', await crlEvent(authority.crl(), url));
     await agent.until(() => agent.now?.svids[0] && agent.now.svids[0].serial !== before!.serial);
     const [asked] = entries.calls.at(-1)!;
     expect(asked?.predecessor).toBeUndefined();

@@ -88,6 +88,8 @@ function heldOf(
   const [leaf] = validatePath({ chain, roots: [root], nowMs, skewMs: toleratedSkewMs, trustDomain });
   if (leaf === undefined || leaf.serial !== serial)
     throw new VouchError('config-state', 'the sealed cache holds another certificate than it says');
+  if (nowMs > leaf.notAfterMs + 999)
+    throw new VouchError('config-state', `the certificate of ${entry.spiffeId} has expired`);
   assertOfEntry(leaf, entry);
   const key = createPrivateKey({ key: keyPkcs8, format: 'der', type: 'pkcs8' });
   if (!createPublicKey(key).export({ format: 'der', type: 'spki' }).equals(leaf.spki))

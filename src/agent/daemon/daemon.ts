@@ -73,6 +73,7 @@ export class AgentDaemon {
   #reachability: Reachability | undefined;
   #isLive = false;
   #saidRevoked = '';
+  #writtenStatus = '';
 
   constructor(options: DaemonOptions, parts: DaemonParts) {
     const { clock, signal, sleep, notice } = parts;
@@ -241,10 +242,12 @@ export class AgentDaemon {
       const content = cache.read();
       if (content === undefined) return;
       const { entries, bundle, svids, problems } = restored(content, held.state, clock.now());
-      for (const problem of problems) notice(`the sealed cache: ${problem}`);
+      const [problem] = problems;
+      if (problem !== undefined)
+        notice(`the sealed cache: ${problems.length} of what it holds cannot be used, the first: ${problem}`);
       this.#bundle = bundle;
       this.#tookEntries(entries);
-      for (const { entryId, held: svid } of svids) this.#svids.restore(entryId, svid);
+      this.#svids.restore(svids);
       this.#entries.restored(entries.sequence);
       this.#publish();
     } catch (error) {
@@ -326,8 +329,11 @@ export class AgentDaemon {
       entries: this.#svids.slots.map((slot) => entryStatus(slot, clock)),
       parts: Object.fromEntries([...this.statusParts].map(([name, say]) => [name, say()])),
     };
+    const content = JSON.stringify({ ...status, writtenAt: '' });
+    if (content === this.#writtenStatus) return;
     try {
       await replaceFile(join(dir, statusFile), `${JSON.stringify(status, undefined, 2)}\n`, 0o644);
+      this.#writtenStatus = content;
     } catch (error) {
       notice(`the status cannot be written: ${String(error)}`);
     }

@@ -1,4 +1,4 @@
-import { type ErrorCode, VouchError } from '../../core/errors.ts';
+import { assert, type ErrorCode, VouchError } from '../../core/errors.ts';
 import { Slice } from '../../jobs/slice.ts';
 import type { Checkpoint } from '../../log/checkpoint.ts';
 import type { Statement } from '../../log/statement.ts';
@@ -57,7 +57,7 @@ export async function verifySvids(
   if (results.length !== asked.length || results.some((one, at) => one.entryId !== asked[at]?.entry.entryId))
     throw new VouchError('denied-server', 'the answer is not to what was asked for');
   const { statement } = verifyBundle(answer.bundle, expected);
-  const log = new SeenLog(answer, statement, expected.seen);
+  const checkpoints = checkpointsOf(answer, statement, expected.seen);
   const outcomes: SvidOutcome[] = [];
   const slice = new Slice();
   for (const [at, result] of results.entries()) {
@@ -66,13 +66,14 @@ export async function verifySvids(
     outcomes.push(
       'problem' in result
         ? problemOf(result.problem)
-        : orFailure(() => verifyOne(answer, result, one, { ...expected, statement, log })),
+        : orFailure(() => verifyOne(answer, result, one, { ...expected, statement, checkpoints })),
     );
     if (slice.isOver) await slice.turn();
   }
   const { bundle } = answer;
+  const head = [...checkpoints.values()].sort((one, other) => other.treeSize - one.treeSize)[0];
   const seen = { ...expected.seen, statement: statement.sequence, bundle: bundle.spiffe_sequence };
-  return { outcomes, seen: log.newest ? { ...seen, treeSize: log.newest.treeSize, head: log.newest } : seen };
+  return { outcomes, seen: head ? { ...seen, treeSize: head.treeSize, head } : seen };
 }
 
 type Issued = Exclude<SvidsAnswer['results'][number], { problem: unknown }>;
@@ -81,7 +82,16 @@ function verifyOne(
   answer: SvidsAnswer,
   { certificate, issuerKeyId, proof, renewal }: Issued,
   { entry, spki }: AskedSvid,
-  { address, root, nowMs, statement, log }: SvidExpectations & { statement: Statement; log: SeenLog },
+  {
+    address,
+    root,
+    nowMs,
+    statement,
+    checkpoints,
+  }: SvidExpectations & {
+    statement: Statement;
+    checkpoints: ReadonlyMap<string, Checkpoint>;
+  },
 ): VerifiedSvid {
   const [leaf, ...authorities] = validatePath({
     chain: [certificate, ...(answer.authorities[issuerKeyId] ?? [])],
@@ -97,7 +107,9 @@ function verifyOne(
   assertOfEntry(leaf, entry);
   if (!leaf.spki.equals(spki))
     throw new VouchError('denied-server', 'the certificate is for another key than ours');
-  assertIncluded(proof, log.checkpoint(proof.checkpoint), { leaf, issuer });
+  const checkpoint = checkpoints.get(proof.checkpoint);
+  assert(checkpoint !== undefined, 'the checkpoint of each proof was verified');
+  assertIncluded(proof, checkpoint, { leaf, issuer });
   const chain = [leaf, ...authorities.slice(0, -1)].map(({ der }) => der);
   return { leaf, chain, issuerKeyId, proof, renewal };
 }
@@ -125,27 +137,13 @@ function canonicalIp(text: string): string {
   return ipBytes(text)?.toString('hex') ?? text;
 }
 
-/** The checkpoints of an answer, each verified once. */
-class SeenLog {
-  /** The largest that holds. */
-  newest: Checkpoint | undefined;
-  readonly #answer: SvidsAnswer;
-  readonly #context: { statement: Statement; seen: Seen };
-  readonly #known = new Map<string, Checkpoint>();
-
-  constructor(answer: SvidsAnswer, statement: Statement, seen: Seen) {
-    this.#answer = answer;
-    this.#context = { statement, seen };
-  }
-
-  checkpoint(note: string): Checkpoint {
-    const known = this.#known.get(note);
-    if (known !== undefined) return known;
-    const checkpoint = verifyCheckpoint(note, this.#answer.consistency, this.#context);
-    this.#known.set(note, checkpoint);
-    if (checkpoint.treeSize > (this.newest?.treeSize ?? -1)) this.newest = checkpoint;
-    return checkpoint;
-  }
+/** The checkpoints of an answer, by their notes. Throws as `verifyCheckpoint` does. */
+function checkpointsOf(answer: SvidsAnswer, statement: Statement, seen: Seen): Map<string, Checkpoint> {
+  const notes = answer.results.flatMap((result) => ('proof' in result ? [result.proof.checkpoint] : []));
+  const verified = [...new Set(notes)].map(
+    (note) => [note, verifyCheckpoint(note, answer.consistency, { statement, seen })] as const,
+  );
+  return new Map(verified);
 }
 
 /** The server's code where it is one; anything else counts as a refusal. */

@@ -112,12 +112,23 @@ export class SvidKeeper {
     return slot;
   }
 
-  /** Puts back what was held before a restart, after `take`. */
-  restore(entryId: string, held: HeldSvid): void {
-    const slot = this.#slots.get(entryId);
-    const { clock } = this.#parts;
-    if (slot === undefined || slot.held !== undefined || slot.entry.suspended) return;
-    if (this.#parts.isRevoked(held.issuerKeyId, held.serial)) return;
+  /**
+   * Puts back what was held before a restart, after `take`. Where that is something, what is missing was missing then, too:
+   * nobody has to wait for it.
+   */
+  restore(svids: readonly { entryId: string; held: HeldSvid }[]): void {
+    for (const { entryId, held } of svids) {
+      const slot = this.#slots.get(entryId);
+      if (slot !== undefined && slot.held === undefined && !slot.entry.suspended) this.#putBack(slot, held);
+    }
+    if (this.slots.some(({ held }) => held !== undefined)) for (const slot of this.slots) slot.isTried = true;
+    this.#parts.changed();
+    this.#wake();
+  }
+
+  #putBack(slot: SvidSlot, held: HeldSvid): void {
+    const { clock, isRevoked } = this.#parts;
+    if (isRevoked(held.issuerKeyId, held.serial)) return;
     slot.adopt(held, clock, this.#random);
     if (held.entryVersion !== slot.entry.version) slot.askAt(momentOf(0, clock));
     else if (msUntil(slot.due, clock) < 0)

@@ -5,7 +5,6 @@ import { AgentDaemon } from '../../../src/agent/daemon/daemon.ts';
 import { systemSleep } from '../../../src/agent/sleep.ts';
 import type { Served } from '../../../src/agent/workloads.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
-import type { FakeServer } from '../../agent/support/fake-server.ts';
 import { startAuthority, temporaryFolder, writeJoinFile } from '../../agent/support/harness.ts';
 import { eventually } from '../../support/running.ts';
 import { FakeEntries } from './fake-entries.ts';
@@ -60,10 +59,14 @@ export class Daemon {
     });
   }
 
-  /** Ends it, and says what it failed with. */
-  async end(): Promise<unknown> {
-    this.#stop.abort();
+  /** What it ended with by itself. */
+  ended(): Promise<unknown> {
     return this.#running;
+  }
+
+  async end(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
   }
 }
 
@@ -90,8 +93,3 @@ export async function startHost() {
 
 /** What a test has of it. */
 export type Host = Awaited<ReturnType<typeof startHost>>;
-
-/** The agent's server is away, streams too; returns what brings it back. */
-export async function away(server: FakeServer): Promise<() => Promise<void>> {
-  return server.goAway();
-}
