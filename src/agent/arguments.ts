@@ -3,8 +3,8 @@ import { assert, VouchError } from '../core/errors.ts';
 
 /** What a verb understands. */
 export interface VerbSpec {
-  /** Flags that take a value; true where it must be given. */
-  values: { readonly [flag: string]: { required: boolean } };
+  /** Flags that take a value: whether it must be given, and may be given several times. */
+  values: { readonly [flag: string]: { required: boolean; several?: boolean } };
   /** Flags that take none, besides `--help`. `--config` is taken by all: what runs every verb with it must not fail. */
   switches: readonly string[];
   /** True where a command follows `--`. */
@@ -16,6 +16,8 @@ export interface Arguments {
   help: boolean;
   /** The value of a flag, undefined where it was not given. */
   value(flag: string): string | undefined;
+  /** Every value of a flag that may be given several times. */
+  all(flag: string): readonly string[];
   /** The value of a required flag. */
   required(flag: string): string;
   has(name: string): boolean;
@@ -41,12 +43,16 @@ export function parseArguments(argv: readonly string[], spec: VerbSpec): Argumen
     const found = values[flag];
     return typeof found === 'string' ? found : undefined;
   };
+  const all = (flag: string): readonly string[] => {
+    const found = values[flag];
+    return Array.isArray(found) ? found.filter((one) => typeof one === 'string') : [];
+  };
   const required = (flag: string): string => {
     const found = value(flag);
     assert(found !== undefined, `--${flag} is required`);
     return found;
   };
-  return { help, value, required, has: (name) => values[name] === true, command };
+  return { help, value, all, required, has: (name) => values[name] === true, command };
 }
 
 /** Seconds of `90`, `90s`, `5m` or `1h`, within bounds. Throws `usage-invalid`. */
@@ -61,16 +67,24 @@ export function parseSeconds(flag: string, text: string, bounds: { min: number; 
   return seconds;
 }
 
-function parseFlags(args: readonly string[], spec: VerbSpec): Record<string, string | boolean | undefined> {
-  const options: Record<string, { type: 'string' | 'boolean' }> = {
+type Flags = Record<string, string | boolean | (string | boolean)[] | undefined>;
+
+function parseFlags(args: readonly string[], spec: VerbSpec): Flags {
+  const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = {
     help: { type: 'boolean' },
     config: { type: 'string' },
   };
-  for (const flag of Object.keys(spec.values)) options[flag] = { type: 'string' };
+  for (const [flag, { several = false }] of Object.entries(spec.values))
+    options[flag] = { type: 'string', multiple: several };
   for (const name of spec.switches) options[name] = { type: 'boolean' };
   try {
-    const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
-    const empty = Object.keys(values).find((flag) => values[flag] === '');
+    const { values }: { values: Flags } = parseArgs({
+      args: [...args],
+      options,
+      strict: true,
+      allowPositionals: false,
+    });
+    const empty = Object.keys(values).find((flag) => [values[flag]].flat().includes(''));
     if (empty !== undefined) throw new Error(`--${empty} is empty`);
     return values;
   } catch (cause) {

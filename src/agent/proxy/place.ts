@@ -1,0 +1,66 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { connect, type Server, type Socket } from 'node:net';
+import { addressText, type ProxyAddress } from '../../config/proxy-config.ts';
+import { VouchError } from '../../core/errors.ts';
+
+/**
+ * Listens; a dead unix socket is replaced, a live one is not. Resolves to the address, with the port that was free where
+ * 0 was asked for. Rejects with `config-invalid`, or `config-in-use` where somebody listens there.
+ */
+export async function listenAt(
+  server: Server,
+  place: ProxyAddress,
+  socketMode: number,
+): Promise<ProxyAddress> {
+  if ('path' in place) await clearAway(place.path);
+  const before = process.umask(0o177);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  try {
+    server.once('error', reject);
+    server.listen(place, resolve);
+  } finally {
+    process.umask(before);
+  }
+  await promise.catch((error: NodeJS.ErrnoException) => {
+    const why = listenReasons[error.code ?? ''] ?? error.code ?? 'unknown error';
+    const code = error.code === 'EADDRINUSE' ? 'config-in-use' : 'config-invalid';
+    throw new VouchError(code, `cannot listen on ${addressText(place)}: ${why}`, { cause: error });
+  });
+  server.off('error', reject);
+  if ('path' in place) {
+    chmodSync(place.path, socketMode);
+    return place;
+  }
+  const bound = server.address();
+  return { host: place.host, port: typeof bound === 'object' && bound !== null ? bound.port : place.port };
+}
+
+/** Connects; the socket may be half open. */
+export function connectTo(place: ProxyAddress): Socket {
+  return connect({ ...place, allowHalfOpen: true });
+}
+
+async function clearAway(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new VouchError('config-invalid', `${path} is there and is no socket`);
+  if (await answers(path)) throw new VouchError('config-in-use', `another program listens at ${path}`);
+  unlinkSync(path);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+const listenReasons: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is in use; stop who listens there, or configure another',
+  EADDRNOTAVAIL: 'this machine does not have that address',
+  EACCES: 'this user may not listen there',
+};
