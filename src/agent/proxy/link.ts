@@ -71,9 +71,15 @@ export class Link {
 
   /** Ends both at once, by a reset. */
   cut(): void {
-    reset(this.ends.carrier);
-    reset(this.ends.plain);
-    this.ends.secure.destroy();
+    const { secure, carrier, plain } = this.ends;
+    secure.unpipe(plain);
+    plain.unpipe(secure);
+    reset(plain);
+    // Not below TLS while it may be at work further up this very stack: the process would crash.
+    setImmediate(() => {
+      reset(carrier);
+      secure.destroy();
+    });
   }
 
   /** After one end closed: the other is given the time to take what was said in full, or else reset. */

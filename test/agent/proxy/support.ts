@@ -7,6 +7,7 @@ import * as z from 'zod/mini';
 import { followDelivered } from '../../../src/agent/proxy/delivered-identity.ts';
 import { MtlsProxy } from '../../../src/agent/proxy/mtls-proxy.ts';
 import { proxySettings } from '../../../src/config/proxy-config.ts';
+import { eventually } from '../support/bundle.ts';
 import type { Service } from '../../client/support.ts';
 import { MovedClock } from '../../client/support.ts';
 
@@ -67,6 +68,11 @@ export async function proxied(service: Service, settings: Record<string, unknown
   });
   const place = proxy.listening;
   return { proxy, port: 'port' in place ? place.port : 0, clock, notices };
+}
+
+/** True once it has no connection any more. */
+export function emptied(proxy: MtlsProxy): Promise<boolean | undefined> {
+  return eventually(() => (proxy.counts.open === 0 ? true : undefined));
 }
 
 /** Paths of what was delivered, as curl and openssl take them. */

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { service } from '../../client/support.ts';
 import { eventually } from '../support/bundle.ts';
 import { chainPem, FakeAuthority, newKey, seconds } from '../support/fake-authority.ts';
-import { dial, files, heard, listening, plainServer, proxied, shown } from './support.ts';
+import { dial, emptied, files, heard, listening, plainServer, proxied, shown } from './support.ts';
 
 const run = promisify(execFile);
 const web = 'spiffe://example.org/web';
@@ -226,7 +226,7 @@ describe('an open connection', () => {
     expect(await caller.over).toBe('ECONNRESET');
   });
 
-  test('of who is no longer on the list is cut', async () => {
+  test('is cut where there is no certificate of our own any more', async () => {
     const authority = new FakeAuthority();
     const [server, client] = [
       await service(authority, 'web', [gateway]),
@@ -248,7 +248,7 @@ describe('an open connection', () => {
     const second = await open();
     second.plain.taken[0]?.resetAndDestroy();
     expect(await second.caller.over).toBe('ECONNRESET');
-    expect(await eventually(() => (proxy.counts.open === 0 ? true : undefined))).toBe(true);
+    expect(await emptied(proxy)).toBe(true);
   });
 });
 
