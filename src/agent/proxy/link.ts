@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
-/** The two ends of a proxied connection. */
+/** The two ends of a proxied connection; `plain` allows half-open ones. */
 export interface Ends {
   secure: TLSSocket;
   /** What `secure` runs over: TLS itself cannot reset a connection. */
@@ -17,8 +17,7 @@ export interface LinkLimits {
 
 /**
  * Two ends that live and die together. An end of one direction is passed on, and the other direction goes on. What broke
- * off is passed on as a reset and never as an end: half an upload must not look like a whole one. Both sockets allow
- * half-open connections.
+ * off is passed on as a reset and never as an end: half an upload must not look like a whole one.
  */
 export class Link {
   readonly ends: Ends;
@@ -52,6 +51,7 @@ export class Link {
     const { secure, plain } = this.ends;
     const { idleMs, halfClosedMs } = this.#limits;
     this.#isJoined = true;
+    secure.allowHalfOpen = true;
     const bound = (ms: number): void => {
       secure.setTimeout(ms);
       plain.setTimeout(ms);

@@ -64,8 +64,10 @@ export class MtlsProxy {
       ),
     );
     this.#tls = this.#tlsServer();
-    const took = settings.expect === undefined ? this.#takeSecure : this.#takePlain;
-    this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+    const isWayIn = settings.expect === undefined;
+    const took = isWayIn ? this.#takeSecure : this.#takePlain;
+    // TLS ends with its caller until the handshake is done: who leaves before must not keep a place.
+    this.#listener = createServer({ allowHalfOpen: !isWayIn, noDelay: true }, (socket) =>
       took.call(this, socket),
     );
   }
@@ -162,7 +164,7 @@ export class MtlsProxy {
     const { to, proxyProtocol } = this.#settings;
     const { remoteAddress = '', remotePort = 0, localAddress = '', localPort = 0 } = carrier;
     const { spiffeId } = peer;
-    const plain = connectTo(to);
+    const plain = connectTo(to, { allowHalfOpen: true });
     const open = this.#enter({ secure, carrier, plain }, peer);
     this.#within(plain, () => plain.destroy());
     plain.once('error', (error) => this.#failed(open, error));
@@ -187,7 +189,7 @@ export class MtlsProxy {
       return;
     }
     const place = addressText(to);
-    const carrier = connectTo(to);
+    const carrier = connectTo(to, { allowHalfOpen: false });
     const secure = connect({
       ...tlsOptions(identity),
       socket: carrier,

@@ -35,9 +35,9 @@ export async function listenAt(
   return { host: place.host, port: typeof bound === 'object' && bound !== null ? bound.port : place.port };
 }
 
-/** Connects; the socket may be half open. */
-export function connectTo(place: ProxyAddress): Socket {
-  return connect({ ...place, allowHalfOpen: true });
+/** Begins to connect. */
+export function connectTo(place: ProxyAddress, options: { allowHalfOpen: boolean }): Socket {
+  return connect({ ...place, ...options });
 }
 
 async function clearAway(path: string): Promise<void> {

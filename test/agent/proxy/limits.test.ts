@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { connect as connectTls, createSecureContext, createServer as createTlsServer } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { service } from '../../client/support.ts';
 import { eventually } from '../support/bundle.ts';
@@ -45,6 +45,17 @@ test('who opens handshakes and never ends one keeps nobody out: not from one add
   for (let at = 0; at < 20; at += 1) expect(await call(port, shown(client))).toBe('hello end');
   expect(notices.filter((line) => line.includes('unfinished')).length).toBeLessThan(4);
   expect(proxy.counts.overLimit).toBeGreaterThan(200);
+});
+
+test('who leaves before the handshake is done keeps no place', async () => {
+  const { port, proxy } = await wayIn({ limits: { handshakesPerSource: 10 } });
+  for (let at = 0; at < 5; at += 1) {
+    for (const socket of await mute(port, 10, '127.0.0.1')) socket.end();
+    expect(await eventually(() => (proxy.counts.handshakesFailed === (at + 1) * 10 ? true : undefined))).toBe(
+      true,
+    );
+  }
+  expect(proxy.counts.overLimit).toBe(0);
 });
 
 test('a handshake that takes too long is cut', async () => {
@@ -116,18 +127,22 @@ test('who reads slowly has the service wait, and takes no memory', async () => {
 
 test('ten thousand connections leave no descriptor behind', { timeout: 120_000 }, async () => {
   const { client, port, proxy } = await wayIn({});
-  const options = shown(client);
+  const { checkServerIdentity, ...pem } = shown(client);
+  const options = { checkServerIdentity, secureContext: createSecureContext(pem) };
   const descriptors = () => readdirSync('/proc/self/fd').length;
   for (let at = 0; at < 50; at += 1) await call(port, options);
   await emptied(proxy);
   const before = descriptors();
   const worker = async (count: number): Promise<void> => {
     for (let at = 0; at < count; at += 1) {
-      // Every way to end one: both sides in order, a reset in the middle, no word at all.
-      const caller = connectTls({ host: '127.0.0.1', port, ...options });
+      // Every way to end one: in order, in the middle, with what is not TLS, without a word.
+      const way = at % 10;
+      const caller =
+        way < 2 ? connectTls({ host: '127.0.0.1', port, ...options }) : connect(port, '127.0.0.1');
       caller.on('error', () => undefined).resume();
-      if (at % 10 === 0) caller.end('hello');
-      else if (at % 10 === 1) caller.once('secureConnect', () => caller.destroy());
+      if (way === 0) caller.end('hello');
+      else if (way === 1) caller.once('secureConnect', () => void caller.destroy());
+      else if (way === 2) caller.end('GET / HTTP/1.1\r\n\r\n');
       else caller.once('connect', () => void caller.destroy());
       await new Promise((resolve) => void caller.once('close', resolve));
     }

@@ -14,7 +14,7 @@ test('rotations and CRLs under load: no connection fails, and one that lasts goe
   const out = await proxied(client, { to: `127.0.0.1:${into.port}`, expect: 'spiffe://example.org/web' });
   const echo = await listening(
     // Query and answer over one connection, for as long as the test takes.
-    createPlainServer((socket) => void socket.pipe(socket)),
+    createPlainServer((socket) => void socket.on('error', () => undefined).pipe(socket)),
   );
   const intoDb = await proxied(server, { to: `127.0.0.1:${echo}` });
   const outDb = await proxied(client, { to: `127.0.0.1:${intoDb.port}`, expect: 'spiffe://example.org/web' });

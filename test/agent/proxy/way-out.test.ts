@@ -179,6 +179,18 @@ test('a server that is away, or says nothing: the local program is told by a res
   expect(await emptied(late.proxy)).toBe(true);
 });
 
+test('a server that leaves in the middle of the handshake is not waited for', async () => {
+  const { client } = await parts();
+  const leaves = await plainServer((socket) => void socket.end());
+  const { port, notices } = await proxied(client, {
+    to: `127.0.0.1:${leaves.port}`,
+    expect: db,
+    limits: { connect: '1m' },
+  });
+  expect(await dial(port).over).toBe('ECONNRESET');
+  expect(notices.join()).toContain('cannot reach');
+});
+
 test('a local program that goes away while its way out is being dialled leaves nothing behind', async () => {
   const { client } = await parts();
   const mute = await plainServer(() => undefined);
