@@ -3,10 +3,26 @@ import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { VouchError } from '../../core/errors.ts';
 
+/** What a file holds; in parts where it is large. */
+export type Content = string | Buffer | AsyncIterable<string>;
+
+/** Numbers of the user and group that a file is given to; undefined: our own. */
+export interface Owner {
+  uid: number | undefined;
+  gid: number | undefined;
+}
+
+const ourselves: Owner = { uid: undefined, gid: undefined };
+
 /** Writes a new file and fsyncs it. The caller syncs the folder. Throws as `writeFailure` says. */
-export async function writeDurably(path: string, content: string | Buffer, mode: number): Promise<void> {
+export async function writeDurably(
+  path: string,
+  content: Content,
+  mode: number,
+  owner = ourselves,
+): Promise<void> {
   try {
-    await writeNew(path, content, mode);
+    await writeNew(path, content, mode, owner);
   } catch (error) {
     throw writeFailure(error, path);
   }
@@ -15,12 +31,13 @@ export async function writeDurably(path: string, content: string | Buffer, mode:
 /** Puts `content` in place of `path` in one step: a reader sees the old file or the new one, whole, after a crash too. */
 export async function replaceFile(
   path: string,
-  content: string | Buffer | AsyncIterable<string>,
+  content: Content,
   mode: number,
+  owner = ourselves,
 ): Promise<void> {
   const fresh = `${path}.${randomBytes(6).toString('hex')}`;
   try {
-    await writeNew(fresh, content, mode);
+    await writeNew(fresh, content, mode, owner);
     await rename(fresh, path);
     await syncFolder(dirname(path));
   } catch (error) {
@@ -29,14 +46,11 @@ export async function replaceFile(
   }
 }
 
-async function writeNew(
-  path: string,
-  content: string | Buffer | AsyncIterable<string>,
-  mode: number,
-): Promise<void> {
-  const file = await open(path, 'wx', mode);
+/** For us alone until it has its owner; then the mode again, which open's umask may have cut. */
+async function writeNew(path: string, content: Content, mode: number, { uid, gid }: Owner): Promise<void> {
+  const file = await open(path, 'wx', mode & 0o600);
   try {
-    // The mode again: open's is cut by the umask, and a key must not be wider nor a bundle narrower than said.
+    if (uid !== undefined || gid !== undefined) await file.chown(uid ?? -1, gid ?? -1);
     await file.chmod(mode);
     if (typeof content === 'string' || Buffer.isBuffer(content)) await file.writeFile(content);
     else for await (const part of content) await file.writeFile(part);

@@ -5,7 +5,7 @@ import { fileNames } from '../../client/delivered.ts';
 import type { InclusionProofJson, PeersJson } from '../../wire/enrollment.ts';
 import { Slice } from '../../jobs/slice.ts';
 import { encodePem, encodePemParts } from '../../x509/pem.ts';
-import { syncFolder, writeDurably, writeFailure } from './durable-file.ts';
+import { type Content, type Owner, syncFolder, writeDurably, writeFailure } from './durable-file.ts';
 
 /** What a generation is made of; all DER. */
 export interface Generation {
@@ -45,18 +45,34 @@ async function makeFolders(dir: string): Promise<void> {
   }
 }
 
+/** A file of a generation. */
+export interface DeliveredFile {
+  name: string;
+  content: Content;
+  mode: number;
+}
+
+/** `deliverFiles` with what every generation has. */
+export function deliverGeneration(dir: string, generation: Generation): Promise<void> {
+  return deliverFiles(dir, [...generationFiles(generation), crlFile(generation.crls)]);
+}
+
 /**
  * Writes a generation folder, whole and fsynced, and only then gives it its number and makes `current` name it, in one
  * rename each. A crash or failure before that leaves the old one current; the one before it stays for readers that are
  * under way, older ones go. Others may deliver into `dir` at the same time: the last one is current then.
  */
-export async function deliverGeneration(dir: string, generation: Generation): Promise<void> {
+export async function deliverFiles(
+  dir: string,
+  files: readonly DeliveredFile[],
+  owner?: Owner,
+): Promise<void> {
   const previous = await currentName(dir);
   const unfinished = join(dir, `.generation-${randomBytes(6).toString('hex')}`);
   try {
     await mkdir(unfinished, { mode: 0o755 });
     await Promise.all(
-      filesOf(generation).map(([file, text, mode]) => writeDurably(join(unfinished, file), text, mode)),
+      files.map(({ name, content, mode }) => writeDurably(join(unfinished, name), content, mode, owner)),
     );
     await syncFolder(unfinished);
     const name = await numbered(dir, unfinished);
@@ -85,20 +101,32 @@ export async function* crlPemInSlices(crls: readonly Buffer[]): AsyncGenerator<s
     }
 }
 
-function filesOf(generation: Generation): [string, string, number][] {
-  const chainPem = generation.chain.map((der) => encodePem('CERTIFICATE', der)).join('');
-  const issuersPem = generation.otherIssuers.map((der) => encodePem('CERTIFICATE', der)).join('');
-  const bundlePem = generation.roots.map((der) => encodePem('CERTIFICATE', der)).join('');
+/** crl.pem. */
+export function crlFile(crls: readonly Buffer[]): DeliveredFile {
+  return { name: fileNames.crl, content: crlPemInSlices(crls), mode: 0o644 };
+}
+
+/** All but crl.pem, which changes within a generation's life. */
+export function generationFiles(
+  generation: Omit<Generation, 'crls'>,
+): (DeliveredFile & { content: string })[] {
+  const { keyPem, proof, peers } = generation;
+  const chainPem = certificatesPem(generation.chain);
+  const issuersPem = certificatesPem(generation.otherIssuers);
+  const json = (value: unknown): string => `${JSON.stringify(value, undefined, 2)}\n`;
   return [
-    [fileNames.chain, chainPem, 0o644],
-    [fileNames.key, generation.keyPem, 0o600],
-    [fileNames.combined, generation.keyPem + chainPem, 0o600],
-    [fileNames.bundle, bundlePem, 0o644],
-    ...(issuersPem === '' ? [] : [[fileNames.issuers, issuersPem, 0o644] as [string, string, number]]),
-    [fileNames.crl, crlPem(generation.crls), 0o644],
-    [fileNames.proof, `${JSON.stringify(generation.proof, undefined, 2)}\n`, 0o644],
-    [fileNames.peers, `${JSON.stringify(generation.peers, undefined, 2)}\n`, 0o644],
+    { name: fileNames.chain, content: chainPem, mode: 0o644 },
+    { name: fileNames.key, content: keyPem, mode: 0o600 },
+    { name: fileNames.combined, content: keyPem + chainPem, mode: 0o600 },
+    { name: fileNames.bundle, content: certificatesPem(generation.roots), mode: 0o644 },
+    ...(issuersPem === '' ? [] : [{ name: fileNames.issuers, content: issuersPem, mode: 0o644 }]),
+    { name: fileNames.proof, content: json(proof), mode: 0o644 },
+    { name: fileNames.peers, content: json(peers), mode: 0o644 },
   ];
+}
+
+function certificatesPem(ders: readonly Buffer[]): string {
+  return ders.map((der) => encodePem('CERTIFICATE', der)).join('');
 }
 
 /** Gives a finished folder the next number. Six digits sort as text for as long as anybody will look. */

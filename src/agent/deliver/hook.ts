@@ -1,7 +1,9 @@
 import { constants } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
-import { pauseMs } from '../retry.ts';
+import type { Backoff } from '../retry.ts';
+import { runCommand } from './command.ts';
+import { PacedTask } from './paced-task.ts';
 import type { Workload } from './workload.ts';
 
 /** What `--on-change` asks for. */
@@ -28,12 +30,14 @@ export function parseHook(text: string | undefined): Hook {
 /** Attempts at one change before it waits for the next. */
 const maxAttempts = 5;
 /** A reload is dear for some: changes that come faster are taken together. No longer, as a revocation waits for it. */
-const minIntervalMs = 200;
+export const minIntervalMs = 200;
 /** How long one run of a command may take. */
-const commandTimeoutMs = 30_000;
+export const commandTimeoutMs = 30_000;
+/** Pauses between attempts. */
+const hookBackoff: Backoff = { baseMs: 1000, capMs: 10_000 };
 
 /** Whoever asks for these wants the command to end, with a handler or without. */
-const meantToEnd: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGKILL'];
+export const meantToEnd: readonly string[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGKILL'];
 
 /** What a hook works with. */
 export interface HookParts {
@@ -51,50 +55,25 @@ export interface HookParts {
 export class HookRunner {
   readonly #hook: Hook;
   readonly #parts: HookParts;
-  readonly #pending = new Set<Change>();
-  #running = false;
+  readonly #task: PacedTask<Change>;
 
   constructor(hook: Hook, parts: HookParts) {
     this.#hook = hook;
     this.#parts = parts;
+    this.#task = new PacedTask((changes) => this.#run(changes.has('certificate') ? 'certificate' : 'crl'), {
+      name: 'the --on-change hook',
+      maxAttempts,
+      backoff: hookBackoff,
+      restMs: () => parts.minIntervalMs ?? minIntervalMs,
+      clock: systemClock,
+      signal: parts.signal,
+      notice: parts.notice,
+    });
   }
 
   /** Takes note of a change; returns at once. */
   changed(change: Change): void {
-    if (this.#hook.type === 'none') return;
-    this.#pending.add(change);
-    if (!this.#running) void this.#drain();
-  }
-
-  async #drain(): Promise<void> {
-    this.#running = true;
-    const { notice, signal } = this.#parts;
-    try {
-      while (this.#pending.size > 0 && !signal.aborted) {
-        const change: Change = this.#pending.has('certificate') ? 'certificate' : 'crl';
-        this.#pending.clear();
-        await this.#attempt(change);
-        await sleep(this.#parts.minIntervalMs ?? minIntervalMs, undefined, { signal });
-      }
-    } catch (error) {
-      if (!signal.aborted) notice(`the --on-change hook stopped: ${String(error)}`);
-    } finally {
-      this.#running = false;
-    }
-  }
-
-  async #attempt(change: Change): Promise<void> {
-    const { notice, signal } = this.#parts;
-    for (let failures = 1; ; failures += 1) {
-      const problem = await this.#run(change);
-      if (problem === undefined || signal.aborted) return;
-      const last = failures >= maxAttempts;
-      notice(
-        `the --on-change hook failed: ${problem}; ${last ? 'given up until the next change' : 'trying again'}`,
-      );
-      if (last) return;
-      await sleep(pauseMs(failures, { baseMs: 1000, capMs: 10_000 }), undefined, { signal });
-    }
+    if (this.#hook.type !== 'none') this.#task.changed(change);
   }
 
   /** Why it failed, or undefined. */
@@ -102,7 +81,10 @@ export class HookRunner {
     const hook = this.#hook;
     if (hook.type === 'none') return undefined;
     if (hook.type === 'signal') return this.#send(hook.signal);
-    return this.#runCommand(hook.command, change);
+    // A hook does not outlive the workload, nor its time.
+    const { dir, signal, commandTimeoutMs: limitMs = commandTimeoutMs } = this.#parts;
+    const env = { VOUCH_DIR: dir, VOUCH_CHANGE: change };
+    return runCommand(hook.command, { env, limitMs, signal, output: 'inherit' });
   }
 
   /** A handler comes a while after the start, and the first CRL may come before it. */
@@ -111,37 +93,5 @@ export class HookRunner {
     if (!meantToEnd.includes(signal) && !workload.handles(signal))
       return `the command does not handle ${signal} yet`;
     return workload.kill(signal) ? undefined : `${signal} could not be sent`;
-  }
-
-  /** In a process group of its own, so that it can be ended with all that it started, whatever it ignores. */
-  async #runCommand(command: string, change: Change): Promise<string | undefined> {
-    const { dir, signal, commandTimeoutMs: limitMs = commandTimeoutMs } = this.#parts;
-    const { promise, resolve } = Promise.withResolvers<string | undefined>();
-    const { spawn } = process.getBuiltinModule('node:child_process');
-    const child = spawn(command, {
-      shell: true,
-      detached: true,
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, VOUCH_DIR: dir, VOUCH_CHANGE: change },
-    });
-    child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, by) =>
-      resolve(code === 0 ? undefined : by === null ? `exit code ${code}` : `ended by ${by}`),
-    );
-    // A hook does not outlive the workload, nor its time.
-    const over = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-    const end = (): void => killGroup(child.pid);
-    over.addEventListener('abort', end);
-    const problem = await promise;
-    over.removeEventListener('abort', end);
-    return problem !== undefined && over.aborted ? `it took longer than ${limitMs / 1000} s` : problem;
-  }
-}
-
-function killGroup(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, 'SIGKILL');
-  } catch {
-    // All of it has ended.
   }
 }

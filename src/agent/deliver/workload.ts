@@ -105,8 +105,8 @@ export function signalExitCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }
 
-/** By the mask that proc(5) calls SigCgt: bit n - 1 for signal n. */
-function hasHandler(pid: number | undefined, signal: NodeJS.Signals): boolean {
+/** By the mask that proc(5) calls SigCgt: bit n - 1 for signal n. True where nothing tells. */
+export function hasHandler(pid: number | undefined, signal: NodeJS.Signals): boolean {
   try {
     const [, mask] = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
     return mask === undefined || ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;

@@ -1,0 +1,115 @@
+import { setTimeout as timeout } from 'node:timers/promises';
+import { type Clock, rfc3339 } from '../../core/clock.ts';
+import { type Backoff, pauseMs } from '../retry.ts';
+
+/** What became of a task's runs; times in RFC 3339. */
+export interface Outcome {
+  lastSuccess?: string;
+  lastFailure?: { at: string; problem: string };
+  /** Since when there is something to do that is not done. */
+  waitingSince?: string;
+}
+
+/** Resolves after `ms`; rejects when the signal aborts. */
+export type Sleep = (ms: number, signal: AbortSignal) => Promise<unknown>;
+
+/** How a task is run. */
+export interface Pace {
+  /** What it is called where its failures are told. */
+  name: string;
+  /** Attempts at one change before it waits for the next; undefined: no end, and the same failure is told once. */
+  maxAttempts?: number;
+  backoff: Backoff;
+  /** Shortest time from the end of a run that took this long to the next. */
+  restMs: (tookMs: number) => number;
+  clock: Clock;
+  signal: AbortSignal;
+  notice: (line: string) => void;
+  sleep?: Sleep | undefined;
+}
+
+/** Runs a task after changes, one at a time, again where it fails; what changes meanwhile is one more run. */
+export class PacedTask<Change extends string> {
+  readonly #run: (changes: ReadonlySet<Change>) => Promise<string | undefined>;
+  readonly #pace: Pace;
+  readonly #pending = new Set<Change>();
+  #running: Promise<void> | undefined;
+  #said: string | undefined;
+  #outcome: Outcome = {};
+
+  /** `run` resolves to why it failed, or to undefined. */
+  constructor(run: (changes: ReadonlySet<Change>) => Promise<string | undefined>, pace: Pace) {
+    this.#run = run;
+    this.#pace = pace;
+  }
+
+  get outcome(): Outcome {
+    return this.#outcome;
+  }
+
+  /** Takes note of a change; returns at once. */
+  changed(change: Change): void {
+    this.#pending.add(change);
+    this.#outcome = { waitingSince: this.#now(), ...this.#outcome };
+    this.#running ??= this.#drain();
+  }
+
+  /** Resolves when nothing runs, once the signal has aborted. */
+  async ended(): Promise<void> {
+    await this.#running;
+  }
+
+  async #drain(): Promise<void> {
+    const { clock, signal, notice, restMs } = this.#pace;
+    try {
+      let failures = 0;
+      while (this.#pending.size > 0 && !signal.aborted) {
+        const changes = new Set(this.#pending);
+        this.#pending.clear();
+        const startedMs = clock.monotonicMs();
+        const problem = await this.#run(changes);
+        if (signal.aborted) return;
+        failures = problem === undefined ? this.#succeeded() : this.#failed(problem, failures + 1);
+        if (failures > 0) for (const change of changes) this.#pending.add(change);
+        const pause = failures > 0 ? pauseMs(failures, this.#pace.backoff) : 0;
+        await this.#sleep(Math.max(pause, restMs(clock.monotonicMs() - startedMs)));
+      }
+    } catch (error) {
+      if (!signal.aborted) notice(`${this.#pace.name} stopped: ${String(error)}`);
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  #succeeded(): 0 {
+    const { lastFailure } = this.#outcome;
+    if (this.#said !== undefined) this.#pace.notice(`${this.#pace.name} succeeded again`);
+    this.#said = undefined;
+    this.#outcome = {
+      lastSuccess: this.#now(),
+      ...(lastFailure && { lastFailure }),
+      ...(this.#pending.size > 0 && { waitingSince: this.#now() }),
+    };
+    return 0;
+  }
+
+  /** Failures so far, 0 where it is given up. */
+  #failed(problem: string, failures: number): number {
+    const { name, maxAttempts, notice } = this.#pace;
+    const isLast = failures === maxAttempts;
+    this.#outcome = { ...this.#outcome, lastFailure: { at: this.#now(), problem } };
+    if (maxAttempts !== undefined || problem !== this.#said)
+      notice(`${name} failed: ${problem}; ${isLast ? 'given up until the next change' : 'trying again'}`);
+    if (maxAttempts === undefined) this.#said = problem;
+    return isLast ? 0 : failures;
+  }
+
+  #now(): string {
+    return rfc3339(this.#pace.clock.now());
+  }
+
+  #sleep(ms: number): Promise<unknown> {
+    const { signal, sleep } = this.#pace;
+    return sleep === undefined ? timeout(ms, undefined, { signal }) : sleep(ms, signal);
+  }
+}
