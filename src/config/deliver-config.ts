@@ -3,12 +3,13 @@ import * as z from 'zod/mini';
 import { asVouchError } from '../core/errors.ts';
 import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.ts';
 
-/** How software is told that its files are others. */
-export type Reload =
+/** How software is told that its files are others, and after which changes. */
+export type Reload = { on: readonly ('certificate' | 'crl')[] } & (
   | { type: 'signal'; signal: NodeJS.Signals; pidFile: string }
   | { type: 'command'; command: readonly string[] }
   | { type: 'systemd'; unit: string }
-  | { type: 'container'; container: string; signal: NodeJS.Signals; engine: string };
+  | { type: 'container'; container: string; signal: NodeJS.Signals; engine: string }
+);
 
 const signals = ['HUP', 'USR1', 'USR2', 'WINCH', 'TERM', 'INT', 'QUIT'] as const;
 const dockerSocket = '/run/docker.sock';
@@ -75,13 +76,18 @@ const reload = z.pipe(
     ),
     /** Socket of the engine; what speaks Docker's API. */
     engine: z.optional(path),
+    /** Changes that it is told of; `[certificate]` for what does not read crl.pem. */
+    on: z._default(z.array(z.enum(['certificate', 'crl'])).check(z.minLength(1, 'must name a change')), [
+      'certificate',
+      'crl',
+    ]),
   }),
   z.transform((given, context): Reload => {
     const refuse = (message: string): Reload => {
       context.issues.push({ code: 'custom', message, input: given });
       return z.NEVER;
     };
-    const { signal, pidFile, command, systemd, container, engine } = given;
+    const { signal, pidFile, command, systemd, container, engine, on } = given;
     if ([pidFile, command, systemd, container].filter((one) => one !== undefined).length !== 1)
       return refuse('must have one of `pidFile`, `command`, `systemd` and `container`');
     if (signal !== undefined && pidFile === undefined && container === undefined)
@@ -89,10 +95,16 @@ const reload = z.pipe(
     if (engine !== undefined && container === undefined)
       return refuse('has an `engine`, which goes with `container`');
     const sent: NodeJS.Signals = `SIG${signal ?? 'HUP'}`;
-    if (pidFile !== undefined) return { type: 'signal', signal: sent, pidFile };
-    if (command !== undefined) return { type: 'command', command };
-    if (systemd !== undefined) return { type: 'systemd', unit: systemd };
-    return { type: 'container', container: container ?? '', signal: sent, engine: engine ?? dockerSocket };
+    if (pidFile !== undefined) return { on, type: 'signal', signal: sent, pidFile };
+    if (command !== undefined) return { on, type: 'command', command };
+    if (systemd !== undefined) return { on, type: 'systemd', unit: systemd };
+    return {
+      on,
+      type: 'container',
+      container: container ?? '',
+      signal: sent,
+      engine: engine ?? dockerSocket,
+    };
   }),
 );
 

@@ -27,7 +27,10 @@ test.each([
     { type: 'container', container: 'web', signal: 'SIGHUP', engine: '/run/docker.sock' },
   ],
 ])('a reload %j', (reload, read) => {
-  expect(z.parse(deliverSchema, [{ ...web, reload }])[0]?.reload).toEqual(read);
+  expect(z.parse(deliverSchema, [{ ...web, reload }])[0]?.reload).toEqual({
+    on: ['certificate', 'crl'],
+    ...read,
+  });
 });
 
 test.each([
@@ -59,6 +62,7 @@ test.each([
   [{ reload: { signal: 'KILL', pidFile: '/p' } }, /^deliver.0.reload.signal must be one of HUP, /],
   [{ reload: { signal: 'HUP', command: ['x'] } }, /^deliver.0.reload has a `signal`, which goes with/],
   [{ reload: { engine: '/e', systemd: 'x' } }, /^deliver.0.reload has an `engine`, which goes with/],
+  [{ reload: { on: [], systemd: 'x' } }, 'deliver.0.reload.on must name a change'],
   [{ reload: { command: [] } }, /^deliver.0.reload.command must be a program and its arguments/],
   [{ reload: { command: 'nginx -s reload' } }, 'deliver.0.reload.command is missing, or not of type array'],
   [{ reload: { systemd: '--force' } }, /^deliver.0.reload.systemd must be a unit/],

@@ -4,7 +4,10 @@ import { VouchError } from '../../core/errors.ts';
 const files = { user: '/etc/passwd', group: '/etc/group' } as const;
 
 /** The number of a user or group; one from elsewhere than /etc (LDAP) is written as a number. Throws `config-state`. */
-export function accountNumber(kind: 'user' | 'group', account: string | number | undefined): number | undefined {
+export function accountNumber(
+  kind: 'user' | 'group',
+  account: string | number | undefined,
+): number | undefined {
   if (typeof account !== 'string') return account;
   // passwd(5) and group(5): name, password, number.
   for (const line of readFileSync(files[kind], 'utf8').split('\n')) {

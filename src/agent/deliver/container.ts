@@ -13,18 +13,25 @@ export async function signalContainer(
   const { request } = await import('node:http');
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   const failed = (error: NodeJS.ErrnoException): void =>
-    resolve(`${engine} does not answer: ${over.aborted ? 'it takes too long' : (error.code ?? error.message)}`);
+    resolve(
+      `${engine} does not answer: ${over.aborted ? 'it takes too long' : (error.code ?? error.message)}`,
+    );
   const path = `/containers/${container}/kill?signal=${signal}`;
-  const asked = request({ socketPath: engine, path, method: 'POST', agent: false, signal: over }, (answer) => {
-    let text = '';
-    answer.setEncoding('utf8').on('data', (chunk: string) => (text = (text + chunk).slice(0, answerMaxBytes)));
-    answer.once('error', failed);
-    answer.once('end', () => {
-      const { statusCode = 0 } = answer;
-      if (statusCode >= 200 && statusCode < 300) resolve(undefined);
-      else resolve(`the container engine answers ${statusCode}: ${oneLine(messageIn(text))}`);
-    });
-  });
+  const asked = request(
+    { socketPath: engine, path, method: 'POST', agent: false, signal: over },
+    (answer) => {
+      let text = '';
+      answer
+        .setEncoding('utf8')
+        .on('data', (chunk: string) => (text = (text + chunk).slice(0, answerMaxBytes)));
+      answer.once('error', failed);
+      answer.once('end', () => {
+        const { statusCode = 0 } = answer;
+        if (statusCode >= 200 && statusCode < 300) resolve(undefined);
+        else resolve(`the container engine answers ${statusCode}: ${oneLine(messageIn(text))}`);
+      });
+    },
+  );
   asked.once('error', failed);
   asked.end();
   return promise;

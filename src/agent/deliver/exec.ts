@@ -4,6 +4,7 @@ import { type FreshOptions, freshness, oneAtATime } from '../freshness.ts';
 import type { Held } from '../held.ts';
 import type { AgentParts } from '../obtain.ts';
 import { type Hook, HookRunner } from './hook.ts';
+import { oneAtATime } from './one-at-a-time.ts';
 import { SignalRelay, signalExitCode, startWorkload, type Workload } from './workload.ts';
 
 /** What `vouch exec` runs, and how. */

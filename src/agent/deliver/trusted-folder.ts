@@ -51,7 +51,10 @@ function assertTrusted(path: string, found: Stats, isOnTheWay: boolean): void {
   if (!found.isDirectory()) throw refusal(path, 'is no folder');
   const isSticky = (found.mode & 0o1000) !== 0;
   if ((found.mode & 0o022) !== 0 && !(isSticky && isOnTheWay))
-    throw refusal(path, `can be written by others (mode 0${(found.mode & 0o7777).toString(8)}): \`chmod go-w ${path}\``);
+    throw refusal(
+      path,
+      `can be written by others (mode 0${(found.mode & 0o7777).toString(8)}): \`chmod go-w ${path}\``,
+    );
 }
 
 function refusal(path: string, why: string): VouchError {
