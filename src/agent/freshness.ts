@@ -99,13 +99,3 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
   };
   return { keeper, renewSoon: () => order(), run };
 }
-
-/** Runs each piece of work after the one before it, failed or not. */
-export function oneAtATime(): AgentParts['exclusively'] {
-  let last: Promise<unknown> = Promise.resolve();
-  return <T>(work: () => Promise<T>): Promise<T> => {
-    const next = last.then(work, work);
-    last = next.catch(() => undefined);
-    return next;
-  };
-}

@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import * as z from 'zod/mini';
 import { parseSpiffeId, parseTrustDomain } from '../core/spiffe-id.ts';
-import { duration, text } from './config.ts';
+import { duration, text } from './values.ts';
 
 /** A TCP address or the absolute path of a unix socket. */
 export type ProxyAddress = { host: string; port: number } | { path: string };

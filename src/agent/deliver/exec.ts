@@ -1,10 +1,10 @@
 import type { Clock } from '../../core/clock.ts';
 import { type IdentityOptions, identityAtBoot, renewOrRejoin } from '../boot.ts';
-import { type FreshOptions, freshness, oneAtATime } from '../freshness.ts';
+import { type FreshOptions, freshness } from '../freshness.ts';
 import type { Held } from '../held.ts';
 import type { AgentParts } from '../obtain.ts';
+import { oneAtATime } from '../one-at-a-time.ts';
 import { type Hook, HookRunner } from './hook.ts';
-import { oneAtATime } from './one-at-a-time.ts';
 import { SignalRelay, signalExitCode, startWorkload, type Workload } from './workload.ts';
 
 /** What `vouch exec` runs, and how. */

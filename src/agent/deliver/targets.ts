@@ -8,7 +8,7 @@ import type { Served, Svid } from '../workloads.ts';
 import { replaceFile } from './durable-file.ts';
 import { crlFile, deliverFiles } from './files.ts';
 import { type Change, minIntervalMs } from './hook.ts';
-import { type Exclusively, oneAtATime } from './one-at-a-time.ts';
+import { type Exclusively, oneAtATime } from '../one-at-a-time.ts';
 import { type Outcome, type Pace, PacedTask, type Sleep } from './paced-task.ts';
 import { reloadOnce } from './reload.ts';
 import { holdsCrls, isDelivered, targetFiles, targetOwner } from './target-files.ts';
