@@ -112,8 +112,11 @@ describe('the entries of an agent', () => {
     (await authority.vouch('revoke', '--serial', parent.serial)).json();
     expect(await refused(shownBy(parent))).toMatchObject({ status: 403, code: 'denied-revoked' });
     const again = await authority.enroll('host/ended');
+    const { path } = await authority.join('host/ended');
     (await authority.vouch('revoke', '--agent', authority.id('host/ended'), '--yes')).json();
     expect(await refused(shownBy(again))).toMatchObject({ status: 403, code: 'denied-revoked' });
+    const anew = await authority.vouch('enroll', '--join-file', path, '--out', authority.path('anew'));
+    expect(anew.problem.code, 'it comes back by no join file that it still has').toBe('denied-suspended');
     const { entries } = (
       await authority.vouch('entry', 'list', '--parent', authority.id('host/ended'))
     ).json<{
