@@ -87,6 +87,9 @@ describe('the entries of an agent', () => {
         headers: { etag },
       });
     expect((await ask(shown, { 'if-none-match': '"0"' })).text).toBe(first.text);
+    const head = await send(await dial(url, shown), { method: 'HEAD', path: '/v1/entries' });
+    expect(head).toMatchObject({ status: 200, text: '', headers: { etag } });
+    expect(Number(head.headers['content-length'])).toBe(Buffer.byteLength(first.text));
     await create('elsewhere', 'host/b');
     expect((await ask(shown, { 'if-none-match': etag })).status).toBe(304);
     for (const verb of [
