@@ -68,7 +68,7 @@ const aboutSelectors = `
 Selectors, all of which a process must have:
   unix:uid:1000                  unix:user:orders               its effective user, by number or name
   unix:gid:1000                  unix:group:orders              its effective group
-  unix:supplementary_gid:27      unix:supplementary_group:ssl   any of its groups
+  unix:supplementary_gid:27      unix:supplementary_group:ssl   one of its supplementary groups
   unix:path:/usr/bin/orders      its program, where the link of /proc/PID/exe ends: links resolved
   unix:sha256:9f86d0…            SHA-256 of its program, 64 hex digits
 A path alone says nothing of who runs the program: give a user with it.`;
