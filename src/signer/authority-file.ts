@@ -41,6 +41,11 @@ export interface PublicLogKey {
   publicKeySpki: Buffer;
 }
 
+/** The key that signs JWT-SVIDs, and for how long after `iat` at most. */
+export interface AuthorityJwtKey extends HsmKey {
+  maxSeconds: number;
+}
+
 /** What this signer is for; `<state>/signer/authority.json`, written by `vouch init`. */
 export interface SignerAuthority {
   trustDomain: TrustDomain;
@@ -50,6 +55,8 @@ export interface SignerAuthority {
   otherLogKeys?: readonly PublicLogKey[];
   /** Signs OCSP answers and nothing else; made by `vouch signer --make-ocsp-key`. */
   ocspKey?: HsmKey;
+  /** Signs JWT-SVIDs and nothing else, P-256; made by `vouch init` or `vouch signer --make-jwt-key`. */
+  jwtKey?: AuthorityJwtKey;
   issuers: readonly AuthorityIssuer[];
   limits: SigningLimits;
   rollbackMark: RollbackMark;
@@ -57,7 +64,7 @@ export interface SignerAuthority {
 
 /** The file's text: canonical JSON and a line end. */
 export function encodeAuthority(authority: SignerAuthority): string {
-  const { logKey, limits, otherLogKeys = [], ocspKey } = authority;
+  const { logKey, limits, otherLogKeys = [], ocspKey, jwtKey } = authority;
   return `${canonicalJson({
     version: 1,
     trustDomain: authority.trustDomain,
@@ -69,6 +76,7 @@ export function encodeAuthority(authority: SignerAuthority): string {
         }
       : {}),
     ...(ocspKey ? { ocspKey: encodeKey(ocspKey) } : {}),
+    ...(jwtKey ? { jwtKey: { ...encodeKey(jwtKey), maxSeconds: jwtKey.maxSeconds } } : {}),
     issuers: authority.issuers.map(({ certificateDer, ...issuer }) => ({
       ...issuer,
       certificate: certificateDer.toString('base64'),
@@ -121,7 +129,7 @@ function refuseWritable(path: string, remedy: string): void {
 /** Parses the file's text, refusing unknown members. Throws `config-state` naming `file`. */
 export function parseAuthority(text: string, file: string): SignerAuthority {
   try {
-    const top = members(JSON.parse(text), authorityMembers, ['otherLogKeys', 'ocspKey']);
+    const top = members(JSON.parse(text), authorityMembers, ['otherLogKeys', 'ocspKey', 'jwtKey']);
     if (top.version !== 1) throw new Error('version is not 1');
     const logKey = members(top.logKey, ['ckaId', 'algorithm', 'publicKeySpki']);
     if (!Array.isArray(top.issuers) || top.issuers.length > 64) throw new Error('issuers');
@@ -135,6 +143,7 @@ export function parseAuthority(text: string, file: string): SignerAuthority {
       },
       ...(top.otherLogKeys === undefined ? {} : { otherLogKeys: parseLogKeys(top.otherLogKeys) }),
       ...(top.ocspKey === undefined ? {} : { ocspKey: parseOcspKey(top.ocspKey) }),
+      ...(top.jwtKey === undefined ? {} : { jwtKey: parseJwtKey(top.jwtKey) }),
       issuers: top.issuers.map(parseIssuer),
       limits: parseLimits(top.limits),
       rollbackMark: parseMark(top.rollbackMark),
@@ -184,6 +193,13 @@ function parseOcspKey(value: unknown): HsmKey {
   };
 }
 
+function parseJwtKey(value: unknown): AuthorityJwtKey {
+  const { maxSeconds, ...key } = members(value, ['ckaId', 'algorithm', 'publicKeySpki', 'maxSeconds']);
+  const parsed = { ...parseOcspKey(key), maxSeconds: secondsOf(maxSeconds) };
+  if (parsed.algorithm !== 'ecdsa-sha256') throw new Error('JWT-SVIDs are signed with P-256');
+  return parsed;
+}
+
 function parseIssuer(value: unknown): AuthorityIssuer {
   const issuer = members(value, ['keyId', 'ckaId', 'algorithm', 'certificate']);
   return {
@@ -197,17 +213,17 @@ function parseIssuer(value: unknown): AuthorityIssuer {
 function parseLimits(value: unknown): SigningLimits {
   const names = ['maxCertificateSeconds', 'backdateSeconds', 'maxCrlSeconds', 'maxFutureSeconds'] as const;
   const limits = members(value, names);
-  const seconds = (name: (typeof names)[number]) => {
-    const number = limits[name];
-    if (typeof number !== 'number' || !Number.isSafeInteger(number) || number < 0) throw new Error(name);
-    return number;
-  };
   return {
-    maxCertificateSeconds: seconds('maxCertificateSeconds'),
-    backdateSeconds: seconds('backdateSeconds'),
-    maxCrlSeconds: seconds('maxCrlSeconds'),
-    maxFutureSeconds: seconds('maxFutureSeconds'),
+    maxCertificateSeconds: secondsOf(limits.maxCertificateSeconds),
+    backdateSeconds: secondsOf(limits.backdateSeconds),
+    maxCrlSeconds: secondsOf(limits.maxCrlSeconds),
+    maxFutureSeconds: secondsOf(limits.maxFutureSeconds),
   };
+}
+
+function secondsOf(value: unknown): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new Error('no seconds');
+  return value;
 }
 
 function parseMark(value: unknown): RollbackMark {

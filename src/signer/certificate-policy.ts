@@ -27,6 +27,8 @@ export interface CertificateBounds {
   isServer: boolean;
   /** DER SubjectPublicKeyInfo of the key that answers OCSP, where there is one. */
   ocspSpki?: Buffer | undefined;
+  /** DER SubjectPublicKeyInfo of the key that signs JWT-SVIDs, where there is one. */
+  jwtSpki?: Buffer | undefined;
 }
 
 /** A batch may wait this long between the decision of its notBefore and its signature: deadline and respawn. */
@@ -59,6 +61,7 @@ export function checkCertificate(tbs: Buffer, bounds: CertificateBounds): void {
   const certificate = parseTbsCertificate(tbs);
   checkIssuer(certificate, bounds);
   if (bounds.ocspSpki?.equals(certificate.spki)) refuse('it certifies the key that answers OCSP');
+  if (bounds.jwtSpki?.equals(certificate.spki)) refuse('it certifies the key that signs JWT-SVIDs');
   checkUsage(certificate);
   checkValidity(certificate, bounds);
   checkSubject(certificate);

@@ -1,11 +1,13 @@
 import { asVouchError, isIntegrityFailure, isOtherLog, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { decodeLeaf } from '../log/leaf.ts';
+import type { JwtClaims } from '../core/jwt-svid.ts';
 import type { OcspAnswer } from '../x509/ocsp.ts';
 import type {
   AppendBatch,
   AppendItem,
   AppendResult,
+  JwtKey,
   OcspKey,
   Signer,
   SignerStatus,
@@ -93,6 +95,16 @@ class Group implements SignerGroup {
 
   signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
     return this.#askOf(this.#memberOf(issuerKeyId), ({ signer }) => signer.signOcsp(issuerKeyId, answer));
+  }
+
+  jwtKey(issuerKeyId: string): JwtKey | undefined {
+    return this.#memberOf(issuerKeyId)?.signer.jwtKey(issuerKeyId);
+  }
+
+  signJwt(issuerKeyId: string, keyId: string, claims: JwtClaims): Promise<Buffer> {
+    return this.#askOf(this.#memberOf(issuerKeyId), ({ signer }) =>
+      signer.signJwt(issuerKeyId, keyId, claims),
+    );
   }
 
   status(issuerKeyId?: string): SignerStatus {

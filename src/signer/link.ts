@@ -5,8 +5,17 @@ import { exitCodes } from './exit-codes.ts';
 import { decodeHealth } from './health.ts';
 import type { HsmHealth } from './hsm.ts';
 import type { Launched } from './launch.ts';
+import type { JwtClaims } from '../core/jwt-svid.ts';
 import type { OcspAnswer } from '../x509/ocsp.ts';
-import type { AppendBatch, AppendResult, KnownTree, OcspKey, ResumeState, SignLogged } from './port.ts';
+import type {
+  AppendBatch,
+  AppendResult,
+  JwtKey,
+  KnownTree,
+  OcspKey,
+  ResumeState,
+  SignLogged,
+} from './port.ts';
 import {
   decodeAppendResult,
   decodeCheckpoint,
@@ -45,6 +54,8 @@ export class SignerLink {
   readonly pid: number | undefined;
   /** What answers OCSP in this life. */
   readonly ocspKey: OcspKey | undefined;
+  /** What signs JWT-SVIDs in this life. */
+  readonly jwtKey: JwtKey | undefined;
   /** Newest checkpoint that this life signed. */
   checkpoint: Checkpoint;
   /** Leaves that the signer has, or will have once it has read what was sent. */
@@ -55,13 +66,14 @@ export class SignerLink {
   private constructor(
     options: LinkOptions,
     connection: Connection,
-    { pid, ocspKey }: Greeting,
+    { pid, ocspKey, jwtKey }: Greeting,
     checkpoint: Checkpoint,
   ) {
     this.#options = options;
     this.#connection = connection;
     this.pid = pid;
     this.ocspKey = ocspKey;
+    this.jwtKey = jwtKey;
     this.checkpoint = checkpoint;
     this.treeSize = checkpoint.treeSize;
     this.#heartbeat = setInterval(() => this.#ping(), options.heartbeatMs).unref();
@@ -121,6 +133,11 @@ export class SignerLink {
   /** Has an OCSP answer signed. */
   signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
     return this.#send({ op: 'ocsp', issuerKeyId, answer });
+  }
+
+  /** Has a JWT-SVID signed. */
+  signJwt(keyId: string, claims: JwtClaims): Promise<Buffer> {
+    return this.#send({ op: 'jwt', keyId, claims });
   }
 
   /** Has it write its marks; a spawned signer then ends. */

@@ -22,6 +22,8 @@ export interface PolicyContext {
   uploads: Pick<Uploads, 'get'>;
   /** DER SubjectPublicKeyInfo of the key that answers OCSP, where there is one. */
   ocspSpki?: Buffer | undefined;
+  /** DER SubjectPublicKeyInfo of the key that signs JWT-SVIDs, where there is one. */
+  jwtSpki?: Buffer | undefined;
   /** `first`: the leaf was just appended. `again`: it is in the tree, and a crash took its signature. */
   occasion: 'first' | 'again';
 }

@@ -1,4 +1,5 @@
 import type { Checkpoint } from '../log/checkpoint.ts';
+import type { JwtClaims } from '../core/jwt-svid.ts';
 import type { SignatureAlgorithm } from '../x509/algorithm.ts';
 import type { OcspAnswer } from '../x509/ocsp.ts';
 import type { NewLog } from './new-log.ts';
@@ -125,11 +126,30 @@ export interface OcspSigner {
   signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer>;
 }
 
+/** A key that JWT-SVIDs are signed with. */
+export interface JwtKey {
+  /** `kid` of its tokens. */
+  keyId: string;
+  /** DER SubjectPublicKeyInfo, P-256. */
+  publicKeySpki: Buffer;
+}
+
+/** JWT-SVIDs are signed, counted and audited; they are no leaves of the log. */
+export interface JwtSigner {
+  /** The key in the token of this issuer; undefined where it has none, or its signer is away. */
+  jwtKey(issuerKeyId: string): JwtKey | undefined;
+  /**
+   * Signature, r ‖ s, over what `jwtSigningInput` makes of this key and these claims. `unavailable-signer` where the
+   * token's key is another by now. Rejects as the other calls do.
+   */
+  signJwt(issuerKeyId: string, keyId: string, claims: JwtClaims): Promise<Buffer>;
+}
+
 /**
  * The server's view of the signer. Each call rejects with `unavailable-signer` when the token or its process does not
  * answer in time, and with `integrity-…` when it refuses to go on.
  */
-export interface Signer extends OcspSigner {
+export interface Signer extends OcspSigner, JwtSigner {
   /**
    * Sends the DER TBSCertList of a CRL of this issuer, before its leaf is appended; resolves when the signer has read all
    * of it. `chunks`, cut anywhere, are iterated again where a signer ends meanwhile. A signer that ends later knows it no

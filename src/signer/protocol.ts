@@ -4,12 +4,13 @@ import { leafMaxBytes } from '../log/leaf.ts';
 import { noteMaxBytes } from '../log/note.ts';
 import { statementMaxBytes } from '../log/statement.ts';
 import type { NewLog } from './new-log.ts';
+import { jwtKeyOf, jwtKeyText, type JwtOrder, packJwt, unpackJwt } from './jwt-protocol.ts';
 import { ocspKeyOf, ocspKeyText, type OcspOrder, packOcsp, unpackOcsp } from './ocsp-protocol.ts';
 import { Packer, Unpacker } from './packing.ts';
-import type { AppendResult, OcspKey, Purpose } from './port.ts';
+import type { AppendResult, JwtKey, OcspKey, Purpose } from './port.ts';
 
 /** Spoken by both ends; `hello` compares it, since server and signer may be installed apart. */
-export const protocolVersion = 3;
+export const protocolVersion = 4;
 
 /** What one part of a CRL has at most: a fraction of a millisecond's work, which an append waits for. */
 export const uploadPartBytes = 64 * 1024;
@@ -39,6 +40,8 @@ export type Request =
   | ({ op: 'upload' } & RequestedUpload)
   /** An OCSP answer, signed with the key that is for that and no other. */
   | ({ op: 'ocsp' } & OcspOrder)
+  /** A JWT-SVID, signed with the key that is for that and no other. */
+  | ({ op: 'jwt' } & JwtOrder)
   | { op: 'ping' }
   /** Writes floor and guard; a spawned signer then ends. */
   | { op: 'stop' };
@@ -74,6 +77,8 @@ export interface Greeting {
   floorSize: number;
   /** What answers OCSP for these issuers. */
   ocspKey?: OcspKey | undefined;
+  /** What signs JWT-SVIDs. */
+  jwtKey?: JwtKey | undefined;
 }
 
 const ops = {
@@ -88,6 +93,7 @@ const ops = {
   openLog: 9,
   upload: 10,
   ocsp: 11,
+  jwt: 12,
 } as const;
 const opOfCode = new Map(Object.entries(ops).map(([name, code]) => [code as number, name as Request['op']]));
 const purposes = {
@@ -124,6 +130,7 @@ export function encodeRequest(request: Request): { kind: number; payload: Buffer
       .list(request.peaks, (peak) => out.bytes(peak))
       .list(request.consistency ?? [], (node) => out.bytes(node));
   else if (request.op === 'ocsp') packOcsp(out, request);
+  else if (request.op === 'jwt') packJwt(out, request);
   else if (request.op === 'openLog') out.text(request.statement).bytes(request.rootSpki);
   else if (request.op === 'leaves') out.list(request.leaves, (leaf) => out.bytes(leaf));
   else if (request.op === 'append')
@@ -151,16 +158,18 @@ export function decodeRequest(kind: number, payload: Buffer): Request {
 
 /** Payload of a `hello`'s answer: JSON. */
 export function encodeGreeting(greeting: Greeting): Buffer {
-  const { ocspKey, ...rest } = greeting;
-  return Buffer.from(
-    JSON.stringify({ ...rest, ...(ocspKey ? { ocspKey: ocspKeyText(ocspKey) } : {}) }),
-    'utf8',
-  );
+  const { ocspKey, jwtKey, ...rest } = greeting;
+  const keys = {
+    ...(ocspKey ? { ocspKey: ocspKeyText(ocspKey) } : {}),
+    ...(jwtKey ? { jwtKey: jwtKeyText(jwtKey) } : {}),
+  };
+  return Buffer.from(JSON.stringify({ ...rest, ...keys }), 'utf8');
 }
 
 /** Reads a `hello`'s answer. Throws `request-malformed`. */
 export function decodeGreeting(payload: Buffer): Greeting {
-  const { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize, ocspKey } = parsedObject(payload);
+  const { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize, ocspKey, jwtKey } =
+    parsedObject(payload);
   const fits =
     typeof version === 'number' &&
     typeof pid === 'number' &&
@@ -170,7 +179,8 @@ export function decodeGreeting(payload: Buffer): Greeting {
     issuerKeyIds.every((keyId) => typeof keyId === 'string') &&
     typeof floorSize === 'number';
   if (!fits) throw new VouchError('request-malformed', 'the signer greeted with something else');
-  return { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize, ocspKey: ocspKeyOf(ocspKey) };
+  const known = { version, pid, trustDomain, logOrigin, issuerKeyIds, floorSize };
+  return { ...known, ocspKey: ocspKeyOf(ocspKey), jwtKey: jwtKeyOf(jwtKey) };
 }
 
 /** Payload of the answer to `resumed`. */
@@ -259,6 +269,8 @@ function unpackRequest(op: Request['op'], from: Unpacker): Request {
       return { op, statement: from.text(statementMaxBytes), rootSpki: from.bytes(spkiMaxBytes) };
     case 'ocsp':
       return { op, ...unpackOcsp(from) };
+    case 'jwt':
+      return { op, ...unpackJwt(from) };
     case 'leaves':
       return { op, leaves: from.list(itemsMax, () => from.bytes(leafMaxBytes)) };
     case 'append':

@@ -106,16 +106,16 @@ function openFloor(
   });
 }
 
-/** Every key that is proven at the start: each issuer's by its certificate, the log's, and what answers OCSP. */
+/** Every key that is proven at the start: each issuer's by its certificate, the log's, what answers OCSP and what signs JWT-SVIDs. */
 function authorityKeys(authority: SignerAuthority): HsmKey[] {
   const issuers = authority.issuers.map((issuer) => {
     const { ckaId, algorithm, spki } = policyIssuer(issuer);
     return { ckaId, algorithm, publicKeySpki: spki };
   });
-  const { ocspKey } = authority;
+  const own = [authority.ocspKey, authority.jwtKey].filter((key) => key !== undefined);
   const { ckaId, algorithm, publicKeySpki } = authority.logKey;
   const logAlgorithm: SignatureAlgorithm = algorithm === 'ed25519' ? 'ed25519' : 'ecdsa-sha256';
-  return [...issuers, { ckaId, algorithm: logAlgorithm, publicKeySpki }, ...(ocspKey ? [ocspKey] : [])];
+  return [...issuers, { ckaId, algorithm: logAlgorithm, publicKeySpki }, ...own];
 }
 
 /** Ends the process. A thread stuck in the module would hold up an orderly exit for ever. */

@@ -7,6 +7,7 @@ import { verifyConsistency } from '../log/merkle.ts';
 import { authorityOverNewLog } from './new-log.ts';
 import { crlNumberCeiling } from './crl-policy.ts';
 import { type Decision, decide } from './policy.ts';
+import { jwtKeyIn, signJwt } from './jwt-policy.ts';
 import { signOcsp } from './ocsp-policy.ts';
 import { type PolicyIssuer, policyIssuer } from './policy-issuer.ts';
 import type { AppendResult } from './port.ts';
@@ -97,6 +98,9 @@ export class SignerService {
       case 'ocsp':
         this.#usableTree();
         return signOcsp(request, { ...this.#runtime, issuers: this.#issuers, nowMs: this.#latestMs() });
+      case 'jwt':
+        this.#usableTree();
+        return signJwt(request, { ...this.#runtime, nowMs: this.#clock.now() });
       case 'ping':
         return Promise.resolve(encodeHealth(this.#runtime.hsm.health()));
       case 'stop':
@@ -113,7 +117,7 @@ export class SignerService {
     this.#greeted = true;
     const { trustDomain, logOrigin } = this.#runtime.authority;
     const issuerKeyIds = [...this.#issuers.keys()];
-    const { ocspKey } = this.#runtime.authority;
+    const { ocspKey, jwtKey } = this.#runtime.authority;
     return encodeGreeting({
       version: protocolVersion,
       pid: process.pid,
@@ -122,6 +126,7 @@ export class SignerService {
       issuerKeyIds,
       floorSize: this.#runtime.floor.highest()?.treeSize ?? 0,
       ocspKey,
+      jwtKey: jwtKey && jwtKeyIn(jwtKey),
     });
   }
 
@@ -276,7 +281,8 @@ export class SignerService {
     const { trustDomain, limits } = authority;
     const { crlNumbers } = floor;
     const ocspSpki = authority.ocspKey?.publicKeySpki;
-    const known = { trustDomain, limits, issuers: this.#issuers, ocspSpki };
+    const jwtSpki = authority.jwtKey?.publicKeySpki;
+    const known = { trustDomain, limits, issuers: this.#issuers, ocspSpki, jwtSpki };
     const context = { ...known, crlNumbers, uploads: this.#uploads };
     const nowMs = item.purpose === 'crl' ? this.#latestMs() : this.#clock.now();
     const decision = decide(item, { ...context, nowMs, occasion });

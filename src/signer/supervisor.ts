@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { asVouchError, isIntegrityFailure, VouchError } from '../core/errors.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
+import type { JwtClaims } from '../core/jwt-svid.ts';
 import type { OcspAnswer } from '../x509/ocsp.ts';
 import { appendTo, OutOfStep } from './catching-up.ts';
 import { ConnectionLost } from './connection.ts';
@@ -12,6 +13,7 @@ import type {
   AppendBatch,
   AppendResult,
   KnownTree,
+  JwtKey,
   OcspKey,
   ResumeState,
   Signer,
@@ -148,6 +150,14 @@ class Supervisor implements SupervisedSigner {
 
   signOcsp(issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
     return this.#call((link) => link.signOcsp(issuerKeyId, answer));
+  }
+
+  jwtKey(): JwtKey | undefined {
+    return this.#link?.jwtKey;
+  }
+
+  signJwt(_issuerKeyId: string, keyId: string, claims: JwtClaims): Promise<Buffer> {
+    return this.#call((link) => link.signJwt(keyId, claims));
   }
 
   status(): SignerStatus {

@@ -1,5 +1,6 @@
 import { generateKeyPairSync, hash, type KeyObject, sign } from 'node:crypto';
 import { VouchError } from '../../src/core/errors.ts';
+import { type JwtClaims, jwtSigningInput } from '../../src/core/jwt-svid.ts';
 import { decodeCrlBody, decodeLeaf } from '../../src/log/leaf.ts';
 import { Frontier, hashLeaf } from '../../src/log/merkle.ts';
 import { assembleNote, checkpointBody, type LogKey } from '../../src/log/note.ts';
@@ -7,6 +8,7 @@ import type {
   AppendBatch,
   AppendItem,
   AppendResult,
+  JwtKey,
   OcspKey,
   SignerState,
   SignerStatus,
@@ -14,6 +16,7 @@ import type {
 } from '../../src/signer/port.ts';
 import type { SupervisedSigner } from '../../src/signer/supervisor.ts';
 import { buildResponseData, type OcspAnswer, type OcspIssuer } from '../../src/x509/ocsp.ts';
+import { keyIdOf } from '../../src/x509/public-key.ts';
 import type { Checkpoint } from '../../src/log/checkpoint.ts';
 
 /** A signer whose keys are in memory, and which misbehaves on request. */
@@ -43,6 +46,12 @@ export class SoftwareSigner implements SupervisedSigner {
   ocspIssuer: OcspIssuer | undefined;
   /** What it was asked to answer. */
   readonly answered: OcspAnswer[] = [];
+  /** What it signs JWT-SVIDs with; undefined: it has no key for that. */
+  jwtPair: { publicKey: KeyObject; privateKey: KeyObject } | undefined = generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+  });
+  /** What it was asked to sign. */
+  readonly askedJwts: JwtClaims[] = [];
 
   constructor(keys: { issuerKey: KeyObject; logPrivateKey: KeyObject; logKey: LogKey }) {
     this.#issuerKey = keys.issuerKey;
@@ -97,6 +106,18 @@ export class SoftwareSigner implements SupervisedSigner {
     return this.ocspIssuer && { algorithm: 'ecdsa-sha256', publicKeySpki };
   }
 
+  jwtKey(): JwtKey | undefined {
+    return this.jwtPair && jwtKeyOf(this.jwtPair.publicKey);
+  }
+
+  async signJwt(_issuerKeyId: string, keyId: string, claims: JwtClaims): Promise<Buffer> {
+    if (this.state !== 'usable' || !this.jwtPair || this.jwtKey()?.keyId !== keyId) throw away();
+    this.askedJwts.push(claims);
+    const input = Buffer.from(jwtSigningInput(keyId, claims));
+    const signature = sign('sha256', input, { key: this.jwtPair.privateKey, dsaEncoding: 'ieee-p1363' });
+    return this.corrupt ? this.corrupt(signature) : signature;
+  }
+
   async signOcsp(_issuerKeyId: string, answer: OcspAnswer): Promise<Buffer> {
     const key = this.ocspKey();
     if (this.state !== 'usable' || !this.ocspIssuer || !key)
@@ -145,4 +166,9 @@ export class SoftwareSigner implements SupervisedSigner {
 
 function away(): VouchError {
   return new VouchError('unavailable-signer', 'the fake signer is away', { retryAfterSeconds: 1 });
+}
+
+function jwtKeyOf(publicKey: KeyObject): JwtKey {
+  const publicKeySpki = publicKey.export({ type: 'spki', format: 'der' });
+  return { keyId: keyIdOf(publicKeySpki), publicKeySpki };
 }

@@ -33,6 +33,13 @@ describe('authority.json', () => {
       ocspKey: { ckaId: '03', algorithm: 'ecdsa-sha256' as const, publicKeySpki },
     };
     expect(parseAuthority(encodeAuthority(answering), 'f')).toEqual(answering);
+    const jwtKey = { ...answering.ocspKey, maxSeconds: 3600 };
+    const vouching = { ...authority, jwtKey };
+    expect(parseAuthority(encodeAuthority(vouching), 'f')).toEqual(vouching);
+    for (const change of [{ algorithm: 'ecdsa-sha384' as const }, { maxSeconds: -1 }])
+      expect(() =>
+        parseAuthority(encodeAuthority({ ...authority, jwtKey: { ...jwtKey, ...change } }), 'f'),
+      ).toThrow(/malformed/);
   });
 
   it('refuses unknown, missing and malformed members, naming the file', () => {

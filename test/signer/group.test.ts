@@ -34,6 +34,8 @@ class Fake {
   readonly upload = async (_issuerKeyId: string, chunks: Iterable<Buffer>) => void this.sent.push(...chunks);
   readonly ocspKey = () => undefined;
   readonly signOcsp = (issuerKeyId: string) => Promise.resolve(Buffer.from(`${issuerKeyId} ${this.state}`));
+  readonly jwtKey = () => undefined;
+  readonly signJwt = (issuerKeyId: string) => Promise.resolve(Buffer.from(`${issuerKeyId} jwt`));
   readonly signLogged = () => Promise.resolve(Buffer.from('again'));
 
   readonly append = (batch: AppendBatch): Promise<AppendResult> => {

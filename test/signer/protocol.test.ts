@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Reason, reasonCodes } from '../../src/core/reasons.ts';
+import type { JwtClaims } from '../../src/core/jwt-svid.ts';
 import { parseSerial } from '../../src/core/serial.ts';
+import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
 import type { OcspAnswer } from '../../src/x509/ocsp.ts';
 import { VouchError } from '../../src/core/errors.ts';
 import { encodeFrame, type Frame, FrameReader, frameMaxBytes } from '../../src/signer/frames.ts';
@@ -54,7 +56,16 @@ const answer: fc.Arbitrary<OcspAnswer> = fc.record({
   nextUpdateSeconds: count,
   nonce: fc.option(bytes(128), { nil: undefined }),
 });
+const claims: fc.Arbitrary<JwtClaims> = fc.record({
+  tokenIssuer: fc.string({ maxLength: 500 }),
+  spiffeId: fc.constantFrom('spiffe://test.example/orders', 'spiffe://a/b/c').map(parseSpiffeId),
+  audience: fc.array(fc.string({ maxLength: 300 }), { maxLength: 8 }),
+  issuedAtSeconds: count,
+  expiresAtSeconds: count,
+  tokenId: fc.string({ maxLength: 16 }),
+});
 const request: fc.Arbitrary<Request> = fc.oneof(
+  fc.record({ op: fc.constant('jwt' as const), keyId: fc.constant('ab'.repeat(20)), claims }),
   fc.record({ op: fc.constant('ocsp' as const), issuerKeyId: fc.constant('ab'.repeat(20)), answer }),
   fc.record({ op: fc.constant('hello' as const), version: fc.nat(0xffff_ffff) }),
   fc.record({
@@ -101,7 +112,7 @@ describe('requests', () => {
         expect(known).toContain(decodeRequest(kind, Buffer.alloc(0)).op);
       } catch (error) {
         expect((error as VouchError).code).toBe(
-          kind >= 1 && kind <= 11 ? 'request-malformed' : 'request-unknown-type',
+          kind >= 1 && kind <= 12 ? 'request-malformed' : 'request-unknown-type',
         );
       }
     }

@@ -226,6 +226,8 @@ export class SimulatedServer {
       status: () => signer.status(),
       ocspKey: () => undefined,
       signOcsp: (...args) => signer.signOcsp(...args),
+      jwtKey: () => undefined,
+      signJwt: (...args) => signer.signJwt(...args),
       retry: () => signer.retry(),
       close: async () => undefined,
     };
