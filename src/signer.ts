@@ -35,12 +35,12 @@ const inheritedFd = 3;
 /** What it understands; `--ceremony` is for `vouch init`. */
 const spec: VerbSpec = {
   values: { listen: { required: false } },
-  switches: ['group-access', 'standby', 'ceremony', 'make-ocsp-key', 'replace', 'json'],
+  switches: ['group-access', 'standby', 'ceremony', 'make-ocsp-key', 'make-jwt-key', 'replace', 'json'],
   command: false,
 };
 
 const usage = `usage: vouch signer [--config FILE] --listen SOCKET [--group-access] [--standby] [--json]
-       vouch signer [--config FILE] --make-ocsp-key [--replace] [--standby] [--json]`;
+       vouch signer [--config FILE] --make-ocsp-key | --make-jwt-key [--replace] [--standby] [--json]`;
 
 const help = `${usage}
 
@@ -51,6 +51,7 @@ configuration names the socket under signer.socket, then cannot read either. Wit
   --listen SOCKET  unix socket to serve one server on; only this user may open it
   --standby        the signer of the standby token, for standby.signer.socket
   --make-ocsp-key  make the key that answers OCSP in the token, once, and end; a running signer must be started again
+  --make-jwt-key   the same for the key that signs JWT-SVIDs, which \`vouch init\` makes
   --replace        another one, where the first is not to be trusted any more
   --group-access   its group may, too: for a server of another user
   --json           why it could not start as problem+json, the last line on stderr
@@ -113,16 +114,11 @@ async function serve(
     return;
   }
   const settings = readConfig(args.value('config') ?? defaultConfigFile, args.has('standby'));
-  if (args.has('make-ocsp-key')) {
-    const { makeOcspKey } = await import('./signer/ocsp-key.ts');
-    const { key, made } = await makeOcspKey(settings, args.has('replace'));
-    const keyId = keyIdOf(key.publicKeySpki);
-    const told = args.has('json')
-      ? JSON.stringify({ keyId, made })
-      : `${made ? 'made' : 'there is already'} the key ${keyId}, which answers OCSP; start the signer again`;
-    process.stdout.write(`${told}\n`);
-    return;
-  }
+  for (const which of ['make-ocsp-key', 'make-jwt-key'] as const)
+    if (args.has(which)) {
+      process.stdout.write(`${await madeKey(which, settings, args)}\n`);
+      return;
+    }
   const address = nextAddress(settings.hsm, join(signerFolder(settings), 'next-address'));
   // A module reads its own environment; in `--listen` mode nobody else has set it.
   for (const [name, value] of Object.entries(address.hsm.environment)) process.env[name] = value;
@@ -130,6 +126,20 @@ async function serve(
   const listen = args.value('listen');
   if (listen === undefined) signer.serveInherited();
   else await signer.serveSocket({ path: listen, groupAccess: args.has('group-access') });
+}
+
+/** Makes a key and says so. */
+async function madeKey(
+  which: 'make-ocsp-key' | 'make-jwt-key',
+  settings: SignerConfig,
+  args: Arguments,
+): Promise<string> {
+  const { makeOwnKey, ownKeys } = await import('./signer/own-key.ts');
+  const { key, made } = await makeOwnKey(settings, which, args.has('replace'));
+  const keyId = keyIdOf(key.publicKeySpki);
+  if (args.has('json')) return JSON.stringify({ keyId, made });
+  const how = made ? 'made' : 'there is already';
+  return `${how} the key ${keyId}, which ${ownKeys[which].does}; start the signer again`;
 }
 
 /** The process as a whole: one token, one set of marks, one client at a time. */

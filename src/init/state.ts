@@ -87,23 +87,40 @@ function publicHalf({ algorithm, publicKeySpki }: CeremonyResult['logKey']): Pub
   return { algorithm, publicKeySpki };
 }
 
-/** In each token, by the program that opens it. Throws `config-hsm`. */
-async function makeOcspKeys({ hsm, standby }: Config, configFile: string, log: Log): Promise<void> {
+/** In each token, by the program that opens it. Names the tokens that make none. */
+async function makeOwnKeys(
+  which: 'make-ocsp-key' | 'make-jwt-key',
+  { hsm, standby }: Config,
+  configFile: string,
+  log: Log,
+): Promise<string[]> {
   const tokens = [{ hsm, flags: [] }, ...(standby ? [{ hsm: standby.hsm, flags: ['--standby'] }] : [])];
+  const without: string[] = [];
   for (const { hsm: token, flags } of tokens) {
-    const args = ['signer', '--config', configFile, '--make-ocsp-key', ...flags];
+    const args = ['signer', '--config', configFile, `--${which}`, ...flags];
     const program = { entry: process.argv[1] ?? '', args, environment: token.environment };
     const made = launch(program, (level, message, fields) => log[level](fields ?? {}, message));
     const exit = await made.exited;
-    if (exit?.code === 0) continue;
-    throw new VouchError('config-hsm', `no key for OCSP could be made in the token ${token.tokenLabel}`);
+    if (exit?.code !== 0) without.push(token.tokenLabel);
   }
+  return without;
+}
+
+/** OCSP was asked for; without a key for JWT-SVIDs, as of a token that makes no P-256, everything else works. */
+async function makeKeys(config: Config, configFile: string, log: Log): Promise<void> {
+  const [unanswering] = config.ocsp.enabled
+    ? await makeOwnKeys('make-ocsp-key', config, configFile, log)
+    : [];
+  if (unanswering !== undefined)
+    throw new VouchError('config-hsm', `no key for OCSP could be made in the token ${unanswering}`);
+  for (const token of await makeOwnKeys('make-jwt-key', config, configFile, log))
+    log.warn({ token }, 'it got no key for JWT-SVIDs: `vouch signer --make-jwt-key` makes it later');
 }
 
 /** Starts each signer once, which begins its floor and guard, and leaves the first checkpoint in the store. */
 export async function firstCheckpoint(configFile: string, log: Log): Promise<number> {
   const config: Config = loadConfig(configFile);
-  if (config.ocsp.enabled) await makeOcspKeys(config, configFile, log);
+  await makeKeys(config, configFile, log);
   const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
   try {
     await kernel.allReady();
