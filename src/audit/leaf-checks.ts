@@ -7,6 +7,7 @@ import { CertificateCheck } from './certificates.ts';
 import { ClockMarkCheck } from './clock-mark.ts';
 import { checkCoverage } from './crl-coverage.ts';
 import { CrlCheck } from './crls.ts';
+import { JwtKeyCheck } from './jwt-keys.ts';
 import { MassRevocationCheck } from './mass-revocations.ts';
 import { RegistrationCheck } from './registrations.ts';
 import { RevocationCheck } from './revocations.ts';
@@ -35,6 +36,7 @@ export class LeafChecks {
     this.#checks = [
       new CeremonyCheck(store, authorities, problems),
       new RegistrationCheck(rows, problems),
+      new JwtKeyCheck(rows, problems),
       new BlockedKeyCheck(rows, problems),
       new MassRevocationCheck(rows, problems),
       new ClockMarkCheck(store.clockMark().wallMs, problems),

@@ -144,6 +144,16 @@ export interface CrlRecord {
   signature: Buffer | undefined;
 }
 
+/** A key that signs JWT-SVIDs, in the token of an issuer. */
+export interface JwtKeyRecord {
+  leafIndex: number;
+  issuerKeyId: string;
+  /** `kid` */
+  keyId: string;
+  /** DER SubjectPublicKeyInfo, P-256. */
+  publicKeySpki: Buffer;
+}
+
 /** A leaf without its index; the transaction that commits the mutation gives it one. */
 export interface LeafDraft {
   bytes: Buffer;
@@ -217,6 +227,8 @@ export type Mutation =
   | { kind: 'statement'; leaf: LeafDraft; sequence: number; statement: string }
   /** The root's key certified by a CA above; the newest one counts. */
   | { kind: 'cross-certificate'; leaf: LeafDraft; chainPem: string }
+  /** From now on the one that counts beside its issuer. */
+  | { kind: 'jwt-key'; leaf: LeafDraft; jwtKey: Omit<JwtKeyRecord, 'leafIndex'> }
   | { kind: 'operator'; leaf: LeafDraft };
 
 /**
@@ -281,6 +293,8 @@ export interface StoreReader {
   statement(): string | undefined;
   /** The newest cross-certificate of the root and the CAs above it, PEM in that order. */
   crossChain(): string | undefined;
+  /** Every one that there ever was, oldest first; the last one of an issuer counts. */
+  jwtKeys(): JwtKeyRecord[];
   entry(entryId: string): RegistrationEntry | undefined;
   /** Entries whose selectors are all among `selectors`, oldest first. */
   entriesMatching(selectors: readonly string[]): RegistrationEntry[];

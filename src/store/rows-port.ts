@@ -18,6 +18,7 @@ export interface StateRows {
   crlPieces(ids: Buffer): Buffer[];
   statements(afterLeafIndex: number, limit: number): StoredStatement[];
   crossCertificates(afterLeafIndex: number, limit: number): StoredCrossCertificate[];
+  jwtKeys(afterLeafIndex: number, limit: number): StoredJwtKey[];
   /** In the order in which they were made. */
   tokens(afterNumber: number, limit: number): StoredToken[];
   entries(afterNumber: number, limit: number): StoredEntry[];
@@ -138,6 +139,14 @@ export interface StoredStatement {
 export interface StoredCrossCertificate {
   leafIndex: number;
   chainPem: string;
+}
+
+/** A row of `jwt_keys`. */
+export interface StoredJwtKey {
+  leafIndex: number;
+  issuerKeyId: string;
+  keyId: string;
+  publicKeySpki: Buffer;
 }
 
 /** A row of `join_tokens`. */

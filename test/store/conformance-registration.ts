@@ -197,6 +197,18 @@ export function registrationConformance(current: Current): void {
     expect((await current.harness.reopen()).statement()).toBe('jws 7');
   });
 
+  it('keeps every key of JWT-SVIDs in the order in which they came', async () => {
+    const key = (issuerKeyId: string, keyId: string) => ({
+      ...{ issuerKeyId, keyId, publicKeySpki: Buffer.from(keyId) },
+    });
+    const keys = [key('first', 'a'), key('standby', 'b'), key('first', 'c')];
+    for (const jwtKey of keys) await committed(current.store, { kind: 'jwt-key', leaf: leaf(), jwtKey });
+    const store = await current.harness.reopen();
+    expect(store.jwtKeys()).toMatchObject(keys);
+    expect(store.rows().jwtKeys(-1, 9)).toEqual(store.jwtKeys());
+    expect(store.rows().jwtKeys(store.jwtKeys()[0]?.leafIndex ?? 0, 1)).toMatchObject([keys[1]]);
+  });
+
   it('keeps the newest cross-certificate', async () => {
     expect(current.store.crossChain()).toBeUndefined();
     for (const chainPem of ['first', 'second'])

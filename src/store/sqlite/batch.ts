@@ -99,6 +99,11 @@ export class BatchWriter {
       case 'cross-certificate':
         this.#statements.crossCertify.run(leafIndex, mutation.chainPem);
         return undefined;
+      case 'jwt-key': {
+        const { issuerKeyId, keyId, publicKeySpki } = mutation.jwtKey;
+        this.#statements.jwtKey.run(leafIndex, issuerKeyId, keyId, publicKeySpki);
+        return undefined;
+      }
       case 'operator':
         return undefined;
       default:
@@ -150,6 +155,9 @@ function prepareBatch(db: Connection) {
     ),
     crossCertify: db.prepare<[number, string]>(
       'INSERT INTO cross_certificates (leaf_index, chain_pem) VALUES (?, ?)',
+    ),
+    jwtKey: db.prepare<[number, string, string, Buffer]>(
+      'INSERT INTO jwt_keys (leaf_index, issuer_key_id, key_id, public_key) VALUES (?, ?, ?, ?)',
     ),
     checkpoint: db.prepare<[string]>('UPDATE marks SET checkpoint_note = ?'),
   };

@@ -1,6 +1,6 @@
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
-import type { ClockMark } from '../port.ts';
+import type { ClockMark, JwtKeyRecord } from '../port.ts';
 import type { Connection } from './connection.ts';
 import type {
   AuthorityRow,
@@ -274,6 +274,10 @@ function prepareRevocation(db: Connection) {
     crossChain: db
       .prepare<[], string>('SELECT chain_pem FROM cross_certificates ORDER BY leaf_index DESC LIMIT 1')
       .pluck(),
+    jwtKeys: db.prepare<[], JwtKeyRecord>(
+      `SELECT leaf_index AS leafIndex, issuer_key_id AS issuerKeyId, key_id AS keyId, public_key AS publicKeySpki
+       FROM jwt_keys ORDER BY leaf_index`,
+    ),
     crls: db.prepare<[], CrlRow>(`SELECT ${crlColumns} FROM crls ORDER BY leaf_index`),
     crlsOf: db.prepare<[string], CrlRow>(
       `SELECT ${crlColumns} FROM crls WHERE issuer_key_id = ? ORDER BY +leaf_index`,

@@ -10,6 +10,7 @@ import type {
   CommonOrigin,
   CrlRecord,
   JoinTokenRecord,
+  JwtKeyRecord,
   MassRevocationRecord,
   Page,
   RevocationRecord,
@@ -230,6 +231,10 @@ export class SqliteReader implements StoreReader {
 
   crossChain(): string | undefined {
     return first(this.reads.crossChain);
+  }
+
+  jwtKeys(): JwtKeyRecord[] {
+    return all(this.reads.jwtKeys);
   }
 
   lastCrls(issuerKeyId: string): CrlRecord[] {

@@ -5,6 +5,7 @@ import type {
   StoredCrl,
   StoredCrlScope,
   StoredEntry,
+  StoredJwtKey,
   StoredKey,
   StoredLeaf,
   StoredMassRevocation,
@@ -35,6 +36,7 @@ export function stateRows(statements: RowStatements, reads: KeyedReads): StateRo
     crlPieces: (ids) => decodeIds(ids).map((id) => paged(reads.crlPiece)(id)[0] ?? Buffer.alloc(0)),
     statements: paged(statements.statements),
     crossCertificates: paged(statements.crossCertificates),
+    jwtKeys: paged(statements.jwtKeys),
     tokens: paged(statements.tokens),
     entries: paged(statements.entries),
     blockedKeys: paged(statements.blockedKeys),
@@ -106,6 +108,10 @@ function prepareLogged(db: Connection) {
     ),
     crossCertificates: db.prepare<[number, number], StoredCrossCertificate>(
       'SELECT leaf_index AS leafIndex, chain_pem AS chainPem FROM cross_certificates WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?',
+    ),
+    jwtKeys: db.prepare<[number, number], StoredJwtKey>(
+      `SELECT leaf_index AS leafIndex, issuer_key_id AS issuerKeyId, key_id AS keyId, public_key AS publicKeySpki
+       FROM jwt_keys WHERE leaf_index > ? ORDER BY leaf_index LIMIT ?`,
     ),
   };
 }

@@ -33,7 +33,7 @@ afterEach(() => {
 
 /** Read whole on purpose: one row, a handful, or everything is wanted. */
 const scanned = [
-  /^SCAN (state_identity|marks|authorities|statements|cross_certificates|crl_scopes|json_each|found|CONSTANT ROW)/,
+  /^SCAN (state_identity|marks|authorities|statements|cross_certificates|jwt_keys|crl_scopes|json_each|found|CONSTANT ROW)/,
   /^SCAN (crls|revocations)$/,
   /^SCAN mass_revocations USING INDEX mass_revocations_unfinished$/,
 ];

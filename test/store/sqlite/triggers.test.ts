@@ -51,6 +51,7 @@ const facts: Record<string, string[]> = {
   crls: ['signature'],
   statements: [],
   cross_certificates: [],
+  jwt_keys: [],
 };
 
 /** What triggers say, or the column itself. */
@@ -66,6 +67,11 @@ describe('rows that are facts', () => {
     const crl = crlMutation({ datesFixed: [{ serial, crlDateSeconds: startMs / 1000 }] });
     const statement = { kind: 'statement' as const, leaf: leaf(), sequence: 1, statement: 'jws' };
     const chain = { kind: 'cross-certificate' as const, leaf: leaf(), chainPem: 'pem' };
+    const jwtKey = {
+      kind: 'jwt-key' as const,
+      leaf: leaf(),
+      jwtKey: { issuerKeyId: 'a', keyId: 'b', publicKeySpki: randomBytes(91) },
+    };
     const revoked = {
       kind: 'token-revoked' as const,
       leaf: leaf(),
@@ -78,10 +84,10 @@ describe('rows that are facts', () => {
     };
     const mass = { kind: 'mass-revocation' as const, leaf: leaf(), massRevocation };
     const outcomes = await store.commitBatch(
-      [token, certificate, revocation, crl, statement, revoked, chain, mass],
+      [token, certificate, revocation, crl, statement, revoked, chain, mass, jwtKey],
       nothingSigned,
     );
-    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 'committed'));
+    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 9 }, () => 'committed'));
     await store.storeSigned({
       signatures: [
         { kind: 'certificate', leafIndex: 1, signature: randomBytes(70) },
@@ -94,7 +100,7 @@ describe('rows that are facts', () => {
 
   it.each(Object.keys(facts))('cannot be changed in any column, deleted or replaced: %s', (table) => {
     const before = db.prepare(`SELECT * FROM ${table}`).all();
-    expect(before.length).toBe(table === 'leaves' ? 8 : 1);
+    expect(before.length).toBe(table === 'leaves' ? 9 : 1);
     for (const column of columnsOf(table)) {
       // Also to the value that it has: naming the column is enough, unless it is one that may still move.
       const values = (facts[table] ?? []).includes(column) ? ['NULL'] : [column];
@@ -133,7 +139,7 @@ describe('rows that are facts', () => {
 
   it('takes a leaf only after the last one', () => {
     const insert = db.prepare('INSERT INTO leaves (leaf_index, hash, bytes) VALUES (?, ?, ?)');
-    for (const leafIndex of [9, 7, 0])
+    for (const leafIndex of [10, 8, 0])
       expect(() => insert.run(leafIndex, randomBytes(32), randomBytes(3))).toThrow(/follow the last/);
     expect(() => insert.run(null, randomBytes(32), randomBytes(3)), 'SQLite would pick a number').toThrow(
       refusal,
