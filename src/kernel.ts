@@ -87,7 +87,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
   const store = opened.adopt(openSqliteStore(paths.database), (held) => held.close());
   const identity = store.identity();
   refuseForeign(identity, config);
-  const authorities = readAuthorities(store);
+  const authorities = readAuthorities(store, tokenIssuerOf(config));
   const tree = new TileTree(openFileTiles(paths.logTiles), store.treeSize(), (from, to) =>
     store.leafHashes(from, to),
   );
@@ -128,7 +128,7 @@ export async function openKernel(parts: KernelParts): Promise<Kernel> {
     },
     renewed: () => {
       authorities.states.reread();
-      ({ statement, bundle } = readAuthorities(store));
+      ({ statement, bundle } = readAuthorities(store, tokenIssuerOf(config)));
     },
     store,
     tree,
@@ -215,7 +215,12 @@ export function publicationBase(config: Config): string {
   return config.publication.url.replace(/\/+$/, '');
 }
 
-function readAuthorities(store: StoreReader) {
+/** `iss` of JWT-SVIDs: below it stand discovery document and keys. */
+export function tokenIssuerOf(config: Config): string {
+  return config.jwt.issuer ?? publicationBase(config);
+}
+
+function readAuthorities(store: StoreReader, tokenIssuer: string) {
   const records = store.authorities();
   const root = records.find((record) => record.kind === 'root');
   const jws = store.statement();
@@ -235,7 +240,11 @@ function readAuthorities(store: StoreReader) {
     statement,
     logKeys: statement.logKeys,
     newLog: { statement: jws, rootSpki: parseCertificate(root.certificateDer).spki },
-    bundle: bundleOf([root.certificateDer], jws, statement.sequence),
+    bundle: bundleOf({
+      rootCertificates: [root.certificateDer],
+      ...{ statement: jws, statementSequence: statement.sequence },
+      ...{ jwtKeys: store.jwtKeys(), tokenIssuer },
+    }),
     authoritiesOf: (issuerKeyId: string) => [
       ...states.all.filter(({ keyId }) => keyId === issuerKeyId).map(({ certificateDer }) => certificateDer),
       root.certificateDer,

@@ -15,6 +15,7 @@ import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } fro
 import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
 import { operationsApi } from './http/operations.ts';
 import { type LastWrite, type ReadinessCheck, readinessOf } from './operator/readiness.ts';
+import { jwtKeyJob, jwtSvidsOf } from './server-jwt.ts';
 import { openOcsp, profilesOf } from './server-ocsp.ts';
 import { Publication } from './http/publication.ts';
 import { every, type Task } from './jobs/every.ts';
@@ -112,7 +113,8 @@ export async function startServer(
 
   const stopping = new AbortController();
   const jobs = jobsOf(base, { publication, publisher, lastWrite, identity, enrollmentListener });
-  const running = Promise.all([...jobs, ...ocsp.jobs].map((job) => job(stopping.signal)));
+  const jwtKeys = jwtKeyJob({ ...base, publication });
+  const running = Promise.all([...jobs, ...ocsp.jobs, jwtKeys].map((job) => job(stopping.signal)));
   publishCheckpoint(publication, kernel, clock);
   const opened = starting.move();
   return {
@@ -317,6 +319,7 @@ function enrollment(
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges, hub },
     agentEntries: new AgentEntries(kernel.store),
+    jwtSvids: jwtSvidsOf(config, kernel),
     enrollment: new Enrollment({
       ...kernel,
       attestors,

@@ -45,6 +45,13 @@ const bareUrl = (protocol: 'http:' | 'https:', message: string) =>
       { error: message },
     ),
   );
+/** An https URL that paths can be put behind. */
+const tokenIssuer = z.string().check(
+  z.maxLength(512),
+  z.refine((text) => /^https:\/\/[^/?#@\s]+(?:\/[^/?#\s]+)*$/.test(text) && URL.canParse(text), {
+    error: 'must be an https URL without user, query, fragment or slash at its end',
+  }),
+);
 const between = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 
 const hsmAddress = {
@@ -191,6 +198,19 @@ const configSchema = z.strictObject({
        * was revoked. The signer signs 24 h at most.
        */
       validity: z.prefault(duration('24h', '5m'), '1h'),
+    }),
+    {},
+  ),
+  jwt: z.prefault(
+    z.strictObject({
+      /**
+       * `iss` of JWT-SVIDs: an https URL below which verifiers find `/.well-known/openid-configuration`, which the
+       * publication listener serves over http and something before it over TLS. Absent: the publication URL, which SPIFFE
+       * verifiers do with and OpenID Connect ones refuse.
+       */
+      issuer: z.optional(tokenIssuer),
+      /** exp − iat: nothing ends a JWT-SVID sooner. The signer signs an hour at most. */
+      lifetime: z.prefault(duration('1h', '30s'), '5m'),
     }),
     {},
   ),

@@ -23,6 +23,14 @@ export const jwtAlgorithm = 'ES256';
 /** Most audiences of one token, and most bytes of each. */
 export const jwtAudience = { most: 8, maxBytes: 1024 } as const;
 
+/** No control characters, and no half of a surrogate pair, which UTF-8 cannot carry: signer and server would differ. */
+const audienceGrammar = /^[^\p{Cc}\p{Cs}]+$/u;
+
+/** Whether a text may be a member of `aud`. */
+export function isJwtAudience(text: string): boolean {
+  return audienceGrammar.test(text) && Buffer.byteLength(text) <= jwtAudience.maxBytes;
+}
+
 /** What is signed of a JWT-SVID: base64url(header) `.` base64url(claims), both canonical JSON (RFC 7515 §5.1). */
 export function jwtSigningInput(keyId: string, claims: JwtClaims): string {
   const header = canonicalJson({ alg: jwtAlgorithm, kid: keyId, typ: 'JWT' });

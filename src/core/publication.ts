@@ -22,6 +22,12 @@ export function crlUrl(publicationUrl: string, issuerKeyId: string, scope: strin
     : `${publicationUrl}/crl/${issuerKeyId}/${scope}.crl`;
 }
 
+/** What OpenID Connect clients read, below the publication URL and below the token issuer's (Discovery §4). */
+export const discoveryPaths = {
+  configuration: '/.well-known/openid-configuration',
+  jwks: '/.well-known/jwks.json',
+} as const;
+
 /** URL of the OCSP responder, for authorityInfoAccess and for POST; a GET puts the request behind it (RFC 6960 A.1). */
 export function ocspUrl(publicationUrl: string): string {
   return `${publicationUrl}/ocsp`;

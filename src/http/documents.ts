@@ -1,7 +1,9 @@
 import { hash } from 'node:crypto';
 import type { Bundle } from '../authority/bundle.ts';
+import type { Discovery } from '../authority/discovery.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
+import { discoveryPaths } from '../core/publication.ts';
 import { parseTilePath, type TileTree } from '../log/tiles.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
@@ -46,6 +48,14 @@ export function publishAuthorities(
     contentType: 'application/x-pem-file',
     version: BigInt(bundle.sequence),
   });
+  const { discovery, sequence } = bundle;
+  for (const [name, bytes] of Object.entries(discovery) as [keyof Discovery, Buffer][])
+    publication.put(discoveryPaths[name], {
+      ...fixed,
+      chunks: [bytes],
+      contentType: 'application/json',
+      version: name === 'jwks' ? BigInt(sequence) : undefined,
+    });
   for (const authority of store.authorities())
     publication.put(`/ca/${authority.keyId}.cer`, {
       ...fixed,

@@ -14,6 +14,7 @@ import type { Challenges } from '../enrollment/challenge.ts';
 import { standingOf } from '../enrollment/client-certificate.ts';
 import { consistencyWith, haltIfRewound, type RewindGuard, type SeenLog } from '../enrollment/consistency.ts';
 import type { Enrolled, Enrollment } from '../enrollment/enroll.ts';
+import type { JwtSvids } from '../enrollment/jwt-svids.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { Issuers } from '../issuance/issuers.ts';
@@ -32,8 +33,10 @@ import {
   requestMaxBytes,
 } from '../wire/enrollment.ts';
 import { agentPaths } from '../wire/agent.ts';
+import { jwtSvidsPath } from '../wire/jwt.ts';
 import type { WatchHub } from '../watch/hub.ts';
 import type { Admission, Attempter, FailureLimits } from './admission.ts';
+import { jwtRoute } from './jwt-route.ts';
 import { parseBody, refuseTooLarge } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 import { entriesRoute } from './entries-route.ts';
@@ -57,6 +60,7 @@ export interface EnrollmentApiParts {
   /** The full CRL of each of them, and the root's. */
   crlUrls: () => readonly { keyId: string; url: string }[];
   issuance: { issuers: Pick<Issuers, 'isRevoked'> };
+  jwtSvids: JwtSvids;
   admission: Admission;
   limits: FailureLimits;
   hub: WatchHub;
@@ -106,11 +110,16 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     ...json,
     renewRoute(parts),
   );
+  const standing = (request: Request): Promise<CertificateStanding> => clientStanding(parts, request);
+  app.post(jwtSvidsPath, fromAddress, renewalGate(parts), ...json, jwtRoute(parts, standing));
   app.get(enrollmentPaths.watch, fromAddress, watchRoute(parts));
   app.get(agentPaths.entries, fromAddress, entriesRoute(parts));
   app.all(enrollmentPaths.watch, onlyMethods('GET'));
   app.all([enrollmentPaths.bundle, agentPaths.entries], onlyMethods('GET, HEAD'));
-  app.all([enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew], onlyMethods('POST'));
+  app.all(
+    [enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew, jwtSvidsPath],
+    onlyMethods('POST'),
+  );
   app.use(notFound);
   app.use(countFailures(parts.limits));
   app.use(problems(parts.log, parts.metrics));

@@ -265,6 +265,6 @@ function refuse(response: ServerResponse, problem: Problem): void {
 
 /** The first path segment, so that metrics stay bounded whatever is asked for. */
 function routeOf(url: string): string {
-  const first = /^\/(crl|ca|log|ocsp|bundle\.json|bundle\.pem)(?:\/|$|\?)/.exec(url)?.[1];
+  const first = /^\/(crl|ca|log|ocsp|\.well-known|bundle\.json|bundle\.pem)(?:\/|$|\?)/.exec(url)?.[1];
   return first ? `/${first}` : 'none';
 }

@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { recordJwtKeys } from '../authority/jwt-keys.ts';
 import { ServerIdentity } from '../authority/server-identity.ts';
 import { type Config, loadConfig, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
@@ -124,6 +125,7 @@ export async function firstCheckpoint(configFile: string, log: Log): Promise<num
   const kernel = await openKernel({ config, configFile, clock: systemClock, log, genesis: true });
   try {
     await kernel.allReady();
+    await recordJwtKeys(kernel);
     await new ServerIdentity(serverIdentityParts(config, kernel)).renewedWhenDue();
     return kernel.store.treeSize();
   } finally {

@@ -9,7 +9,7 @@ import type { PublishedDocument, PublishTarget } from './port.ts';
 const ownFolder = '.vouch';
 /** A file that somebody still writes is younger. */
 const abandonedAfterMs = 3_600_000;
-const publishedPath = /^(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$/;
+const publishedPath = /^(?:\/\.well-known)?(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$/;
 
 /** A directory and how it is locked. */
 export interface DirectoryParts {

@@ -1,5 +1,5 @@
 import { VouchError } from '../core/errors.ts';
-import { type JwtClaims, jwtAudience, jwtSigningInput } from '../core/jwt-svid.ts';
+import { isJwtAudience, type JwtClaims, jwtAudience, jwtSigningInput } from '../core/jwt-svid.ts';
 import { isReserved, parseSpiffeId, trustDomainOf } from '../core/spiffe-id.ts';
 import { rawEcdsaSignature } from '../x509/ecdsa.ts';
 import { keyIdOf } from '../x509/public-key.ts';
@@ -12,7 +12,6 @@ import type { JwtKey } from './port.ts';
 export const jwtMaxSeconds = 3600;
 
 const issuerGrammar = /^https?:\/\/[!-~]{1,2040}$/;
-const audienceGrammar = /^\P{Cc}+$/u;
 /** 16 bytes in base64url. */
 const tokenIdGrammar = /^[A-Za-z0-9_-]{22}$/;
 const p256Bytes = 32;
@@ -64,8 +63,7 @@ function checkClaims(
   if (audience.length === 0 || audience.length > jwtAudience.most)
     refuse(`its aud has not 1 to ${jwtAudience.most} members`);
   for (const one of audience)
-    if (!audienceGrammar.test(one) || Buffer.byteLength(one) > jwtAudience.maxBytes)
-      refuse('its aud has a member that is empty, too long or not printable');
+    if (!isJwtAudience(one)) refuse('its aud has a member that is empty, too long or not printable');
   if (!issuerGrammar.test(tokenIssuer)) refuse('its iss is no URL');
   if (!tokenIdGrammar.test(tokenId)) refuse('its jti is not 16 bytes');
 }

@@ -69,6 +69,11 @@ export class Metrics {
     help: 'OCSP answers signed',
     registers: [this.registry],
   });
+  readonly jwtSvids = new Counter({
+    name: 'vouch_jwt_svids_total',
+    help: 'JWT-SVIDs signed',
+    registers: [this.registry],
+  });
   readonly alarms = new Counter({
     name: 'vouch_alarms_total',
     help: 'Things an operator must look at, by kind; alert on any increase',

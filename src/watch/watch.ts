@@ -34,13 +34,13 @@ export class Watch {
   readonly #parts: Parts;
   /** The last announcement of each CRL scope: a later CRL is not announced before it. */
   readonly #announcing = new Map<string, Promise<void>>();
-  /** Leaf of the root's newest statement. */
-  #statementIndex: number;
+  /** Leaf of what changed the bundle last. */
+  #bundleIndex: number;
 
   constructor(parts: Parts) {
     this.hub = parts.hub;
     this.#parts = parts;
-    this.#statementIndex = parts.firstLeafIndex;
+    this.#bundleIndex = parts.firstLeafIndex;
   }
 
   /** Takes every mutation that is durable, at once. Never throws: who commits has nothing to do with who watches. */
@@ -63,7 +63,7 @@ export class Watch {
     else if (mutation.kind === 'entry-deleted') {
       this.#entriesChanged(mutation.parentId, leafIndex);
       hub.endEntry(mutation.entryId).catch(this.#parts.failed);
-    } else if (mutation.kind === 'statement') this.#statementIndex = leafIndex;
+    } else if (mutation.kind === 'statement' || mutation.kind === 'jwt-key') this.#bundleIndex = leafIndex;
   }
 
   /** Takes each CRL that is served from now on, with the one of its scope before it. */
@@ -79,8 +79,8 @@ export class Watch {
   /** The bundle that is served from now on has this sequence. */
   bundleRenewed(sequence: number): void {
     const event = {
-      id: this.#statementIndex,
-      bytes: encodeEvent('bundle', { sequence }, this.#statementIndex),
+      id: this.#bundleIndex,
+      bytes: encodeEvent('bundle', { sequence }, this.#bundleIndex),
     };
     this.#parts.hub.announce('bundle', encodeEvent('bundle', { sequence }), event);
   }

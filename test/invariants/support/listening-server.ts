@@ -11,6 +11,7 @@ import { AgentEntries } from '../../../src/registration/agent-entries.ts';
 import { WatchHub } from '../../../src/watch/hub.ts';
 import { ServerIdentity } from '../../../src/authority/server-identity.ts';
 import { Challenges } from '../../../src/enrollment/challenge.ts';
+import { JwtSvids } from '../../../src/enrollment/jwt-svids.ts';
 import { Admission, FailureLimits } from '../../../src/http/admission.ts';
 import { enrollmentApi } from '../../../src/http/enrollment-api.ts';
 import { type Listener, listenTls } from '../../../src/http/listeners.ts';
@@ -45,6 +46,11 @@ export async function listeningServer(
   attestors?: readonly NodeAttestor[],
 ): Promise<ListeningServer> {
   const authoritiesOf = () => [authority.issuerDer, authority.rootDer];
+  const tokenIssuer = 'https://oidc.test.example';
+  const bundle = bundleOf({
+    rootCertificates: [authority.rootDer],
+    ...{ statement: 'statement', statementSequence: 1, jwtKeys: authority.store.jwtKeys(), tokenIssuer },
+  });
   const hub = new WatchHub({ store: authority.store, timeMs: () => authority.clock.now() });
   const api = enrollmentApi({
     ...authority,
@@ -52,7 +58,8 @@ export async function listeningServer(
     issuers: () => [authority.issuer],
     enrollment: enrollmentOver(authority, attestors),
     challenges: new Challenges(),
-    bundle: () => bundleOf([authority.rootDer], 'statement', 1),
+    bundle: () => bundle,
+    jwtSvids: new JwtSvids({ ...authority, bundle: () => bundle, tokenIssuer, lifetimeSeconds: 300 }),
     crlUrls: () => [],
     hub,
     agentEntries: new AgentEntries(authority.store),
