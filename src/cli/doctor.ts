@@ -1,6 +1,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { type Config, statePaths } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
+import { discoveryPaths } from '../core/publication.ts';
 import { caOf } from '../issuance/issuer.ts';
 import { openStatement } from '../log/statement.ts';
 import { readingState } from '../state.ts';
@@ -37,6 +38,7 @@ export async function diagnose(
 ): Promise<Finding[]> {
   return [
     ...urlFindings(config),
+    ...jwtFindings(config),
     ...fileFindings(config),
     ...(await authorityFindings(config)),
     ...(await liveFindings(admin)),
@@ -62,6 +64,23 @@ function urlFindings(config: Config): Finding[] {
       },
     ];
   });
+}
+
+/** OpenID Connect verifiers take https alone, and look for keys below the issuer; SPIFFE's read the bundle. */
+function jwtFindings({ jwt, publication }: Config): Finding[] {
+  const { issuer } = jwt;
+  const warning = (what: string, remedy: string): Finding[] => [{ severity: 'warning', what, remedy }];
+  if (issuer === undefined)
+    return warning(
+      `JWT-SVIDs name ${publication.url} as their issuer, which is not https: OpenID Connect verifiers refuse it`,
+      'set jwt.issuer to an https URL that leads to the publication listener (docs/jwt.md), or leave it where only SPIFFE verifiers read them',
+    );
+  const [named, served] = [issuer, publication.url].map((url) => new URL(url).hostname);
+  if (named === served) return [];
+  return warning(
+    `jwt.issuer names ${named}, publication.url ${served}`,
+    `see that ${issuer}${discoveryPaths.configuration} is what the publication listener serves (docs/jwt.md)`,
+  );
 }
 
 function fileFindings(config: Config): Finding[] {

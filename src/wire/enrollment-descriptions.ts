@@ -2,6 +2,7 @@ import type * as z from 'zod/mini';
 import { agentDescriptions } from './agent-descriptions.ts';
 import { type Description, described } from './described.ts';
 import * as enrollment from './enrollment.ts';
+import * as jwt from './jwt.ts';
 import * as watch from './watch.ts';
 
 const base64 = 'base64 (RFC 4648 §4, with padding)';
@@ -126,6 +127,26 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
       peers: 'What the operator allowed beside the names.',
       time: "The server's clock, whole seconds.",
       crlUrls: 'One for each CA: every issuer, and the root.',
+    },
+  ),
+  described(
+    jwt.jwtSvidRequestSchema,
+    'A JWT-SVID for a workload of the agent whose certificate is shown in TLS.',
+    {
+      entryId: 'A registration entry whose parent this agent is.',
+      audience:
+        'Who is to take the token: its `aud`. 1 to 8 texts of 1 to 1,024 bytes in UTF-8, without control characters.',
+    },
+  ),
+  described(
+    jwt.jwtSvidAnswerSchema,
+    'A bearer token: whoever has it is the workload until it expires, and nothing ends it sooner.',
+    {
+      token:
+        'A compact JWS (RFC 7515), ES256: header `alg`, `kid`, `typ` (JWT); claims `iss`, `sub`, `aud` (a list), `iat`, `exp`, `jti`. ' +
+        'Its key is the one of that `kid` and of `use` `jwt-svid` in the trust bundle.',
+      expiresAt: 'Its `exp`.',
+      spiffeId: 'Its `sub`: the identity of the entry.',
     },
   ),
   described(enrollment.problemSchema, 'RFC 9457. Members that are not known are passed over.', {

@@ -23,7 +23,7 @@ export const refusals = {
   'denied-revoked':
     'the certificate to renew, or the one that this token and key got before, is revoked, or its issuer is. Enroll with a new join file.',
   'denied-suspended': 'the operator suspended this identity, or deleted its registration entry.',
-  'denied-no-entry': 'no registration entry matches.',
+  'denied-no-entry': 'no registration entry matches, or none of this agent has that id.',
   'policy-key-conflict': 'all uses of the token are burnt by other keys.',
   'policy-key-blocked':
     'a certificate of this key was revoked, for key compromise as a rule. Make a new key.',
@@ -101,6 +101,20 @@ export const refusalsOf = {
     'denied-suspended',
     'unavailable-rate-limited',
     'unavailable-store',
+  ],
+  jwtSvids: [
+    ...withBody,
+    'denied-certificate',
+    'denied-revoked',
+    'denied-suspended',
+    'denied-no-entry',
+    'policy-entry-changed',
+    'policy-clock',
+    'unavailable-overloaded',
+    'unavailable-rate-limited',
+    'unavailable-signer',
+    'unavailable-stopping',
+    'integrity-signature',
   ],
   watch: [
     ...anywhere,

@@ -5,6 +5,7 @@ import * as agent from './agent.ts';
 import { chainSchema, importSchema } from './ceremony.ts';
 import * as enrollment from './enrollment.ts';
 import { type Refusal, refusals, refusalsOf } from './enrollment-refusals.ts';
+import * as jwt from './jwt.ts';
 import { schemaOf } from './json-schema.ts';
 import * as watch from './watch.ts';
 
@@ -77,6 +78,15 @@ const enrollmentRoutes: readonly Route[] = [
     body: enrollment.renewRequestSchema,
     answer: enrollment.certificateAnswerSchema,
     refusals: refusalsOf.renew,
+    mutualTls: true,
+  },
+  {
+    path: jwt.jwtSvidsPath,
+    method: 'post',
+    summary: 'A JWT-SVID for a workload of this agent',
+    body: jwt.jwtSvidRequestSchema,
+    answer: jwt.jwtSvidAnswerSchema,
+    refusals: refusalsOf.jwtSvids,
     mutualTls: true,
   },
   {
