@@ -38,7 +38,7 @@ export async function diagnose(
 ): Promise<Finding[]> {
   return [
     ...urlFindings(config),
-    ...jwtFindings(config),
+    ...(await jwtFindings(config)),
     ...fileFindings(config),
     ...(await authorityFindings(config)),
     ...(await liveFindings(admin)),
@@ -66,21 +66,36 @@ function urlFindings(config: Config): Finding[] {
   });
 }
 
-/** OpenID Connect verifiers take https alone, and look for keys below the issuer; SPIFFE's read the bundle. */
-function jwtFindings({ jwt, publication }: Config): Finding[] {
-  const { issuer } = jwt;
+const discoveryMs = 3_000;
+
+/** OpenID Connect verifiers take https alone, and what stands below the issuer's URL must be what is served here. */
+async function jwtFindings({ jwt: { issuer }, publication: { url } }: Config): Promise<Finding[]> {
   const warning = (what: string, remedy: string): Finding[] => [{ severity: 'warning', what, remedy }];
-  if (issuer === undefined)
+  if (issuer === undefined) {
+    if (loopbackHosts.test(new URL(url).hostname)) return [];
     return warning(
-      `JWT-SVIDs name ${publication.url} as their issuer, which is not https: OpenID Connect verifiers refuse it`,
-      'set jwt.issuer to an https URL that leads to the publication listener (docs/jwt.md), or leave it where only SPIFFE verifiers read them',
+      `JWT-SVIDs name ${url} as their issuer, which is not https: OpenID Connect verifiers refuse it`,
+      'set jwt.issuer to an https URL that leads to the publication listener (docs/jwt.md)',
     );
-  const [named, served] = [issuer, publication.url].map((url) => new URL(url).hostname);
-  if (named === served) return [];
+  }
+  const found = await issuerBelow(issuer);
+  if (found === issuer) return [];
   return warning(
-    `jwt.issuer names ${named}, publication.url ${served}`,
-    `see that ${issuer}${discoveryPaths.configuration} is what the publication listener serves (docs/jwt.md)`,
+    `${issuer}${discoveryPaths.configuration} ${found === undefined ? 'cannot be read' : `names the issuer ${found}`}`,
+    'see that it is what the publication listener serves, over https (docs/jwt.md)',
   );
+}
+
+/** What the provider metadata that verifiers find says of itself; undefined where they find none. */
+async function issuerBelow(tokenIssuer: string): Promise<string | undefined> {
+  try {
+    const signal = AbortSignal.timeout(discoveryMs);
+    const response = await fetch(`${tokenIssuer}${discoveryPaths.configuration}`, { signal });
+    const { issuer } = (await response.json()) as { issuer?: unknown };
+    return response.ok ? String(issuer) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function fileFindings(config: Config): Finding[] {

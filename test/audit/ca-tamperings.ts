@@ -48,6 +48,16 @@ export const inAuthorities: Case[] = [
     /store does not have/,
   ],
   ['key_id', `UPDATE authorities SET key_id = '${otherKey}' WHERE kind = 'issuer'`, /abab/, /not in the log/],
+  ['keys of JWT-SVIDs taken out', 'DELETE FROM jwt_keys', /JWT-SVID key/, /store does not have/],
+  ['key_id of a JWT-SVID key', `UPDATE jwt_keys SET key_id = '${otherKey}'`, /JWT-SVID key/, /keyId is/],
+  ['its issuer', `UPDATE jwt_keys SET issuer_key_id = '${otherKey}'`, /JWT-SVID key/, /issuerKeyId is/],
+  ['its public key', "UPDATE jwt_keys SET public_key = x'3000'", /JWT-SVID key/, /publicKey is/],
+  [
+    'another JWT-SVID key',
+    'INSERT INTO jwt_keys SELECT leaf_index - 1, issuer_key_id, key_id, public_key FROM jwt_keys',
+    /JWT-SVID key/,
+    /not in the log/,
+  ],
   ['statements taken out', 'DELETE FROM statements', /statement/, /store does not have/],
   ['sequence of a statement', 'UPDATE statements SET sequence = 7', /statement/, /sequence/],
   [
