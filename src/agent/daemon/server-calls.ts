@@ -5,13 +5,12 @@ import {
   type EntriesAnswer,
   entriesAnswerMaxBytes,
   entriesAnswerSchema,
-  type JwtSvidAnswer,
-  jwtSvidAnswerSchema,
   type SvidsAnswer,
   svidsAnswerMaxBytes,
   svidsAnswerSchema,
   type SvidsRequest,
 } from '../../wire/agent.ts';
+import { type JwtSvidAnswer, jwtSvidAnswerSchema, jwtSvidsPath } from '../../wire/jwt.ts';
 import { skewOf } from '../clock-skew.ts';
 import { connectServer } from '../connection.ts';
 import { exchange, type ServerRequest } from '../exchange.ts';
@@ -50,7 +49,7 @@ export function agentServer(held: () => Held, parts: { clock: Clock; signal: Abo
     },
     jwtSvid: async (entryId, audience) =>
       read(
-        await send({ method: 'POST', path: agentPaths.jwtSvids, body: { entryId, audience } }),
+        await send({ method: 'POST', path: jwtSvidsPath, body: { entryId, audience } }),
         jwtSvidAnswerSchema,
       ),
   };
