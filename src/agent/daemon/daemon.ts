@@ -142,6 +142,11 @@ export class AgentDaemon {
     }
   }
 
+  /** Whether the server tells of changes by itself. */
+  get isLive(): boolean {
+    return this.#isLive;
+  }
+
   get #identity(): Held {
     if (this.#held === undefined)
       throw new VouchError('unavailable-server', 'this agent has no identity yet');

@@ -1,0 +1,126 @@
+import { join } from 'node:path';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { type Authority, bootAuthority, runVouch, startVouch } from '../support/daemon.ts';
+import { eventually } from '../support/running.ts';
+import { Daemon } from './support/daemon.ts';
+
+let authority: Authority;
+
+beforeAll(async () => {
+  authority = await bootAuthority();
+});
+
+/** An entry of the agent's; resolves to its id when the operator has his answer. */
+async function entry(name: string, agent: string, ...flags: string[]): Promise<string> {
+  const ids = ['--id', authority.id(name), '--parent', authority.id(agent), '--selector', 'unix:uid:1000'];
+  const made = await authority.vouch('entry', 'create', ...ids, ...flags);
+  return made.json<{ entryId: string }>().entryId;
+}
+
+/** A daemon in this process with an identity of its own. */
+async function daemon(agent: string, dir = authority.path('agent')): Promise<Daemon> {
+  const { path } = await authority.join(agent);
+  const running = new Daemon(dir, path);
+  onTestFinished(() => running.end());
+  return running;
+}
+
+/** How long until this is served, in milliseconds. */
+async function until(agent: Daemon, ...names: string[]): Promise<number> {
+  const started = performance.now();
+  await agent.serves(...names);
+  return performance.now() - started;
+}
+
+describe('from the operator’s answer to what the agent serves', () => {
+  test('a new entry, a suspended, a resumed and a deleted one take less than a second', async () => {
+    const first = await entry('web', 'host/a', '--dns', 'web.test.example');
+    const agent = await daemon('host/a');
+    await agent.serves('web');
+    const took: number[] = [];
+    await agent.until(() => agent.daemon.isLive);
+    await entry('db', 'host/a');
+    took.push(await until(agent, 'web', 'db'));
+    const [svid] = agent.now!.svids;
+    const leaf = new X509Certificate(svid!.chain[0]!);
+    expect(leaf.subjectAltName).toContain('DNS:web.test.example');
+    expect(
+      leaf.checkPrivateKey(createPrivateKey({ key: svid!.keyPkcs8, format: 'der', type: 'pkcs8' })),
+    ).toBe(true);
+    (await authority.vouch('revoke', '--entry', first, '--reason', 'keyCompromise', '--yes')).json();
+    took.push(await until(agent, 'db'));
+    (await authority.vouch('entry', 'resume', first)).json();
+    took.push(await until(agent, 'web', 'db'));
+    expect(agent.now!.svids[0]!.serial).not.toBe(svid!.serial);
+    (await authority.vouch('entry', 'delete', first, '--yes')).json();
+    took.push(await until(agent, 'db'));
+    for (const ms of took) expect(ms).toBeLessThan(1000);
+  });
+
+  test('a revoked certificate is gone within a second, and a fresh one of another lineage is there', async () => {
+    await entry('cache', 'host/b');
+    const agent = await daemon('host/b');
+    const [before] = (await agent.serves('cache')).svids;
+    await agent.until(() => agent.daemon.isLive);
+    (
+      await authority.vouch('revoke', '--serial', before!.serial, '--reason', 'keyCompromise', '--yes')
+    ).json();
+    const started = performance.now();
+    await agent.until(() => agent.now?.svids[0]?.serial !== before!.serial);
+    await agent.serves('cache');
+    expect(performance.now() - started).toBeLessThan(1000);
+    expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
+  });
+
+  test('what names another agent is never seen', async () => {
+    const [mine, other] = await Promise.all([daemon('host/c'), daemon('host/d')]);
+    await entry('c', 'host/c');
+    await entry('d', 'host/d');
+    await Promise.all([mine.serves('c'), other.serves('d')]);
+    expect(mine.changes.flatMap(({ svids }) => svids).map(({ spiffeId }) => spiffeId)).not.toContain(
+      authority.id('d'),
+    );
+  });
+});
+
+describe('the program', () => {
+  test('says when it is ready and what it holds, ends on SIGTERM with 0, and goes on where it was', async () => {
+    await entry('api', 'host/e');
+    const { path } = await authority.join('host/e');
+    const dir = authority.path('agent');
+    const socket = join(dir, 'agent.sock');
+    const flags = ['agent', '--join-file', path, '--dir', dir, '--socket', socket, '--json'];
+    const agent = startVouch(flags);
+    const line = await agent.until(({ stdout }) => stdout.includes('\n') && stdout);
+    expect(JSON.parse(line)).toEqual({
+      event: 'ready',
+      spiffeId: authority.id('host/e'),
+      socket,
+      pid: agent.pid,
+      entries: 1,
+    });
+    await eventually(async () => {
+      const { stdout } = await runVouch(['agent', 'status', '--dir', dir]);
+      return stdout.includes('1 registration entries, 1 served') && stdout.includes('changes are told');
+    });
+    expect(await agent.end('SIGTERM')).toBe(0);
+    const ran = await runVouch(['agent', 'status', '--dir', dir, '--json']);
+    expect(ran.code).toBe(1);
+    expect(JSON.parse(ran.stdout)).toMatchObject({
+      running: false,
+      identity: { spiffeId: authority.id('host/e') },
+    });
+    const again = startVouch(flags);
+    const { pid } = JSON.parse(await again.until(({ stdout }) => stdout.includes('\n') && stdout));
+    expect(pid).toBe(again.pid);
+    expect(await again.end('SIGTERM')).toBe(0);
+  });
+
+  test('without a join file ends with 78, and with a flag that it does not know with 2', async () => {
+    const dir = authority.path('agent');
+    expect((await runVouch(['agent', '--join-file', '/no/such', '--dir', dir])).code).toBe(78);
+    expect((await runVouch(['agent', '--nonsense'])).code).toBe(2);
+    expect((await runVouch(['agent', 'status', '--dir', dir])).code).toBe(78);
+  });
+});
