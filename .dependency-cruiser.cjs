@@ -3,7 +3,7 @@
 /** Low to high: a file imports from its own layer and from lower ones only. Paths below src/. */
 const layers = {
   vocabulary: ['core/'],
-  formats: ['x509/', 'log/'],
+  formats: ['x509/', 'log/', 'native/'],
   checks: ['lint/', 'wire/', 'config/', 'telemetry/', 'ceremony/'],
   ports: ['store/', 'signer/'],
   domain: [
@@ -45,7 +45,7 @@ const homes = {
 
 /** What the agent's one file must not carry: it runs without node_modules and without native addons. */
 const notInAgent =
-  '(^|/)node_modules/(?!zod/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';
+  '(^|/)node_modules/(?!zod/)|^src/((store|signer|http|cli|issuance|authority|native)/|server[.]ts)';
 
 /** What the daemon's must not. */
 const notInDaemon = '(^|/)node_modules/(?!(zod|yaml)/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';

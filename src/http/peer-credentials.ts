@@ -1,6 +1,6 @@
-import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import { VouchError } from '../core/errors.ts';
+import { linux } from '../native/linux.ts';
 
 /** Who connected a unix socket, as the kernel recorded it at connect (SO_PEERCRED, unix(7)). */
 export interface PeerCredentials {
@@ -18,26 +18,10 @@ export function peerCredentials(socket: Socket): PeerCredentials {
   const fd = descriptorOf(socket);
   if (fd === undefined) throw unknownPeer('the connection is closed');
   try {
-    return loadAddon().peerCredentials(fd);
+    return linux().peerCredentials(fd);
   } catch (cause) {
     throw unknownPeer('connect through the admin socket, a unix socket', cause);
   }
-}
-
-interface Addon {
-  /** Throws an Error for any descriptor but a connected unix socket's. */
-  peerCredentials(fd: number): PeerCredentials;
-}
-
-let addon: Addon | undefined;
-
-function loadAddon(): Addon {
-  // The bundles stand in dist/, beside native/; the sources in src/http/.
-  const file = import.meta.url.endsWith('.ts')
-    ? '../../dist/native/peer_credentials.node'
-    : './native/peer_credentials.node';
-  addon ??= createRequire(import.meta.url)(file) as Addon;
-  return addon;
 }
 
 /** Node has no public way to a socket's descriptor; undefined once the handle is closed. */

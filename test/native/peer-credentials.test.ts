@@ -38,7 +38,7 @@ interface Addon {
 }
 
 function loadAddon(): Addon {
-  return createRequire(import.meta.url)('../../dist/native/peer_credentials.node') as Addon;
+  return createRequire(import.meta.url)('../../dist/native/linux.node') as Addon;
 }
 
 async function accepted(): Promise<Socket> {

@@ -57,7 +57,7 @@ describe('scripts/build.mjs', () => {
       ['.built', ...files, 'native', 'types'].sort(),
     );
     expect(readFileSync(join(directory, 'dist/types/client/main.d.ts'), 'utf8')).toContain('const client');
-    expect(readdirSync(join(directory, 'dist/native'))).toEqual(['peer_credentials.node']);
+    expect(readdirSync(join(directory, 'dist/native'))).toEqual(['linux.node']);
     const agent = readFileSync(join(directory, 'dist/vouch-agent.js'), 'utf8');
     expect(agent).toContain('if (!isRight) throw');
     expect(agent).not.toMatch(/__VOUCH_WITHOUT__|"I3"/);
@@ -71,7 +71,7 @@ describe('scripts/build.mjs', () => {
     const directory = makeTestProject(copies, entries);
     expect(build(directory, '--without', 'I3', '--outdir', 'mutant')).toEqual({ status: 0, stderr: '' });
     expect(readFileSync(join(directory, 'mutant/vouch-agent.js'), 'utf8')).not.toContain('the guard stands');
-    expect(existsSync(join(directory, 'mutant/native/peer_credentials.node'))).toBe(true);
+    expect(existsSync(join(directory, 'mutant/native/linux.node'))).toBe(true);
     expect(existsSync(join(directory, 'dist'))).toBe(false);
   });
 

@@ -1,0 +1,24 @@
+import { createRequire } from 'node:module';
+
+/** Calls of Linux that Node does not offer; src/native/*.c say what each throws. */
+export interface LinuxAddon {
+  /** Who connected a unix socket (SO_PEERCRED); pid 0 where the peer lives in another pid namespace. */
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+  /** A pidfd of the process that connected, for the caller to close; undefined where the kernel has no SO_PEERPIDFD. */
+  peerPidfd(fd: number): number | undefined;
+  pidfdIsAlive(pidfd: number): boolean;
+  /** A key of this uid's user keyring; undefined where there is none. The error's `code` is the errno's name. */
+  keyringRead(name: string): Buffer | undefined;
+  /** 1 to 4096 bytes. The error's `code` is the errno's name: EPERM or ENOSYS where the keyring is not to be had. */
+  keyringWrite(name: string, value: Buffer): void;
+}
+
+let addon: LinuxAddon | undefined;
+
+/** Loads the addon at the first call; throws where it is missing. */
+export function linux(): LinuxAddon {
+  // The bundles stand in dist/, beside native/; the sources in src/native/.
+  const file = import.meta.url.endsWith('.ts') ? '../../dist/native/linux.node' : './native/linux.node';
+  addon ??= createRequire(import.meta.url)(file) as LinuxAddon;
+  return addon;
+}
