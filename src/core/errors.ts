@@ -23,6 +23,7 @@ export type ErrorCode =
   | 'denied-no-entry'
   | 'denied-operator'
   | 'denied-server'
+  | 'denied-workload'
   | 'policy-key-conflict'
   | 'policy-key-blocked'
   | 'policy-names'

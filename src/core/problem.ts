@@ -26,6 +26,7 @@ const presentations = {
   'denied-no-entry': { status: 403, title: 'No registration entry matches' },
   'denied-operator': { status: 403, title: 'The caller is not an operator' },
   'denied-server': { status: 502, title: 'The server was not accepted' },
+  'denied-workload': { status: 403, title: 'The workload was not recognised' },
   'policy-key-conflict': { status: 409, title: 'The join token was used with another key' },
   'policy-key-blocked': { status: 403, title: 'The key is blocked' },
   'policy-names': { status: 403, title: 'The CSR asks for names it may not have' },

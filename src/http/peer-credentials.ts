@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { VouchError } from '../core/errors.ts';
+import { descriptorOf } from '../native/descriptor.ts';
 import { linux } from '../native/linux.ts';
 
 /** Who connected a unix socket, as the kernel recorded it at connect (SO_PEERCRED, unix(7)). */
@@ -22,12 +23,6 @@ export function peerCredentials(socket: Socket): PeerCredentials {
   } catch (cause) {
     throw unknownPeer('connect through the admin socket, a unix socket', cause);
   }
-}
-
-/** Node has no public way to a socket's descriptor; undefined once the handle is closed. */
-function descriptorOf(socket: Socket): number | undefined {
-  const handle = (socket as { _handle?: { fd?: unknown } | null })._handle;
-  return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined;
 }
 
 function unknownPeer(why: string, cause?: unknown): VouchError {
