@@ -1,4 +1,5 @@
 import { type Arguments, parseArguments } from './agent/arguments.ts';
+import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
 import { type DaemonVerb, daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
 import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
@@ -6,6 +7,7 @@ import { type Output, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
+import { linux } from './native/linux.ts';
 
 const verbs: Readonly<Record<DaemonVerb, (args: Arguments, output: Output) => Promise<number> | number>> = {
   agent: runAgent,
@@ -44,7 +46,7 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
       crlPolicy: config.crl,
       crlRefreshMs: config.crlRefresh * 1000,
     },
-    { clock: systemClock, sleep: systemSleep, signal, notice },
+    { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
   // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
   void daemon.ready().then((ready) => printReady(ready, config, args, output));
@@ -72,6 +74,12 @@ function runStatus(args: Arguments, output: Output): number {
   output.stdout(args.has('json') ? `${JSON.stringify({ ...status, running })}\n` : statusText(status));
   return running ? 0 : 1;
 }
+
+/** Both throw where the kernel has none for us, or the addon is not there. */
+const keyring: Keyring = {
+  read: (name) => linux().keyringRead(name),
+  write: (name, value) => linux().keyringWrite(name, value),
+};
 
 const keyOfFlag = {
   'join-file': 'joinFile',
