@@ -1,0 +1,206 @@
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
+import type { Budget } from './budget.ts';
+import { FrameReader, frame } from './frame.ts';
+import type { Call, Method, Out } from './method.ts';
+import { GrpcError, GrpcStatus, statusHeaders, timeoutMsOf } from './status.ts';
+
+/** Of a request, which names a few strings. */
+const requestMaxBytes = 64 * 1024;
+/** A request is whole within it: who sends half of one holds memory. */
+const requestMs = 10_000;
+/** Of all incomplete requests of one user. */
+const pendingMaxBytes = 4 * 1024 * 1024;
+/** Past it timers of Node fire at once. */
+const timerMaxMs = 2 ** 31 - 1;
+
+/** The connection that a call came on. */
+export interface Carrier {
+  readonly peer: WorkloadPeer;
+  readonly budget: Budget;
+  /** Bytes that its caller has not read, of all streams. */
+  unread: number;
+  /** False past what a caller may leave unread. */
+  mayQueue(bytes: number, queued: number): boolean;
+  /** For the agent's log. */
+  notice(line: string): void;
+}
+
+/** One call on its HTTP/2 stream: the request until it is whole, then the method's answers, then a status, once. */
+export class Exchange implements Out {
+  readonly #stream: ServerHttp2Stream;
+  readonly #carrier: Carrier;
+  readonly #reader = new FrameReader(requestMaxBytes);
+  #messages: Buffer[] = [];
+  #status: GrpcError | undefined;
+  #ended = false;
+  #isClosed = false;
+  #isLong = false;
+  #whenClosed: (() => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(stream: ServerHttp2Stream, carrier: Carrier) {
+    this.#stream = stream;
+    this.#carrier = carrier;
+    // What went wrong ends in 'close' as well.
+    stream.on('error', () => {});
+    stream.once('close', () => this.#closed());
+    stream.once('wantTrailers', () => stream.sendTrailers(statusHeaders(this.#status)));
+  }
+
+  /** Reads the request and runs `method`. */
+  run(method: Method | undefined, headers: IncomingHttpHeaders): void {
+    try {
+      if (method === undefined) throw new GrpcError(GrpcStatus.unimplemented, 'unknown method');
+      this.#isLong = method.kind !== 'unary';
+      const deadlineMs = deadlineOf(headers);
+      if (method.kind === 'bidi') return this.#converse(method, { peer: this.#carrier.peer, headers });
+      this.#endAfter(Math.min(requestMs, deadlineMs));
+      this.#receive(
+        (message) => {
+          this.#messages.push(message);
+          if (this.#messages.length > 1) throw wrongCount();
+        },
+        () => {
+          this.#endAfter(deadlineMs);
+          this.#answer(method, { peer: this.#carrier.peer, headers });
+        },
+      );
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** The agent stops: a stream would never end by itself. */
+  stop(): void {
+    if (this.#isLong) this.end(new GrpcError(GrpcStatus.unavailable, 'the agent is stopping'));
+  }
+
+  get unread(): number {
+    return this.#stream.writableLength;
+  }
+
+  send(message: Buffer): void {
+    if (this.#ended || this.#stream.destroyed) return;
+    if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
+    if (!this.#stream.headersSent) this.#stream.respond(responseHeaders, { waitForTrailers: true });
+    this.#carrier.unread += message.length;
+    this.#stream.write(message, () => {
+      this.#carrier.unread -= message.length;
+    });
+  }
+
+  end(error?: GrpcError): void {
+    if (this.#ended || this.#stream.destroyed) return;
+    this.#ended = true;
+    this.#status = error;
+    clearTimeout(this.#timer);
+    if (this.#stream.headersSent) this.#stream.end();
+    else this.#stream.respond({ ...responseHeaders, ...statusHeaders(error) }, { endStream: true });
+    // A caller that is still sending is told to stop (RFC 9113 §8.1).
+    if (!this.#stream.readableEnded)
+      this.#stream.once('finish', () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+
+  #converse(method: Extract<Method, { kind: 'bidi' }>, call: Call): void {
+    const conversation = method.open(call, this);
+    this.#whenClosed = () => conversation.closed();
+    this.#receive(
+      (message) => conversation.message(message),
+      () => this.end(),
+    );
+  }
+
+  async #answer(method: Exclude<Method, { kind: 'bidi' }>, call: Call): Promise<void> {
+    try {
+      const [request] = this.#messages;
+      this.#messages = [];
+      if (request === undefined) throw wrongCount();
+      if (method.kind === 'unary') {
+        this.send(frame(await method.call(request, call)));
+        return this.end();
+      }
+      const whenClosed = await method.open(request, call, this);
+      if (this.#stream.destroyed) whenClosed();
+      else this.#whenClosed = whenClosed;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #receive(message: (bytes: Buffer) => void, whole: () => void): void {
+    const onData = (chunk: Buffer): void => {
+      if (this.#ended) return;
+      try {
+        const before = this.#reader.pending;
+        const messages = this.#reader.read(chunk);
+        this.#count(this.#reader.pending - before);
+        messages.forEach(message);
+      } catch (error) {
+        this.#fail(error);
+      }
+    };
+    this.#stream.on('data', onData);
+    this.#stream.once('end', () => {
+      this.#stream.off('data', onData);
+      if (this.#ended) return;
+      if (this.#reader.pending > 0)
+        this.#fail(new GrpcError(GrpcStatus.internal, 'the request is cut short'));
+      else whole();
+    });
+  }
+
+  #count(bytes: number): void {
+    this.#carrier.budget.pendingBytes += bytes;
+    if (this.#carrier.budget.pendingBytes > pendingMaxBytes)
+      throw new GrpcError(GrpcStatus.resourceExhausted, 'too many incomplete requests');
+  }
+
+  #endAfter(ms: number): void {
+    clearTimeout(this.#timer);
+    if (ms > timerMaxMs) return;
+    this.#timer = setTimeout(
+      () => this.end(new GrpcError(GrpcStatus.deadlineExceeded, 'deadline exceeded')),
+      ms,
+    );
+  }
+
+  #fail(error: unknown): void {
+    if (!(error instanceof GrpcError))
+      this.#carrier.notice(`a call failed: ${String((error as Error).stack)}`);
+    this.end(error instanceof GrpcError ? error : new GrpcError(GrpcStatus.internal, 'internal error'));
+  }
+
+  #cut(): void {
+    this.#ended = true;
+    this.#carrier.notice(`pid ${this.#carrier.peer.pid} does not read what it asked for: its stream is cut`);
+    this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  #closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#carrier.budget.pendingBytes -= this.#reader.pending;
+    const whenClosed = this.#whenClosed;
+    this.#whenClosed = undefined;
+    whenClosed?.();
+  }
+}
+
+const responseHeaders = {
+  ':status': 200,
+  'content-type': 'application/grpc',
+  'grpc-accept-encoding': 'identity',
+} as const;
+
+function wrongCount(): GrpcError {
+  return new GrpcError(GrpcStatus.unimplemented, 'the method takes one request message');
+}
+
+/** Milliseconds; Infinity without a `grpc-timeout`. */
+function deadlineOf(headers: IncomingHttpHeaders): number {
+  const text = headers['grpc-timeout'];
+  return text === undefined ? Number.POSITIVE_INFINITY : timeoutMsOf(String(text));
+}

@@ -1,0 +1,26 @@
+import type { IncomingHttpHeaders } from 'node:http2';
+import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
+import type { GrpcError } from './status.ts';
+
+/** What a method knows of its caller. */
+export interface Call {
+  /** Of the connection, which all its calls share. */
+  readonly peer: WorkloadPeer;
+  readonly headers: IncomingHttpHeaders;
+}
+
+/** The caller's end of a stream. After its end all of it does nothing. */
+export interface Out {
+  /** Sends what `frame()` made. A caller who leaves too much unread is cut. */
+  send(frame: Buffer): void;
+  end(error?: GrpcError): void;
+  /** Bytes that the caller has not read. */
+  readonly unread: number;
+}
+
+/** A method by its shape. What it throws that is no GrpcError reaches the caller as Internal, without its text. */
+export type Method =
+  | { kind: 'unary'; call(request: Buffer, call: Call): Promise<Buffer> }
+  /** Resolves to what is called when the stream has ended. */
+  | { kind: 'stream'; open(request: Buffer, call: Call, out: Out): Promise<() => void> }
+  | { kind: 'bidi'; open(call: Call, out: Out): { message(bytes: Buffer): void; closed(): void } };

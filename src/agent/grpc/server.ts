@@ -1,0 +1,96 @@
+import net, { type Socket } from 'node:net';
+import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
+import { Budgets, Rate } from './budget.ts';
+import { Connection } from './connection.ts';
+import type { Method } from './method.ts';
+import { listenAtSocket } from './unix-socket.ts';
+
+export { frame } from './frame.ts';
+export type { Call, Method, Out } from './method.ts';
+export { GrpcError, GrpcStatus } from './status.ts';
+
+/** Of one user: a host's workloads, most of them root's. */
+const connectionsOfUserMax = 2_500;
+
+interface Options {
+  /** Absolute path. */
+  socket: string;
+  mode: number;
+  /** By path: `/Service/Method`. */
+  methods: ReadonlyMap<string, Method>;
+  /** Throws for whom it does not know, who is cut. */
+  peerOf(socket: Socket): WorkloadPeer;
+  /** A line for the agent's log. */
+  notice(line: string): void;
+}
+
+/** gRPC over HTTP/2 with prior knowledge on a unix socket. Throws `config-in-use` and `config-invalid`. */
+export async function serveGrpc(options: Options): Promise<GrpcServer> {
+  const server = new GrpcServer(options);
+  await server.listen();
+  return server;
+}
+
+/** What listens. */
+export class GrpcServer {
+  readonly #options: Options;
+  readonly #budgets = new Budgets();
+  readonly #connections = new Set<Connection>();
+  readonly #notice: (line: string) => void;
+  readonly #server = net.createServer((socket) => this.#accept(socket));
+
+  constructor(options: Options) {
+    this.#options = options;
+    // What strangers can cause again and again must not fill the log.
+    const lines = new Rate(20, 60_000);
+    this.#notice = (line) => {
+      if (lines.take(performance.now())) options.notice(line);
+    };
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  get streams(): number {
+    let streams = 0;
+    for (const connection of this.#connections) streams += connection.exchanges.size;
+    return streams;
+  }
+
+  async listen(): Promise<void> {
+    await listenAtSocket(this.#server, this.#options.socket, this.#options.mode);
+  }
+
+  /** Accepts nobody, ends the streams, lets calls finish for `graceMs`, then cuts. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const connections = [...this.#connections];
+    for (const connection of connections) connection.finish();
+    const timer = setTimeout(() => {
+      for (const connection of connections) connection.cut();
+    }, graceMs);
+    await Promise.all([closed, ...connections.map((connection) => connection.closed)]);
+    clearTimeout(timer);
+  }
+
+  #accept(socket: Socket): void {
+    socket.on('error', () => {});
+    let peer: WorkloadPeer | undefined;
+    try {
+      peer = this.#options.peerOf(socket);
+      const budget = this.#budgets.connect(peer.uid, connectionsOfUserMax);
+      if (budget === undefined) throw new Error(`uid ${peer.uid} has ${connectionsOfUserMax} connections`);
+      const connection = new Connection(socket, peer, budget, this.#options.methods, this.#notice);
+      this.#connections.add(connection);
+      void connection.closed.then(() => {
+        this.#connections.delete(connection);
+        this.#budgets.disconnect(connection.peer.uid);
+      });
+    } catch (error) {
+      peer?.close();
+      socket.destroy();
+      this.#notice(`a connection is refused: ${(error as Error).message}`);
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import net from 'node:net';
+import { VouchError } from '../../core/errors.ts';
+
+/** `sun_path` holds 108 bytes with its NUL (unix(7)). */
+const pathMaxBytes = 107;
+
+/** Listens at `path` with `mode`, never wider. A dead socket there is replaced; a live one and any other file are not. */
+export async function listenAtSocket(server: net.Server, path: string, mode: number): Promise<void> {
+  if (Buffer.byteLength(path) > pathMaxBytes)
+    throw new VouchError('config-invalid', `the socket path is longer than ${pathMaxBytes} bytes: ${path}`);
+  await removeDeadSocket(path);
+  const before = process.umask(0o777 & ~mode);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause) =>
+        reject(new VouchError('config-invalid', `cannot listen on ${path}`, { cause })),
+      );
+      server.listen({ path, backlog: 4096 }, resolve);
+    });
+  } finally {
+    process.umask(before);
+  }
+  chmodSync(path, mode);
+}
+
+async function removeDeadSocket(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new VouchError('config-invalid', `${path} exists and is no socket`);
+  if (!(await refuses(path))) throw new VouchError('config-in-use', `somebody answers at ${path}`);
+  unlinkSync(path);
+}
+
+/** True where nobody listens; a full backlog is somebody. */
+function refuses(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+}

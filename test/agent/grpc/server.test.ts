@@ -1,0 +1,332 @@
+import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  frame,
+  GrpcError,
+  GrpcStatus,
+  type GrpcServer,
+  type Method,
+  type Out,
+  serveGrpc,
+} from '../../../src/agent/grpc/server.ts';
+import { FakePeer } from '../../fakes/workload-peer.ts';
+import { answerOf, http2Frame, preface, RawClient } from '../../support/raw-grpc.ts';
+
+const hello = frame(Buffer.from('hello'));
+let dir: string;
+let path: string;
+let server: GrpcServer;
+let client: RawClient;
+let notices: string[];
+let peers: FakePeer[];
+let outs: Out[];
+let closed: number;
+
+const methods = new Map<string, Method>([
+  ['/T/Echo', { kind: 'unary', call: async (request) => request }],
+  [
+    '/T/Slow',
+    { kind: 'unary', call: async (request) => new Promise((done) => setTimeout(done, 300, request)) },
+  ],
+  ['/T/Never', { kind: 'unary', call: () => new Promise(() => {}) }],
+  [
+    '/T/Refuse',
+    { kind: 'unary', call: async () => Promise.reject(new GrpcError(GrpcStatus.permissionDenied, 'nö %')) },
+  ],
+  ['/T/Crash', { kind: 'unary', call: async () => Promise.reject(new Error('secret of the inside')) }],
+  [
+    '/T/Stream',
+    {
+      kind: 'stream',
+      open: async (request, _call, out) => {
+        outs.push(out);
+        out.send(frame(request));
+        return () => {
+          closed++;
+        };
+      },
+    },
+  ],
+  [
+    '/T/Bidi',
+    {
+      kind: 'bidi',
+      open: (_call, out) => {
+        outs.push(out);
+        return {
+          message: (bytes) => out.send(frame(bytes)),
+          closed: () => {
+            closed++;
+          },
+        };
+      },
+    },
+  ],
+]);
+
+function serve(): Promise<GrpcServer> {
+  return serveGrpc({
+    socket: path,
+    mode: 0o600,
+    methods,
+    peerOf: () => {
+      const peer = new FakePeer();
+      peers.push(peer);
+      return peer;
+    },
+    notice: (line) => notices.push(line),
+  });
+}
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'vouch-grpc-'));
+  path = join(dir, 'agent.sock');
+  notices = [];
+  peers = [];
+  outs = [];
+  closed = 0;
+  server = await serve();
+  client = new RawClient(path);
+});
+
+afterEach(async () => {
+  client.close();
+  await server.close(0);
+  rmSync(dir, { recursive: true });
+});
+
+describe('a call', () => {
+  test('is answered with headers, a message and a status', async () => {
+    const answer = await client.call('/T/Echo', { body: hello });
+    expect(answer).toMatchObject({ http: 200, status: 0, body: hello });
+    expect(answer.headers['content-type']).toBe('application/grpc');
+    expect(answer.trailers['grpc-status']).toBe('0');
+  });
+
+  test('that fails gets its status in headers alone, its message percent-encoded', async () => {
+    const answer = await client.call('/T/Refuse');
+    expect(answer).toMatchObject({ http: 200, status: 7, message: 'nö %' });
+    expect(answer.headers['grpc-message']).toBe('n%C3%B6 %25');
+    expect(answer.trailers).toEqual({});
+  });
+
+  test('that breaks says nothing of the inside', async () => {
+    expect(await client.call('/T/Crash')).toMatchObject({ status: 13, message: 'internal error' });
+    expect(notices.join()).toContain('secret of the inside');
+  });
+
+  test.each([
+    ['an unknown method', '/T/None', {}, 12],
+    ['no request message', '/T/Echo', { body: Buffer.alloc(0) }, 12],
+    ['two request messages', '/T/Echo', { body: Buffer.concat([hello, hello]) }, 12],
+    ['a compressed message', '/T/Echo', { body: Buffer.from([1, 0, 0, 0, 1, 0]) }, 12],
+    ['a message cut short', '/T/Echo', { body: hello.subarray(0, 7) }, 13],
+    ['a message over the bound', '/T/Echo', { body: Buffer.from([0, 0, 1, 0, 1]), isOpen: true }, 8],
+    ['a malformed deadline', '/T/Echo', { headers: { 'grpc-timeout': '1x' } }, 3],
+    ['a deadline that passes', '/T/Never', { headers: { 'grpc-timeout': '20m' } }, 4],
+  ])('with %s is refused', async (_what, method, options, status) => {
+    const answer = await client.call(method, options);
+    expect(answer).toMatchObject({ http: 200, status, reset: 0 });
+    expect(await client.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
+  });
+
+  test('comes in pieces of a byte', async () => {
+    const stream = client.open('/T/Echo');
+    for (const byte of hello) stream.write(Buffer.of(byte));
+    stream.end();
+    expect(await answerOf(stream)).toMatchObject({ status: 0, body: hello });
+  });
+
+  test.each([
+    ['application/grpc+proto', 200],
+    ['application/grpc;charset=utf-8', 200],
+    ['application/grpc-web', 415],
+    ['application/json', 415],
+    ['', 415],
+  ])('of content type %s: HTTP %i', async (type, status) => {
+    expect(await client.call('/T/Echo', { headers: { 'content-type': type } })).toMatchObject({
+      http: status,
+    });
+  });
+
+  test('by another verb: HTTP 405', async () => {
+    expect(await client.call('/T/Echo', { headers: { ':method': 'PUT' } })).toMatchObject({ http: 405 });
+  });
+});
+
+describe('a stream', () => {
+  test('lives until its caller cancels it, and its end is told once', async () => {
+    const stream = client.open('/T/Stream');
+    stream.end(hello);
+    stream.resume();
+    await vi.waitUntil(() => outs.length === 1);
+    expect(server.streams).toBe(1);
+    stream.close(8);
+    await vi.waitUntil(() => closed === 1);
+    expect(server.streams).toBe(0);
+  });
+
+  test('ends with its connection, and so does the peer', async () => {
+    const stream = client.open('/T/Stream');
+    stream.end(hello);
+    await vi.waitUntil(() => outs.length === 1);
+    client.session.destroy();
+    await vi.waitUntil(() => closed === 1 && server.connections === 0);
+    expect(peers.map((peer) => peer.closed)).toEqual([true]);
+  });
+
+  test('ends with a status of its own', async () => {
+    const stream = client.open('/T/Stream');
+    stream.end(hello);
+    await vi.waitUntil(() => outs.length === 1);
+    outs[0]?.end(new GrpcError(GrpcStatus.permissionDenied, 'no'));
+    expect(await answerOf(stream)).toMatchObject({ status: 7, message: 'no', body: hello });
+  });
+
+  test('both ways takes messages while it answers', async () => {
+    const stream = client.open('/T/Bidi');
+    stream.write(hello);
+    const [first] = await Promise.all([new Promise((done) => stream.once('data', done))]);
+    expect(first).toEqual(hello);
+    stream.end(hello);
+    expect(await answerOf(stream)).toMatchObject({ status: 0, body: hello });
+    expect(closed).toBe(1);
+  });
+
+  test('whose caller does not read is cut, at a bound', async () => {
+    const deaf = new RawClient(path, { initialWindowSize: 0 });
+    const stream = deaf.open('/T/Stream');
+    stream.end(hello);
+    await vi.waitUntil(() => outs.length === 1);
+    const large = frame(Buffer.alloc(100_000));
+    for (let sent = 0; sent < 30; sent++) outs[0]?.send(large);
+    await vi.waitUntil(() => closed === 1);
+    expect(notices.join()).toContain('does not read');
+    deaf.close();
+  });
+
+  test('may carry one message above that bound', async () => {
+    const large = frame(Buffer.alloc(3_000_000, 7));
+    const stream = client.open('/T/Stream');
+    stream.end(frame(Buffer.alloc(0)));
+    const answer = answerOf(stream);
+    await vi.waitUntil(() => outs.length === 1 && outs[0]?.unread === 0);
+    outs[0]?.send(large);
+    outs[0]?.end();
+    expect((await answer).body.length).toBe(5 + large.length);
+  });
+});
+
+describe('the end of the server', () => {
+  test('ends streams with Unavailable, lets a call finish, says goodbye', async () => {
+    const stream = client.open('/T/Stream');
+    stream.end(hello);
+    const slow = client.call('/T/Slow', { body: hello });
+    const streamed = answerOf(stream);
+    await vi.waitUntil(() => server.streams === 2 && outs.length === 1);
+    const done = server.close(5000);
+    expect(await streamed).toMatchObject({ status: 14 });
+    expect(await slow).toMatchObject({ status: 0, body: hello });
+    await done;
+    await vi.waitUntil(() => client.isClosed);
+    expect(client.goneAway).toBe(true);
+  });
+
+  test('does not wait longer than its grace', async () => {
+    void client.call('/T/Never');
+    await vi.waitUntil(() => server.streams === 1);
+    await server.close(50);
+    expect(server.connections).toBe(0);
+  });
+});
+
+describe('the socket file', () => {
+  test('has its mode from the start', () => {
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test('of one who answers is left alone', async () => {
+    await expect(serve()).rejects.toMatchObject({ code: 'config-in-use' });
+    expect(await client.call('/T/Echo')).toMatchObject({ status: 0 });
+  });
+
+  test('that is dead is replaced; what is no socket is not', async () => {
+    await server.close(0);
+    const abandoned = net.createServer().listen(path);
+    await vi.waitUntil(() => abandoned.listening);
+    // Closes the descriptor as a killed process does: without the unlink.
+    (abandoned as unknown as { _handle: { close(): void } })._handle.close();
+    writeFileSync(join(dir, 'plain'), '');
+    server = await serve().catch(() => serve());
+    path = join(dir, 'plain');
+    await expect(serve()).rejects.toMatchObject({ code: 'config-invalid' });
+    chmodSync(path, 0o600);
+  });
+});
+
+describe('a stranger', () => {
+  function strangerSends(bytes: Buffer): Promise<void> {
+    const socket = net.connect(path, () => socket.write(Buffer.concat([preface, bytes])));
+    socket.on('error', () => {});
+    socket.resume();
+    return new Promise((resolve) => socket.once('close', () => resolve()));
+  }
+
+  test.each([
+    ['PING', () => http2Frame(6, 0, 0, Buffer.alloc(8))],
+    ['SETTINGS', () => http2Frame(4, 0, 0, Buffer.alloc(0))],
+  ])('who floods with %s is cut', async (_what, one) => {
+    await strangerSends(Buffer.concat(Array.from({ length: 500 }, one)));
+    expect(notices.join()).toContain('control frames');
+    expect(await client.call('/T/Echo')).toMatchObject({ status: 0 });
+  });
+
+  test('who opens and resets streams again and again is cut', async () => {
+    const attacker = new RawClient(path);
+    for (let round = 0; round < 100 && !attacker.isClosed; round++) {
+      for (let one = 0; one < 100 && !attacker.isClosed; one++) attacker.open('/T/Never').close(8);
+      await new Promise((done) => setImmediate(done));
+    }
+    await vi.waitUntil(() => attacker.isClosed, { timeout: 10_000 });
+  });
+
+  test('who speaks no HTTP/2 is cut', async () => {
+    const socket = net.connect(path, () => socket.write('GET / HTTP/1.1\r\n\r\n'));
+    socket.on('error', () => {});
+    socket.resume();
+    await new Promise((done) => socket.once('close', done));
+    expect(await client.call('/T/Echo')).toMatchObject({ status: 0 });
+  });
+
+  test('who sends many requests by halves is refused past a bound', async () => {
+    const half = Buffer.concat([Buffer.from([0, 0, 0, 0xff, 0xff]), Buffer.alloc(60_000)]);
+    const answers = Array.from({ length: 120 }, () => client.call('/T/Echo', { body: half, isOpen: true }));
+    expect(await Promise.race(answers)).toMatchObject({ status: 8, message: 'too many incomplete requests' });
+  });
+
+  test('who is not known is refused, and said so no more than a bound', async () => {
+    peers.length = 0;
+    const other = join(dir, 'other.sock');
+    const closedServer = await serveGrpc({
+      socket: other,
+      mode: 0o666,
+      methods,
+      peerOf: () => {
+        throw new Error('who is that?');
+      },
+      notice: (line) => notices.push(line),
+    });
+    for (let one = 0; one < 50; one++) {
+      const socket = net.connect(other);
+      socket.on('error', () => {});
+      socket.resume();
+      await new Promise((done) => socket.once('close', done));
+    }
+    expect(notices.length).toBe(20);
+    expect(closedServer.connections).toBe(0);
+    await closedServer.close(0);
+  });
+});
