@@ -1,0 +1,116 @@
+import { createHash } from 'node:crypto';
+import { encodePem } from '../../x509/pem.ts';
+import { crlPemInSlices } from '../deliver/files.ts';
+import { frame } from '../grpc/frame.ts';
+import type { Served, Svid } from '../workloads.ts';
+import { certificateSecret, responseOf, type Secret, validationSecret } from './messages.ts';
+
+/** The response to who asks for some secrets, made once for all who ask for the same. */
+export interface Answer {
+  /** Of the content: equal for equal secrets. */
+  version: string;
+  message: Buffer;
+  /** The message as it travels. */
+  frame: Buffer;
+}
+
+/** A secret by name, for one caller: an SVID's key and chain, or whom that SVID's entry, or the trust domain, lets call. */
+interface Item {
+  name: string;
+  isContext: boolean;
+  svid: Svid | undefined;
+}
+
+const allowedClients = 'allowed-clients';
+const keptAnswers = 1_000;
+
+/**
+ * What is served at one time, as secrets of Envoy by name. A certificate: its SPIFFE ID, or `default` for the first.
+ * Whom to trust: the trust domain's id, `ROOTCA` or `ALL` for everybody of the trust domain who is not revoked;
+ * `allowed-clients:<SPIFFE ID>` for those of them whom that entry lets call, `allowed-clients` for the first SVID's.
+ */
+export class Secrets {
+  readonly #served: Served;
+  readonly #answers = new Map<string, Promise<Answer>>();
+  #crls: Promise<{ pem: Buffer; hash: string }> | undefined;
+
+  constructor(served: Served) {
+    this.#served = served;
+  }
+
+  /** For a caller with these SVIDs. Leaves out what is not the caller's; undefined where that is every name. */
+  answer(svids: readonly Svid[], names: readonly string[]): Promise<Answer> | undefined {
+    const items = [...new Set(names)].flatMap((name) => this.#find(name, svids) ?? []);
+    if (items.length === 0) return undefined;
+    const key = items.map(({ name, svid }) => `${name} ${svid?.entryId ?? ''}`).join('\n');
+    const known = this.#answers.get(key);
+    if (known !== undefined) return known;
+    const answer = this.#make(items);
+    if (this.#answers.size < keptAnswers) this.#answers.set(key, answer);
+    return answer;
+  }
+
+  /** Who names nothing is given all of these. */
+  namesOf(svids: readonly Svid[]): readonly string[] {
+    return [...svids.map(({ spiffeId }) => spiffeId), this.#domain];
+  }
+
+  get #domain(): string {
+    return `spiffe://${this.#served.trust.trustDomain}`;
+  }
+
+  #find(name: string, svids: readonly Svid[]): Item | undefined {
+    if ([this.#domain, 'ROOTCA', 'ALL'].includes(name)) return { name, isContext: true, svid: undefined };
+    const isContext = name === allowedClients || name.startsWith(`${allowedClients}:`);
+    const id = isContext ? name.slice(allowedClients.length + 1) || 'default' : name;
+    const svid = id === 'default' ? svids[0] : svids.find(({ spiffeId }) => spiffeId === id);
+    return svid && { name, isContext, svid };
+  }
+
+  async #make(items: readonly Item[]): Promise<Answer> {
+    const made = await Promise.all(
+      items.map((item) => (item.isContext ? this.#context(item) : this.#certificate(item))),
+    );
+    const version = hashOf(made.map(({ hash }) => hash)).slice(0, 32);
+    const framed = frame(
+      responseOf(
+        version,
+        made.map(({ secret }) => secret),
+      ),
+    );
+    return { version, frame: framed, message: framed.subarray(5) };
+  }
+
+  #certificate({ name, svid }: Item): { secret: Secret; hash: string } {
+    if (svid === undefined) throw new Error('a certificate without an SVID');
+    const chainPem = svid.chain.map((der) => encodePem('CERTIFICATE', der)).join('');
+    const secret = certificateSecret(name, chainPem, encodePem('PRIVATE KEY', svid.keyPkcs8));
+    return { secret, hash: hashOf([name, chainPem]) };
+  }
+
+  async #context({ name, svid }: Item): Promise<{ secret: Secret; hash: string }> {
+    this.#crls ??= readCrls(this.#served.trust.crls);
+    const crls = await this.#crls;
+    const rootsPem = this.#served.trust.roots.map((der) => encodePem('CERTIFICATE', der)).join('');
+    // An empty list would let in everybody: the reserved name is nobody's.
+    const callers =
+      svid && (svid.allowedClients.length > 0 ? svid.allowedClients : [`${this.#domain}/vouch/nobody`]);
+    const secret = validationSecret(name, { rootsPem, crlsPem: crls.pem, callers });
+    return { secret, hash: hashOf([name, rootsPem, crls.hash, ...(callers ?? [])]) };
+  }
+}
+
+async function readCrls(crls: readonly Buffer[]): Promise<{ pem: Buffer; hash: string }> {
+  const hash = createHash('sha256');
+  const parts: Buffer[] = [];
+  for await (const part of crlPemInSlices(crls)) {
+    parts.push(Buffer.from(part, 'latin1'));
+    hash.update(part);
+  }
+  return { pem: Buffer.concat(parts), hash: hash.digest('hex') };
+}
+
+/** SHA-256, lower-case hex, of some texts and where each ends. */
+function hashOf(texts: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(texts)).digest('hex');
+}

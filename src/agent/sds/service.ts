@@ -1,0 +1,84 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Attest } from '../../attestation/workload/attest.ts';
+import type { Method } from '../grpc/method.ts';
+import { GrpcError, GrpcStatus } from '../grpc/status.ts';
+import { Recognised } from '../recognised.ts';
+import type { Served, Workloads } from '../workloads.ts';
+import { readRequest } from './messages.ts';
+import { Secrets } from './secrets.ts';
+import { answerFor, failureOf, type Source, Subscription } from './subscription.ts';
+
+const service = '/envoy.service.secret.v3.SecretDiscoveryService';
+/** Told of a change in one turn of the event loop. */
+const streamsInTurn = 100;
+
+/**
+ * Envoy's secret discovery (SDS v3): `StreamSecrets` and `FetchSecrets` by their paths; `DeltaSecrets` is not
+ * implemented. `close` ends what it does, not the streams.
+ */
+export function createSds(options: { workloads: Workloads; attest: Attest; notice(line: string): void }): {
+  methods: ReadonlyMap<string, Method>;
+  close(): void;
+} {
+  const { workloads, attest, notice } = options;
+  const secrets = new WeakMap<Served, Secrets>();
+  const streams = new Set<Subscription>();
+  const source: Source = {
+    get now() {
+      return workloads.now;
+    },
+    secretsOf(served) {
+      const known = secrets.get(served) ?? new Secrets(served);
+      secrets.set(served, known);
+      return known;
+    },
+    notice,
+  };
+  const unsubscribe = workloads.subscribe(() => void tell(streams));
+  const methods = new Map<string, Method>([
+    [
+      `${service}/StreamSecrets`,
+      {
+        kind: 'bidi',
+        open(call, out) {
+          const stream = new Subscription(source, new Recognised(call.peer, attest), call, out);
+          streams.add(stream);
+          return {
+            message: (bytes) => stream.message(bytes),
+            closed() {
+              streams.delete(stream);
+              stream.closed();
+            },
+          };
+        },
+      },
+    ],
+    [
+      `${service}/FetchSecrets`,
+      {
+        kind: 'unary',
+        async call(request, call) {
+          const { names } = readRequest(request);
+          const workload = new Recognised(call.peer, attest);
+          const answer = await answerFor(source, workload, names.length > 0 ? names : undefined).catch(
+            (error: unknown) => {
+              throw failureOf(error, source);
+            },
+          );
+          if (answer === undefined)
+            throw new GrpcError(GrpcStatus.invalidArgument, 'none of these secrets is yours');
+          return answer.message;
+        },
+      },
+    ],
+  ]);
+  return { methods, close: unsubscribe };
+}
+
+async function tell(streams: ReadonlySet<Subscription>): Promise<void> {
+  let told = 0;
+  for (const stream of streams) {
+    stream.changed();
+    if (++told % streamsInTurn === 0) await nextTurn();
+  }
+}

@@ -1,0 +1,154 @@
+import { asVouchError } from '../../core/errors.ts';
+import { GrpcError, GrpcStatus } from '../grpc/status.ts';
+import type { Call, Out } from '../grpc/method.ts';
+import type { Recognised } from '../recognised.ts';
+import type { Served } from '../workloads.ts';
+import { type DiscoveryRequest, readRequest } from './messages.ts';
+import type { Answer, Secrets } from './secrets.ts';
+
+/** What all streams have in common. */
+export interface Source {
+  /** Undefined until there is something to serve. */
+  readonly now: Served | undefined;
+  secretsOf(served: Served): Secrets;
+  /** For the agent's log. */
+  notice(line: string): void;
+}
+
+/**
+ * One stream of the state-of-the-world protocol of xDS: what it names is sent at once and when its content changes.
+ * A response that was acknowledged, or refused, is not sent again. The nonce is the version: both are of the content.
+ */
+export class Subscription {
+  readonly #source: Source;
+  readonly #workload: Recognised;
+  readonly #call: Call;
+  readonly #out: Out;
+  #request: DiscoveryRequest | undefined;
+  #nodeId = '';
+  /** Names nothing from its first request on: is given all. */
+  #isWildcard = false;
+  #sent = '';
+  #isPumping = false;
+  #isStale = false;
+  #hasEnded = false;
+
+  constructor(source: Source, workload: Recognised, call: Call, out: Out) {
+    this.#source = source;
+    this.#workload = workload;
+    this.#call = call;
+    this.#out = out;
+  }
+
+  /** A DiscoveryRequest of the caller. */
+  message(bytes: Buffer): void {
+    try {
+      this.#take(readRequest(bytes));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Something else is served. */
+  changed(): void {
+    if (this.#request !== undefined) void this.#pump();
+  }
+
+  closed(): void {
+    this.#hasEnded = true;
+  }
+
+  #take(request: DiscoveryRequest): void {
+    // Answers what we sent before our last response: its sender will answer that one, too.
+    if (this.#request !== undefined && request.nonce !== this.#sent) return;
+    if (request.nodeId !== '') this.#nodeId = request.nodeId;
+    if (request.refusal !== undefined) this.#noticeRefusal(request);
+    if (this.#request === undefined) this.#isWildcard = request.names.length === 0;
+    else if (request.names.length > 0) this.#isWildcard = false;
+    const isSame = this.#request?.names.join('\n') === request.names.join('\n');
+    this.#request = request;
+    if (isSame) return;
+    this.#workload.forget();
+    void this.#pump();
+  }
+
+  /** One at a time: what changes meanwhile is looked at afterwards. */
+  async #pump(): Promise<void> {
+    this.#isStale = true;
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    try {
+      while (this.#isStale && !this.#hasEnded) {
+        this.#isStale = false;
+        await this.#send();
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#isPumping = false;
+    }
+  }
+
+  async #send(): Promise<void> {
+    const names = this.#request?.names ?? [];
+    const answer = await answerFor(this.#source, this.#workload, this.#isWildcard ? undefined : names);
+    if (answer === undefined) {
+      // Later on it is told nothing of a name that is not its own, or that it had.
+      if (this.#sent === '')
+        throw new GrpcError(GrpcStatus.invalidArgument, 'none of these secrets is yours');
+      return;
+    }
+    // A request that came meanwhile is looked at before anything is sent for the one before it.
+    if (this.#isStale || this.#hasEnded || answer.version === this.#sent) return;
+    this.#sent = answer.version;
+    this.#out.send(answer.frame);
+  }
+
+  #noticeRefusal({ refusal = '', nonce }: DiscoveryRequest): void {
+    const who = `pid ${this.#call.peer.pid}${this.#nodeId && ` (${printable(this.#nodeId)})`}`;
+    this.#source.notice(`${who} refuses the secrets of version ${nonce}: ${printable(refusal)}`);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#out.end(error instanceof GrpcError ? error : failureOf(error, this.#source));
+  }
+}
+
+/** What a caller is answered now; names undefined: all that it may have. Throws a GrpcError where it may have nothing. */
+export async function answerFor(
+  source: Source,
+  workload: Recognised,
+  names: readonly string[] | undefined,
+): Promise<Answer | undefined> {
+  const served = source.now;
+  if (served === undefined) throw new GrpcError(GrpcStatus.unavailable, 'nothing is served yet');
+  const svids = await workload.svids(served);
+  if (svids.length === 0) {
+    source.notice(`no identity for a caller of secret discovery: ${workload.explain(served)}`);
+    throw new GrpcError(GrpcStatus.permissionDenied, 'no identity issued');
+  }
+  const secrets = source.secretsOf(served);
+  const answer = await secrets.answer(svids, names ?? secrets.namesOf(svids));
+  if (answer === undefined)
+    source.notice(
+      `secrets ${printable((names ?? []).join(' '))} are not for this caller: ${workload.explain(served)}`,
+    );
+  return answer;
+}
+
+/** As `no identity issued`: a caller learns nothing of why. */
+export function failureOf(error: unknown, source: Source): GrpcError {
+  if (error instanceof GrpcError) return error;
+  const failure = asVouchError(error);
+  source.notice(`secret discovery failed: ${failure.detail}: ${String(failure.cause ?? '')}`);
+  return failure.code === 'denied-workload'
+    ? new GrpcError(GrpcStatus.permissionDenied, 'no identity issued')
+    : new GrpcError(GrpcStatus.internal, 'internal error');
+}
+
+/** What a caller wrote, in a line of the log. */
+function printable(text: string): string {
+  return text.slice(0, 500).replace(/[^\x20-\x7e]/g, '?');
+}
