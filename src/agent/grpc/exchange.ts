@@ -45,7 +45,10 @@ export class Exchange implements Out {
     // What went wrong ends in 'close' as well.
     stream.on('error', () => {});
     stream.once('close', () => this.#closed());
-    stream.once('wantTrailers', () => stream.sendTrailers(statusHeaders(this.#status)));
+    stream.once('wantTrailers', () => {
+      stream.sendTrailers(statusHeaders(this.#status));
+      this.#stopCaller();
+    });
   }
 
   /** Reads the request and runs `method`. */
@@ -96,10 +99,15 @@ export class Exchange implements Out {
     this.#status = error;
     clearTimeout(this.#timer);
     if (this.#stream.headersSent) this.#stream.end();
-    else this.#stream.respond({ ...responseHeaders, ...statusHeaders(error) }, { endStream: true });
-    // A caller that is still sending is told to stop (RFC 9113 §8.1).
-    if (!this.#stream.readableEnded)
-      this.#stream.once('finish', () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+    else {
+      this.#stream.respond({ ...responseHeaders, ...statusHeaders(error) }, { endStream: true });
+      this.#stopCaller();
+    }
+  }
+
+  /** A caller that is still sending is told to stop (RFC 9113 §8.1), once the status is on its way. */
+  #stopCaller(): void {
+    if (!this.#stream.readableEnded) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
   #converse(method: Extract<Method, { kind: 'bidi' }>, call: Call): void {
