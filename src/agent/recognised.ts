@@ -26,22 +26,26 @@ export class Recognised {
     return svidsFor(served, this.#seen.selectors);
   }
 
-  /** For the agent's log: what was seen, and what the entries miss that it comes nearest to. */
+  /** For the agent's log. */
   explain(served: Served): string {
-    const seen = this.#seen?.selectors ?? new Set();
-    const misses = served.svids
-      .map(({ entryId, selectors }) => ({ entryId, missing: selectors.filter((one) => !seen.has(one)) }))
-      .sort((a, b) => a.missing.length - b.missing.length)
-      .slice(0, 3)
-      .map(({ entryId, missing }) => `; ${entryId} asks for ${missing.join(' ')}`);
-    return `pid ${this.#peer.pid} shows ${[...seen].join(' ') || 'nothing'}${misses.join('')}`;
+    return explain(this.#peer, this.#seen?.selectors ?? new Set(), served);
   }
+}
+
+/** For the agent's log: what was seen of a workload, and what the entries miss that it comes nearest to. */
+export function explain(peer: WorkloadPeer, seen: ReadonlySet<string>, served: Served): string {
+  const misses = served.svids
+    .map(({ entryId, selectors }) => ({ entryId, missing: selectors.filter((one) => !seen.has(one)) }))
+    .sort((a, b) => a.missing.length - b.missing.length)
+    .slice(0, 3)
+    .map(({ entryId, missing }) => `; ${entryId} asks for ${missing.join(' ')}`);
+  return `pid ${peer.pid} shows ${[...seen].join(' ') || 'nothing'}${misses.join('')}`;
 }
 
 const asked = new WeakMap<Served, string>();
 
 /** Equal for two that ask for the same selectors, as before and after a rotation. */
-function askedBy(served: Served): string {
+export function askedBy(served: Served): string {
   const known = asked.get(served);
   if (known !== undefined) return known;
   const text = [...new Set(served.svids.map(({ selectors }) => selectors.join(' ')))].sort().join('\n');

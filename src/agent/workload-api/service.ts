@@ -3,10 +3,10 @@ import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { asVouchError, VouchError } from '../../core/errors.ts';
 import { Rate } from '../grpc/budget.ts';
 import { type Call, GrpcError, GrpcStatus, type Method } from '../grpc/server.ts';
+import { askedBy, explain } from '../recognised.ts';
 import { type Served, type Svid, svidsFor, type Trust, type Workloads } from '../workloads.ts';
 import type { Topic } from './encoded.ts';
 import { jwtSvidResponse, readJwtSvidRequest, readValidateRequest, validateResponse } from './messages.ts';
-import { missing } from './missing.ts';
 import { noIdentity, Streams } from './streams.ts';
 
 /** Who calls before there is anything to serve waits for it so long. */
@@ -54,7 +54,7 @@ export class WorkloadApi {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.#streams = new Streams(parts.workloads);
+    this.#streams = new Streams(parts.workloads, (peer) => this.#look(peer));
     const methods: Record<string, Method> = {
       FetchX509SVID: this.#stream('x509-svid'),
       FetchX509Bundles: this.#stream('x509-bundles'),
@@ -82,7 +82,7 @@ export class WorkloadApi {
       kind: 'stream',
       open: async (_request, call, out) => {
         const { served, selectors } = await this.#caller(call);
-        return this.#streams.open(topic, call.peer, selectors, served, out);
+        return this.#streams.open({ topic, peer: call.peer, out }, selectors, served);
       },
     };
   }
@@ -134,14 +134,22 @@ export class WorkloadApi {
   async #caller(call: Call): Promise<Caller> {
     demandHeader(call);
     await this.#served();
-    const selectors = await this.#look(call.peer);
-    // Read after the look, which took a while.
-    const served = this.#parts.workloads.now;
-    if (served === undefined) throw notReady();
+    const { selectors, served } = await this.#lookAtPresent(call.peer);
     const svids = svidsFor(served, selectors);
     if (svids.length > 0 && call.peer.isAlive()) return { served, selectors, svids };
-    this.#say(() => missing(call.peer, selectors, served));
+    this.#say(() => `no identity: ${explain(call.peer, selectors, served)}`);
     throw noIdentity();
+  }
+
+  /** What the look saw is held against the entries that decided what it looks at. */
+  async #lookAtPresent(peer: WorkloadPeer): Promise<{ selectors: ReadonlySet<string>; served: Served }> {
+    const { workloads } = this.#parts;
+    for (let before = workloads.now; before !== undefined; before = workloads.now) {
+      const selectors = await this.#look(peer);
+      const served = workloads.now;
+      if (served !== undefined && askedBy(served) === askedBy(before)) return { selectors, served };
+    }
+    throw notReady();
   }
 
   async #look(peer: WorkloadPeer): Promise<ReadonlySet<string>> {

@@ -1,58 +1,72 @@
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { Slice } from '../../jobs/slice.ts';
 import { GrpcError, GrpcStatus, type Out } from '../grpc/server.ts';
-import { type Served, svidsFor, type Workloads } from '../workloads.ts';
+import { askedBy } from '../recognised.ts';
+import { type Served, type Svid, svidsFor, type Workloads } from '../workloads.ts';
 import { Encoded, type Topic } from './encoded.ts';
 
-/** A stream with what it was told last. */
-interface Stream {
+/** Who is told what. */
+interface Listener {
   readonly topic: Topic;
   readonly peer: WorkloadPeer;
   readonly out: Out;
+}
+
+interface Stream extends Listener {
+  group: Group;
+  /** What the entries asked for when its peer was looked at. */
+  asked: string;
   sent: Buffer | undefined;
 }
 
 /** The streams of workloads that show the same selectors, and so are told the same. */
 interface Group {
+  readonly key: string;
   readonly selectors: ReadonlySet<string>;
   readonly streams: Set<Stream>;
+  /** Of `served`. */
+  svids: readonly Svid[];
+  served: Served | undefined;
 }
+
+/** Peers that are looked at again at one time. */
+const looksMax = 16;
 
 /** The open streams of the Workload API. Each is told the whole state that is its own, again when that has changed. */
 export class Streams {
   readonly #workloads: Workloads;
+  readonly #look: (peer: WorkloadPeer) => Promise<ReadonlySet<string>>;
   readonly #groups = new Map<string, Group>();
+  readonly #streams = new Set<Stream>();
   readonly #encoded = new Encoded();
   readonly #unsubscribe: () => void;
   #delivering: Promise<void> | undefined;
   #isStale = false;
 
-  constructor(workloads: Workloads) {
+  constructor(workloads: Workloads, look: (peer: WorkloadPeer) => Promise<ReadonlySet<string>>) {
     this.#workloads = workloads;
+    this.#look = look;
     this.#unsubscribe = workloads.subscribe(() => this.#deliver());
   }
 
   get size(): number {
-    return [...this.#groups.values()].reduce((sum, { streams }) => sum + streams.size, 0);
+    return this.#streams.size;
   }
 
   /** Tells the stream the present state, and keeps it until what is returned is called. Throws PermissionDenied. */
-  open(
-    topic: Topic,
-    peer: WorkloadPeer,
-    selectors: ReadonlySet<string>,
-    served: Served,
-    out: Out,
-  ): () => void {
-    const key = [...selectors].sort().join('\n');
-    const group = this.#groups.get(key) ?? { selectors, streams: new Set() };
-    const stream: Stream = { topic, peer, out, sent: undefined };
-    this.#tell(stream, group, served);
-    this.#groups.set(key, group);
-    group.streams.add(stream);
+  open(listener: Listener, selectors: ReadonlySet<string>, served: Served): () => void {
+    const stream = {
+      ...listener,
+      group: this.#groupOf(selectors),
+      asked: askedBy(served),
+      sent: undefined,
+    };
+    this.#tell(stream, served);
+    this.#streams.add(stream);
+    this.#join(stream, stream.group);
     return () => {
-      group.streams.delete(stream);
-      if (group.streams.size === 0 && this.#groups.get(key) === group) this.#groups.delete(key);
+      this.#streams.delete(stream);
+      this.#leave(stream);
     };
   }
 
@@ -73,35 +87,80 @@ export class Streams {
     const slice = new Slice();
     while (this.#isStale) {
       this.#isStale = false;
-      for (const group of [...this.#groups.values()])
-        for (const stream of [...group.streams]) {
-          if (!group.streams.has(stream)) continue;
-          this.#tellAgain(stream, group);
-          if (slice.isOver) await slice.turn();
-        }
+      const looks: Promise<void>[] = [];
+      for (const stream of this.#streams) {
+        const served = this.#workloads.now;
+        if (served === undefined) return;
+        if (stream.asked === askedBy(served)) this.#tellOrEnd(stream, served);
+        else looks.push(this.#lookAgain(stream));
+        if (looks.length === looksMax) await Promise.all(looks.splice(0));
+        if (slice.isOver) await slice.turn();
+      }
+      await Promise.all(looks);
     }
   }
 
-  #tellAgain(stream: Stream, group: Group): void {
-    const served = this.#workloads.now;
-    if (served === undefined) return;
+  /** Entries ask for what was not looked at. */
+  async #lookAgain(stream: Stream): Promise<void> {
     try {
-      this.#tell(stream, group, served);
+      const before = this.#workloads.now;
+      const selectors = await this.#look(stream.peer);
+      const served = this.#workloads.now;
+      if (!this.#streams.has(stream) || before === undefined || served === undefined) return;
+      // Else there is a change that is told next.
+      if (askedBy(before) !== askedBy(served)) return;
+      this.#leave(stream);
+      this.#join(stream, this.#groupOf(selectors));
+      stream.asked = askedBy(served);
+      this.#tellOrEnd(stream, served);
     } catch (error) {
-      group.streams.delete(stream);
-      stream.out.end(
-        error instanceof GrpcError ? error : new GrpcError(GrpcStatus.internal, 'internal error'),
-      );
+      this.#end(stream, error);
     }
   }
 
-  #tell(stream: Stream, { selectors }: Group, served: Served): void {
-    const svids = svidsFor(served, selectors);
-    if (svids.length === 0 || !stream.peer.isAlive()) throw noIdentity();
-    const frame = this.#encoded.of(stream.topic, svids, served);
+  #tellOrEnd(stream: Stream, served: Served): void {
+    try {
+      this.#tell(stream, served);
+    } catch (error) {
+      this.#end(stream, error);
+    }
+  }
+
+  #tell(stream: Stream, served: Served): void {
+    const { group } = stream;
+    if (group.served !== served) {
+      group.svids = svidsFor(served, group.selectors);
+      group.served = served;
+    }
+    if (group.svids.length === 0 || !stream.peer.isAlive()) throw noIdentity();
+    const frame = this.#encoded.of(stream.topic, group.svids, served);
     if (frame === stream.sent) return;
     stream.sent = frame;
     stream.out.send(frame);
+  }
+
+  #end(stream: Stream, error: unknown): void {
+    this.#streams.delete(stream);
+    this.#leave(stream);
+    const isKnown = error instanceof GrpcError;
+    stream.out.end(isKnown ? error : new GrpcError(GrpcStatus.internal, 'internal error'));
+  }
+
+  #groupOf(selectors: ReadonlySet<string>): Group {
+    const key = [...selectors].sort().join('\n');
+    return this.#groups.get(key) ?? { key, selectors, streams: new Set(), svids: [], served: undefined };
+  }
+
+  #join(stream: Stream, group: Group): void {
+    stream.group = group;
+    group.streams.add(stream);
+    this.#groups.set(group.key, group);
+  }
+
+  #leave(stream: Stream): void {
+    const { group } = stream;
+    group.streams.delete(stream);
+    if (group.streams.size === 0 && this.#groups.get(group.key) === group) this.#groups.delete(group.key);
   }
 }
 

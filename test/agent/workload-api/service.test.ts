@@ -66,7 +66,7 @@ describe('an identity', () => {
   test('that nobody has is denied, and the log says what was seen and what was missed', async () => {
     await open({ attest: async () => new Set(['unix:uid:7', 'unix:gid:8']) });
     await expect(x509().next()).rejects.toMatchObject(denied);
-    expect(bed.notices.join()).toMatch(/seen as unix:uid:7 unix:gid:8; entry e_1 .* wants unix:uid:/);
+    expect(bed.notices.join()).toMatch(/shows unix:uid:7 unix:gid:8; e_1 asks for unix:uid:/);
   });
 
   test('needs every selector of its entry', async () => {
@@ -96,6 +96,30 @@ describe('an identity', () => {
     expect((await stream.next()).svids.map((svid) => svid.spiffe_id)).toEqual([one.spiffeId]);
     bed.workloads.set({ ...served(), svids: [one, two, ...others] });
     expect((await stream.next()).svids).toHaveLength(2);
+  });
+
+  test('of an entry that asks for more than was looked at comes to an open stream', async () => {
+    const hash = 'unix:sha256:00';
+    let wanted = false;
+    await open({
+      attest: async ({ uid }) => new Set([`unix:uid:${uid}`, ...(wanted ? [hash] : [])]),
+    });
+    const stream = x509();
+    await stream.next();
+    wanted = true;
+    const [own] = ownEntries;
+    if (own === undefined) throw new Error('one is there');
+    const selectors = [...own.selectors, hash];
+    const more = await bed.authority.svid({
+      entryId: 'e_4',
+      spiffeId: 'spiffe://fake.example/hashed',
+      selectors,
+    });
+    const [first, ...others] = served().svids;
+    if (first === undefined) throw new Error('one is there');
+    // Also where an entry that the workload had before asks for it now.
+    bed.workloads.set({ ...served(), svids: [{ ...first, selectors }, ...others, more] });
+    expect((await stream.next()).svids).toHaveLength(3);
   });
 
   test('is not pushed to a process that has ended, or runs another program', async () => {
