@@ -4,7 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { callAdmin } from '../../src/cli/admin-client.ts';
 import { freePort } from '../../src/http/free-port.ts';
+import { adminPaths } from '../../src/wire/admin.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 import { eventually, type Running, start } from '../support/running.ts';
 import { envoyConfig, envoyProgram, SdsHost, svidFrom, trustFrom } from '../support/sds-host.ts';
@@ -12,6 +14,7 @@ import { deliveredIdentity, type Target, TlsPeer } from '../support/tls-peer.ts'
 
 // deploy/envoy/mtls.yaml, run by the command of docs/integrations/envoy.md, twice: one Envoy in front of `web`, one that `gateway` calls it by.
 
+/** From the operator's word to the refusal; the best of as many victims, on a shared machine. */
 const limitMs = 1000;
 const victims = 3;
 /** Told apart by a group that nothing else here is in. */
@@ -21,7 +24,8 @@ let authority: Authority;
 let host: SdsHost;
 let web: Workload;
 let gateway: Workload;
-let crls: Buffer[];
+let crls: Buffer[] | undefined;
+let crlUrl: string;
 let allowed: string[];
 /** Of `web`'s Envoy, and the plain port of `gateway`'s. */
 let inbound: Target;
@@ -39,7 +43,8 @@ beforeAll(async () => {
   host = new SdsHost(authority.path('sock'));
   await host.listen();
   await new Promise<void>((done) => service.listen(0, '127.0.0.1', done));
-  [web, gateway] = [await authority.enroll('web'), await authority.enroll('gateway')];
+  [web, gateway] = await Promise.all([authority.enroll('web'), authority.enroll('gateway')]);
+  crlUrl = (await authority.status()).crls.find(({ scope }) => scope === 'full')?.url ?? '';
   allowed = [authority.id('gateway'), authority.id('ops/*')];
   serve();
 
@@ -74,8 +79,6 @@ function startEnvoy(program: string, group: number, place: Parameters<typeof env
   const args = command.replace('/etc/envoy/mtls.yaml', config).split(' ').slice(1);
   const quiet = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'warning'];
   return start(['setpriv', '--groups', String(group), program, ...args, ...quiet]);
-  envoys.push(r);
-  return r;
 }
 
 /** What the agent holds now. */
@@ -89,6 +92,11 @@ function serve(): void {
   });
 }
 
+/** A caller of `web`'s Envoy with a certificate of its own. */
+async function peerOf(name: string): Promise<TlsPeer> {
+  return new TlsPeer(deliveredIdentity((await authority.enroll(name)).dir), inbound);
+}
+
 async function askThroughGateway(): Promise<string> {
   try {
     const response = await fetch(`http://127.0.0.1:${outbound.port}/`, { headers: { connection: 'close' } });
@@ -100,35 +108,33 @@ async function askThroughGateway(): Promise<string> {
 
 /** Revokes, and has the agent hold what is published then, as its watcher would. */
 async function revoke(serial: string): Promise<void> {
-  (await authority.vouch('revoke', '--serial', serial, '--reason', 'superseded', '--yes')).json();
+  const body = { target: { serial }, reason: 'superseded' };
+  await callAdmin(authority.server.ready.adminSocket, 'POST', adminPaths.revocations, body);
   const [, rootCrl] = trustFrom(web).crls;
-  const [full] = (await authority.status()).crls.filter(({ scope }) => scope === 'full');
-  if (rootCrl === undefined || full === undefined) throw new Error('no CRL');
-  crls = [Buffer.from(await (await fetch(full.url)).arrayBuffer()), rootCrl];
+  if (rootCrl === undefined) throw new Error('no CRL of the root');
+  crls = [Buffer.from(await (await fetch(crlUrl)).arrayBuffer()), rootCrl];
 }
 
 test('mTLS between two Envoys, and the service is told who calls', async () => {
   expect(await askThroughGateway()).toBe('served');
   expect(seen['x-forwarded-client-cert']).toContain(`URI=${authority.id('gateway')}`);
-});
+}, 120_000);
 
 test('a caller whom the entry does not name is refused, as is one without a certificate', async () => {
-  for (const name of ['stranger', 'web', 'ops', 'opsx/a']) {
-    const peer = new TlsPeer(deliveredIdentity((await authority.enroll(name)).dir), inbound);
-    expect(await peer.ask()).toMatch(/alert|closed|reset/i);
-  }
-  const named = new TlsPeer(deliveredIdentity((await authority.enroll('ops/a')).dir), inbound);
-  expect(await named.ask()).toBeUndefined();
+  const ask = async (name: string) => (await peerOf(name)).ask();
+  const strangers = await Promise.all(['stranger', 'web', 'ops', 'opsx/a'].map(ask));
+  for (const refusal of strangers) expect(refusal).toMatch(/alert|closed|reset/i);
+  expect(await ask('ops/a')).toBeUndefined();
   const { ca } = deliveredIdentity(gateway.dir);
   expect(await new TlsPeer({ cert: '', key: '', ca }, inbound).ask()).toBeDefined();
-});
+}, 120_000);
 
 test('a rotation of either side fails no handshake', async () => {
   const refusals: string[] = [];
   let tries = 0;
   let isOver = false;
   const knocking = (async () => {
-    const peer = new TlsPeer(deliveredIdentity((await authority.enroll('gateway')).dir), inbound);
+    const peer = await peerOf('gateway');
     while (!isOver) {
       tries += 1;
       const [direct, through] = await Promise.all([peer.ask(), askThroughGateway()]);
@@ -137,7 +143,7 @@ test('a rotation of either side fails no handshake', async () => {
     }
   })();
   for (let round = 0; round < 3; round += 1) {
-    [web, gateway] = [await authority.enroll('web'), await authority.enroll('gateway')];
+    [web, gateway] = await Promise.all([authority.enroll('web'), authority.enroll('gateway')]);
     serve();
     const before = tries;
     await eventually(() => tries > before + 10);
@@ -146,24 +152,24 @@ test('a rotation of either side fails no handshake', async () => {
   await knocking;
   expect(refusals).toEqual([]);
   expect(host.notices).toEqual([]);
-});
+}, 120_000);
 
 test('a revoked caller is refused at once, also with a session from before; others are not', async () => {
-  const good = new TlsPeer(deliveredIdentity((await authority.enroll('gateway')).dir), inbound);
+  const good = await peerOf('gateway');
+  const enrolled = await Promise.all(Array.from({ length: victims }, () => authority.enroll('gateway')));
   const measured: number[] = [];
-  for (let round = 0; round < victims; round += 1) {
-    const { dir, serial } = await authority.enroll('gateway');
+  for (const { dir, serial } of enrolled) {
     const victim = new TlsPeer(deliveredIdentity(dir), inbound);
     expect(await victim.ask()).toBeUndefined();
-    await revoke(serial);
     const startMs = performance.now();
+    await revoke(serial);
     serve();
     while ((await victim.ask()) === undefined || (await victim.ask({ resume: true })) === undefined);
     measured.push(performance.now() - startMs);
     expect(await good.ask()).toBeUndefined();
   }
   expect(Math.min(...measured), measured.join()).toBeLessThan(limitMs);
-});
+}, 120_000);
 
 test('a revoked server is refused, too', async () => {
   await revoke(web.serial);
@@ -172,13 +178,13 @@ test('a revoked server is refused, too', async () => {
   web = await authority.enroll('web');
   serve();
   await eventually(async () => (await askThroughGateway()) === 'served');
-});
+}, 120_000);
 
 test('an entry that lets nobody call lets in nobody', async () => {
   allowed = [];
   serve();
-  const peer = new TlsPeer(deliveredIdentity((await authority.enroll('gateway')).dir), inbound);
+  const peer = await peerOf('gateway');
   await eventually(async () => (await peer.ask()) !== undefined);
   expect(await askThroughGateway()).not.toBe('served');
   expect(host.notices).toEqual([]);
-});
+}, 120_000);
