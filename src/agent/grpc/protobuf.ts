@@ -12,6 +12,12 @@ export function bytesField(number: number, value: Uint8Array | string): Buffer {
   return Buffer.concat([key(number, wire.bytes), varint(bytes.length), bytes]);
 }
 
+/** The same in parts whose bytes follow one another: what is large is copied once, when all of it is put together. */
+export function fieldParts(number: number, value: readonly Uint8Array[]): Uint8Array[] {
+  const length = value.reduce((sum, part) => sum + part.length, 0);
+  return [key(number, wire.bytes), varint(length), ...value];
+}
+
 /** The same, nothing for the default value. */
 export function optionalField(number: number, value: Uint8Array | string): Buffer {
   return value.length === 0 ? nothing : bytesField(number, value);

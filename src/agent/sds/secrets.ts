@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { encodePem } from '../../x509/pem.ts';
+import { trustDomainId } from '../../core/spiffe-id.ts';
 import { crlPemInSlices } from '../deliver/files.ts';
 import { frame } from '../grpc/frame.ts';
 import type { Served, Svid } from '../workloads.ts';
@@ -56,7 +57,7 @@ export class Secrets {
   }
 
   get #domain(): string {
-    return `spiffe://${this.#served.trust.trustDomain}`;
+    return trustDomainId(this.#served.trust.trustDomain);
   }
 
   #find(name: string, svids: readonly Svid[]): Item | undefined {

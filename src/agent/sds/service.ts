@@ -1,5 +1,6 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Attest } from '../../attestation/workload/attest.ts';
+import { Slice } from '../../jobs/slice.ts';
+import { Rate } from '../grpc/budget.ts';
 import type { Method } from '../grpc/method.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
 import { Recognised } from '../recognised.ts';
@@ -9,8 +10,8 @@ import { Secrets } from './secrets.ts';
 import { answerFor, failureOf, type Source, Subscription } from './subscription.ts';
 
 const service = '/envoy.service.secret.v3.SecretDiscoveryService';
-/** Told of a change in one turn of the event loop. */
-const streamsInTurn = 100;
+/** Callers cannot fill the log: lines in a minute. */
+const linesMax = 20;
 
 /**
  * Envoy's secret discovery (SDS v3): `StreamSecrets` and `FetchSecrets` by their paths; `DeltaSecrets` is not
@@ -20,7 +21,8 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
   methods: ReadonlyMap<string, Method>;
   close(): void;
 } {
-  const { workloads, attest, notice } = options;
+  const { workloads, attest } = options;
+  const lines = new Rate(linesMax, 60_000);
   const secrets = new WeakMap<Served, Secrets>();
   const streams = new Set<Subscription>();
   const source: Source = {
@@ -32,7 +34,9 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
       secrets.set(served, known);
       return known;
     },
-    notice,
+    notice(line) {
+      if (lines.take(performance.now())) options.notice(line);
+    },
   };
   const unsubscribe = workloads.subscribe(() => void tell(streams));
   const methods = new Map<string, Method>([
@@ -76,9 +80,9 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
 }
 
 async function tell(streams: ReadonlySet<Subscription>): Promise<void> {
-  let told = 0;
+  const slice = new Slice();
   for (const stream of streams) {
     stream.changed();
-    if (++told % streamsInTurn === 0) await nextTurn();
+    if (slice.isOver) await slice.turn();
   }
 }
