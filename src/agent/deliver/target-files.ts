@@ -15,7 +15,7 @@ import { pkcs12 } from './pkcs12.ts';
 export type TargetFile = DeliveredFile & { content: string | Buffer };
 
 /** Names of a target's files besides those of every generation. */
-export const storeNames = { identity: 'svid.p12', trust: 'truststore.p12' } as const;
+const storeNames = { identity: 'svid.p12', trust: 'truststore.p12' } as const;
 
 const passwordMaxLength = 128;
 
@@ -47,13 +47,9 @@ async function stores(
 ): Promise<{ name: string; content: Buffer }[]> {
   if (!formats.includes('pkcs12') || settings === undefined) return [];
   const common = { trusted, password: readPassword(settings.passwordFile), seed: keyPkcs8 };
-  const [identity, trust] = await Promise.all([
-    pkcs12({ ...common, identity: { keyPkcs8, chain } }),
-    pkcs12({ ...common, identity: undefined }),
-  ]);
   return [
-    { name: storeNames.identity, content: identity },
-    { name: storeNames.trust, content: trust },
+    { name: storeNames.identity, content: await pkcs12({ ...common, identity: { keyPkcs8, chain } }) },
+    { name: storeNames.trust, content: await pkcs12({ ...common, identity: undefined }) },
   ];
 }
 
