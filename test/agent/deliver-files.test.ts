@@ -240,13 +240,17 @@ describe('the files', () => {
     deliver.take(fake.served([svid]));
     await settled();
     expect(current(dir, 'svid-combined.pem')).toBe(current(dir, 'svid.key') + current(dir, 'svid.pem'));
+    const at = (name: string): string => join(dir, 'current', name);
+    const bind = `bind unix@${folder}/socket ssl crt ${at('svid-combined.pem')} ca-file ${at('bundle.pem')}`;
+    const config = `frontend f\n mode http\n timeout client 1s\n ${bind} crl-file ${at('crl.pem')} verify required\n`;
+    writeFileSync(join(folder, 'haproxy.cfg'), config);
+    expect(runTool('haproxy', '-c', '-f', join(folder, 'haproxy.cfg'))).toMatchObject({ status: 0 });
     for (const name of ['svid.p12', 'truststore.p12']) expect(access(dir, name).mode).toBe('600');
-    const store = join(dir, 'current', 'svid.p12');
     const read = runTool(
       'openssl',
       'pkcs12',
       '-in',
-      store,
+      at('svid.p12'),
       '-passin',
       `file:${passwordFile}`,
       '-nokeys',

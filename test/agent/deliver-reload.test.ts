@@ -278,7 +278,7 @@ describe('a container', () => {
     });
     server.listen(socket);
     await once(server, 'listening');
-    onTestFinished(() => void server.close().closeAllConnections());
+    onTestFinished(() => server.close().closeAllConnections());
     return { folder, socket, asked };
   }
 

@@ -142,7 +142,7 @@ class Target {
   }
 
   async ended(): Promise<void> {
-    await Promise.all([this.#files, this.#crls, this.#reload].map((task) => task?.ended()));
+    await Promise.all([this.#files.ended(), this.#crls.ended(), this.#reload?.ended()]);
   }
 
   get #of(): string {
