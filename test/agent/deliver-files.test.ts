@@ -20,9 +20,10 @@ describe('a target', () => {
     const dir = join(temporaryFolder(), 'a', 'b');
     const fake = new FakeServed();
     const [other, ours] = [fake.svid({ spiffeId: parseSpiffeId('spiffe://example.org/other') }), fake.svid()];
-    const { deliver, settled, notices } = deliverTo({ dir });
+    const { deliver, settled, notices, told } = deliverTo({ dir });
     deliver.take(fake.served([other, ours]));
     const status = await settled();
+    expect(told.at(-1), 'whoever shows it was told of the last change').toEqual([status]);
     expect(status).toMatchObject({ of: workloadId, dir, isServed: true, serial: ours.serial });
     const read = readDelivered(dir);
     expect(read.leaf.serial).toBe(ours.serial);

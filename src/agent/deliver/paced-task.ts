@@ -1,6 +1,6 @@
-import { setTimeout as timeout } from 'node:timers/promises';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { type Backoff, pauseMs } from '../retry.ts';
+import { type Sleep, systemSleep } from '../sleep.ts';
 
 /** What became of a task's runs; times in RFC 3339. */
 export interface Outcome {
@@ -9,9 +9,6 @@ export interface Outcome {
   /** Since when there is something to do that is not done. */
   waitingSince?: string;
 }
-
-/** Resolves after `ms`; rejects when the signal aborts. */
-export type Sleep = (ms: number, signal: AbortSignal) => Promise<unknown>;
 
 /** How a task is run. */
 export interface Pace {
@@ -26,6 +23,8 @@ export interface Pace {
   signal: AbortSignal;
   notice: (line: string) => void;
   sleep?: Sleep | undefined;
+  /** Is called when the outcome is another. */
+  outcomeChanged?: (() => void) | undefined;
 }
 
 /** Runs a task after changes, one at a time, again where it fails; what changes meanwhile is one more run. */
@@ -50,7 +49,7 @@ export class PacedTask<Change extends string> {
   /** Takes note of a change; returns at once. */
   changed(change: Change): void {
     this.#pending.add(change);
-    this.#outcome = { waitingSince: this.#now(), ...this.#outcome };
+    this.#is({ waitingSince: this.#now(), ...this.#outcome });
     this.#running ??= this.#drain();
   }
 
@@ -60,7 +59,7 @@ export class PacedTask<Change extends string> {
   }
 
   async #drain(): Promise<void> {
-    const { clock, signal, notice, restMs } = this.#pace;
+    const { clock, signal, notice, restMs, sleep = systemSleep } = this.#pace;
     try {
       let failures = 0;
       while (this.#pending.size > 0 && !signal.aborted) {
@@ -72,7 +71,7 @@ export class PacedTask<Change extends string> {
         failures = problem === undefined ? this.#succeeded() : this.#failed(problem, failures + 1);
         if (failures > 0) for (const change of changes) this.#pending.add(change);
         const pause = failures > 0 ? pauseMs(failures, this.#pace.backoff) : 0;
-        await this.#sleep(Math.max(pause, restMs(clock.monotonicMs() - startedMs)));
+        await sleep(Math.max(pause, restMs(clock.monotonicMs() - startedMs)), signal);
       }
     } catch (error) {
       if (!signal.aborted) notice(`${this.#pace.name} stopped: ${String(error)}`);
@@ -85,11 +84,11 @@ export class PacedTask<Change extends string> {
     const { lastFailure } = this.#outcome;
     if (this.#said !== undefined) this.#pace.notice(`${this.#pace.name} succeeded again`);
     this.#said = undefined;
-    this.#outcome = {
+    this.#is({
       lastSuccess: this.#now(),
       ...(lastFailure && { lastFailure }),
       ...(this.#pending.size > 0 && { waitingSince: this.#now() }),
-    };
+    });
     return 0;
   }
 
@@ -97,7 +96,7 @@ export class PacedTask<Change extends string> {
   #failed(problem: string, failures: number): number {
     const { name, maxAttempts, notice } = this.#pace;
     const isLast = failures === maxAttempts;
-    this.#outcome = { ...this.#outcome, lastFailure: { at: this.#now(), problem } };
+    this.#is({ ...this.#outcome, lastFailure: { at: this.#now(), problem } });
     if (maxAttempts !== undefined || problem !== this.#said)
       notice(`${name} failed: ${problem}; ${isLast ? 'given up until the next change' : 'trying again'}`);
     if (maxAttempts === undefined) this.#said = problem;
@@ -108,8 +107,8 @@ export class PacedTask<Change extends string> {
     return rfc3339(this.#pace.clock.now());
   }
 
-  #sleep(ms: number): Promise<unknown> {
-    const { signal, sleep } = this.#pace;
-    return sleep === undefined ? timeout(ms, undefined, { signal }) : sleep(ms, signal);
+  #is(outcome: Outcome): void {
+    this.#outcome = outcome;
+    this.#pace.outcomeChanged?.();
   }
 }

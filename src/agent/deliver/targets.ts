@@ -4,12 +4,13 @@ import { fileNames } from '../../client/delivered.ts';
 import type { DeliverTarget } from '../../config/deliver-config.ts';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
+import type { Sleep } from '../sleep.ts';
 import type { Served, Svid } from '../workloads.ts';
 import { replaceFile } from './durable-file.ts';
 import { crlFile, deliverFiles } from './files.ts';
 import { type Change, minIntervalMs } from './hook.ts';
 import { type Exclusively, oneAtATime } from '../one-at-a-time.ts';
-import { type Outcome, type Pace, PacedTask, type Sleep } from './paced-task.ts';
+import { type Outcome, type Pace, PacedTask } from './paced-task.ts';
 import { reloadOnce } from './reload.ts';
 import { holdsCrls, isDelivered, targetFiles, targetOwner } from './target-files.ts';
 import { makeTrustedFolder } from './trusted-folder.ts';
@@ -20,6 +21,8 @@ export interface DeliverParts {
   /** A line for the agent's log. */
   notice: (line: string) => void;
   sleep?: Sleep;
+  /** Is called when `status()` is another. */
+  statusChanged?: () => void;
 }
 
 /** How one target is; times in RFC 3339. */
@@ -95,8 +98,14 @@ class Target {
   ) {
     this.#config = config;
     this.#parts = parts;
-    const { exclusively, ...shared } = parts;
-    const pace = (name: string, restMs: Pace['restMs']): Pace => ({ ...shared, name, backoff, restMs });
+    const { exclusively, statusChanged: outcomeChanged, ...shared } = parts;
+    const pace = (name: string, restMs: Pace['restMs']): Pace => ({
+      ...shared,
+      name,
+      backoff,
+      restMs,
+      outcomeChanged,
+    });
     this.#files = new PacedTask(
       () => exclusively(() => problemOf(() => this.#deliver())),
       pace(`delivery of ${this.#of} to ${config.dir}`, () => 0),

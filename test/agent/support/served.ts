@@ -78,6 +78,8 @@ export class FakeServed {
 /** Targets as a configuration has them, closed with the test, and what they say. */
 export function deliverTo(...targets: readonly object[]) {
   const notices: string[] = [];
+  /** What `status()` was each time that it changed. */
+  const told: (readonly TargetStatus[])[] = [];
   const config = z.parse(
     deliverSchema,
     targets.map((target) => ({ id: workloadId, ...target })),
@@ -85,6 +87,7 @@ export function deliverTo(...targets: readonly object[]) {
   const deliver = new DeliverTargets(config, {
     clock: systemClock,
     notice: (line) => void notices.push(line),
+    statusChanged: () => void told.push(deliver.status()),
   });
   onTestFinished(() => deliver.close());
   const status = (index = 0): TargetStatus => {
@@ -101,7 +104,7 @@ export function deliverTo(...targets: readonly object[]) {
     });
   const failed = (what: 'files' | 'reload' = 'files', index = 0): Promise<string> =>
     eventually(() => status(index)[what]?.lastFailure?.problem);
-  return { deliver, notices, status, settled, failed };
+  return { deliver, notices, told, status, settled, failed };
 }
 
 /** A file of the current generation. */
