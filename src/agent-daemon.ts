@@ -1,33 +1,44 @@
 import { type Arguments, parseArguments } from './agent/arguments.ts';
 import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
-import { type DaemonVerb, daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
+import { daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
 import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
+import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
+import type { MtlsProxies } from './agent/proxy/mtls-proxies.ts';
 import { type Output, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { linux } from './native/linux.ts';
 
-const verbs: Readonly<Record<DaemonVerb, (args: Arguments, output: Output) => Promise<number> | number>> = {
+/** How long connections may go on after SIGTERM. */
+const graceMs = 10_000;
+
+type Verb = keyof typeof specs;
+
+const specs = { ...daemonSpecs, 'agent proxy': proxySpec };
+const usage: Readonly<Record<Verb, string>> = { ...daemonUsage, 'agent proxy': proxyUsage };
+const help: Readonly<Record<Verb, string>> = { ...daemonHelp, 'agent proxy': proxyHelp };
+const verbs: Readonly<Record<Verb, (args: Arguments, output: Output) => Promise<number> | number>> = {
   agent: runAgent,
   'agent status': runStatus,
+  'agent proxy': async (args, output) => (await import('./agent/proxy/verb.ts')).runProxy(args, output),
 };
 
 /** Runs `agent` or a verb of it; `argv` begins with the word. Resolves to the exit code of the contract. */
 export async function runDaemonVerb(argv: readonly string[], output: Output): Promise<number> {
   const [first = '', second = ''] = argv;
   const both = `${first} ${second}`;
-  const verb: DaemonVerb = both in verbs ? (both as DaemonVerb) : 'agent';
+  const verb: Verb = both in verbs ? (both as Verb) : 'agent';
   try {
-    const args = parseArguments(argv.slice(verb.split(' ').length), daemonSpecs[verb]);
+    const args = parseArguments(argv.slice(verb.split(' ').length), specs[verb]);
     if (!args.help) return await verbs[verb](args, output);
-    output.stdout(daemonHelp[verb]);
+    output.stdout(help[verb]);
     return 0;
   } catch (error) {
     const json = argv.includes('--json');
     const code = reportFailure(error, json, output);
-    if (code === 2 && !json) output.stderr(`usage: ${daemonUsage[verb]}\n`);
+    if (code === 2 && !json) output.stderr(`usage: ${usage[verb]}\n`);
     return code;
   }
 }
@@ -49,9 +60,29 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
   // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
+  const proxies = config.proxy.length === 0 ? undefined : await openProxies(config, daemon, notice);
   void daemon.ready().then((ready) => printReady(ready, config, args, output));
-  await daemon.run();
+  try {
+    await daemon.run();
+  } finally {
+    await proxies?.close(graceMs);
+  }
   return 0;
+}
+
+/** The proxies of the configuration, which refuse everyone until there is something to serve. */
+async function openProxies(
+  { proxy, crl }: AgentConfig,
+  { workloads, statusParts }: AgentDaemon,
+  notice: (line: string) => void,
+): Promise<MtlsProxies> {
+  const { MtlsProxies } = await import('./agent/proxy/mtls-proxies.ts');
+  const staleCrl = crl === 'require' ? 'refuse' : 'allow';
+  const proxies = new MtlsProxies(proxy, { clock: systemClock, notice, staleCrl });
+  await proxies.listen();
+  statusParts.set('proxy', () => proxies.status());
+  workloads.subscribe((served) => proxies.take(served));
+  return proxies;
 }
 
 function printReady(

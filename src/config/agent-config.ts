@@ -3,6 +3,7 @@ import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
 import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
 import { parseDocument } from './document.ts';
+import { proxyConfig } from './proxy-config.ts';
 import { absolutePath, duration } from './values.ts';
 
 /** Where the agent's configuration is looked for when `--config` is not given; there may be none. */
@@ -22,6 +23,8 @@ const agentConfigSchema = z.strictObject({
   crl: z._default(z.enum(['require', 'allow-stale']), 'require'),
   /** How often CRLs are asked for while the server does not tell of them by itself. */
   crlRefresh: z.prefault(duration('1d'), '1s'),
+  /** mTLS in front of plain local ports, and out of them. */
+  proxy: z._default(z.array(proxyConfig).check(z.maxLength(256)), []),
 });
 
 /** The validated configuration of `vouch agent`; `crlRefresh` in seconds. */
