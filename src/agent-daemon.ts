@@ -4,15 +4,12 @@ import { AgentDaemon } from './agent/daemon/daemon.ts';
 import { daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
 import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
 import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
-import type { MtlsProxies } from './agent/proxy/mtls-proxies.ts';
 import { type Output, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
+import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { linux } from './native/linux.ts';
-
-/** How long connections may go on after SIGTERM. */
-const graceMs = 10_000;
 
 type Verb = keyof typeof specs;
 
@@ -60,29 +57,14 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
   // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
-  const proxies = config.proxy.length === 0 ? undefined : await openProxies(config, daemon, notice);
+  const services = await openServices(config, daemon, notice);
   void daemon.ready().then((ready) => printReady(ready, config, args, output));
   try {
     await daemon.run();
   } finally {
-    await proxies?.close(graceMs);
+    await services.close();
   }
   return 0;
-}
-
-/** The proxies of the configuration, which refuse everyone until there is something to serve. */
-async function openProxies(
-  { proxy, crl }: AgentConfig,
-  { workloads, statusParts }: AgentDaemon,
-  notice: (line: string) => void,
-): Promise<MtlsProxies> {
-  const { MtlsProxies } = await import('./agent/proxy/mtls-proxies.ts');
-  const staleCrl = crl === 'require' ? 'refuse' : 'allow';
-  const proxies = new MtlsProxies(proxy, { clock: systemClock, notice, staleCrl });
-  await proxies.listen();
-  statusParts.set('proxy', () => proxies.status());
-  workloads.subscribe((served) => proxies.take(served));
-  return proxies;
 }
 
 function printReady(

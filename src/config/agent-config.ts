@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
+import { deliverSchema } from './deliver-config.ts';
 import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
 import { parseDocument } from './document.ts';
 import { proxyConfig } from './proxy-config.ts';
@@ -23,6 +24,8 @@ const agentConfigSchema = z.strictObject({
   crl: z._default(z.enum(['require', 'allow-stale']), 'require'),
   /** How often CRLs are asked for while the server does not tell of them by itself. */
   crlRefresh: z.prefault(duration('1d'), '1s'),
+  /** Files for software that knows nothing of SPIFFE. */
+  deliver: z._default(deliverSchema, []),
   /** mTLS in front of plain local ports, and out of them. */
   proxy: z._default(z.array(proxyConfig).check(z.maxLength(256)), []),
 });

@@ -89,7 +89,13 @@ describe('JWT-SVIDs', () => {
       async () => {
         const { entryId } = entry;
         const leaf = recordLeaf('entry', 1, { event: 'deleted', entryId });
-        await authority.sequencer.record({ kind: 'entry-deleted', leaf, entryId, atMs: 1 });
+        await authority.sequencer.record({
+          kind: 'entry-deleted',
+          leaf,
+          entryId,
+          parentId: entry.parentId,
+          atMs: 1,
+        });
         return entryId;
       },
       'agent',

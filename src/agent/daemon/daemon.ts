@@ -142,6 +142,11 @@ export class AgentDaemon {
     }
   }
 
+  /** Somebody's part of the status is another. */
+  statusChanged(): void {
+    this.#status.want();
+  }
+
   /** Whether the server tells of changes by itself. */
   get isLive(): boolean {
     return this.#isLive;
