@@ -48,7 +48,8 @@ const notInAgent =
   '(^|/)node_modules/(?!zod/)|^src/((store|signer|http|cli|issuance|authority|native)/|server[.]ts)';
 
 /** What the daemon's must not. */
-const notInDaemon = '(^|/)node_modules/(?!(zod|yaml)/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';
+const notInDaemon =
+  '(^|/)node_modules/(?!(zod|yaml)/)|^src/((store|signer|http|cli|issuance|authority)/|server[.]ts)';
 
 const below = (paths) => `^src/(${paths.join('|')})`;
 const packageOf = (name) => `node_modules/(@types/)?(${name})/`;

@@ -4,7 +4,7 @@ import { AgentDaemon } from './agent/daemon/daemon.ts';
 import { daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
 import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
 import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
-import { type Output, reportFailure } from './agent/report.ts';
+import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
 import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
@@ -23,7 +23,7 @@ const verbs: Readonly<Record<Verb, (args: Arguments, output: Output) => Promise<
 };
 
 /** Runs `agent` or a verb of it; `argv` begins with the word. Resolves to the exit code of the contract. */
-export async function runDaemonVerb(argv: readonly string[], output: Output): Promise<number> {
+export async function runDaemonVerb(argv: string[], output: Output = processOutput): Promise<number> {
   const [first = '', second = ''] = argv;
   const both = `${first} ${second}`;
   const verb: Verb = both in verbs ? (both as Verb) : 'agent';

@@ -53,8 +53,8 @@ export async function runAgentVerb(argv: string[], output: Output = processOutpu
 async function runDaemonVerb(argv: string[], output: Output): Promise<number> {
   const bundle = new URL('./vouch-agentd.js', import.meta.url);
   if (existsSync(bundle)) {
-    const { runDaemonVerb: run } = (await import(bundle.href)) as typeof import('./agent-daemon.ts');
-    return run(argv, output);
+    const daemon = (await import(bundle.href)) as { runDaemonVerb: typeof runAgentVerb };
+    return daemon.runDaemonVerb(argv, output);
   }
   const missing = `${fileURLToPath(bundle)} is not there: the daemon is a file of its own, beside this one`;
   return reportFailure(new VouchError('config-invalid', missing), argv.includes('--json'), output);

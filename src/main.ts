@@ -9,6 +9,8 @@ type Program = (argv: string[]) => Promise<number>;
 const agentVerbs = new Set(['enroll', 'renew', 'exec', 'bundle', 'agent']);
 
 async function programFor(verb: string): Promise<Program> {
+  if (verb === 'agent')
+    return (await load<typeof import('./agent-daemon.ts')>('./vouch-agentd.js')).runDaemonVerb;
   if (agentVerbs.has(verb)) return (await load<typeof import('./agent.ts')>('./vouch-agent.js')).runAgentVerb;
   if (verb === 'signer') return (await load<typeof import('./signer.ts')>('./vouch-signer.js')).runSignerVerb;
   return (await load<typeof import('./cli/main.ts')>('./vouch-full.js')).runOperatorVerb;

@@ -8,7 +8,7 @@ import { proxyConfig } from './proxy-config.ts';
 import { absolutePath, duration } from './values.ts';
 
 /** Where the agent's configuration is looked for when `--config` is not given; there may be none. */
-export const defaultAgentConfigFile = '/etc/vouch/agent.yaml';
+const defaultAgentConfigFile = '/etc/vouch/agent.yaml';
 
 const agentConfigSchema = z.strictObject({
   /** Join file of the agent's own identity, mode 600. One with a new token is picked up when the old identity is over. */
@@ -34,7 +34,7 @@ const agentConfigSchema = z.strictObject({
 export type AgentConfig = Readonly<z.output<typeof agentConfigSchema>>;
 
 /** Validates a parsed document; every problem at once. */
-export function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
+function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
   const parsed = z.safeParse(agentConfigSchema, document);
   return parsed.success ? Object.freeze(parsed.data) : parsed.error.issues.flatMap(problemsOf);
 }

@@ -1,7 +1,7 @@
 import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Keyring, keyFile, keyringOrFile } from '../../src/agent/daemon/cache-keys.ts';
+import { type CacheKeys, type Keyring, keyFile, keyringOrFile } from '../../src/agent/daemon/cache-keys.ts';
 import { SealedCache } from '../../src/agent/daemon/sealed-cache.ts';
 import { temporaryFolder } from '../agent/support/harness.ts';
 import { type Host, startHost } from './support/daemon.ts';
@@ -125,7 +125,7 @@ describe('a restart while the server is away', () => {
     const host = await startHost();
     await ended(host, 'web');
     const state = join(host.dir, 'agent.json');
-    const seen = JSON.parse(readFileSync(state, 'utf8'));
+    const seen = JSON.parse(readFileSync(state, 'utf8')) as { seen: object };
     writeFileSync(state, JSON.stringify({ ...seen, seen: { ...seen.seen, bundle: 9 } }), { mode: 0o600 });
     await host.server.goAway();
     const agent = host.start();
@@ -201,12 +201,16 @@ describe('the key of the cache', () => {
     const folder = temporaryFolder();
     const keys = keyFile(join(folder, 'key'));
     await new SealedCache(join(folder, 'cache'), keys, 'me').save(Buffer.from('one'));
-    const crashing = new SealedCache(join(folder, 'no/such/folder/cache'), keys, 'me');
-    const cache = new SealedCache(join(folder, 'cache'), keys, 'me');
-    expect(cache.read()?.toString()).toBe('one');
-    // The key is written, the file is not.
-    const [old] = keys.read();
-    await keys.write([Buffer.alloc(32, 7), old!]);
-    await expect(crashing.save(Buffer.from('x'))).rejects.toThrow();
+    const dying: CacheKeys = {
+      ...keys,
+      write: async (all) => {
+        await keys.write(all);
+        throw new Error('killed');
+      },
+    };
+    const crashing = new SealedCache(join(folder, 'cache'), dying, 'me');
+    expect(crashing.read()?.toString()).toBe('one');
+    await expect(crashing.save(Buffer.from('two'))).rejects.toThrow('killed');
+    expect(new SealedCache(join(folder, 'cache'), keys, 'me').read()?.toString()).toBe('one');
   });
 });

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { readStatus } from '../../src/agent/daemon/status.ts';
 import { parseSerial } from '../../src/core/serial.ts';
 import { crlEvent } from '../agent/support/fake-watch.ts';
 import { startHost } from './support/daemon.ts';
@@ -136,8 +137,8 @@ describe('an agent', () => {
     const agent = start();
     const { svids } = await agent.serves('web');
     const status = await agent.until(() => {
-      const read = JSON.parse(readFileSync(join(dir, 'status.json'), 'utf8'));
-      return read.stream && read.cache.savedAt && read;
+      const read = readStatus(dir);
+      return read.stream && read.cache.savedAt !== null && read;
     });
     expect(status).toMatchObject({
       pid: process.pid,

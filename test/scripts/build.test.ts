@@ -22,6 +22,7 @@ const guarded = `export function open(isRight: boolean): void {
 /** Every entry, as small as it can be; the agent has the guard of I3. */
 const entries = {
   'src/main.ts': `for (const name of ['full', 'agent']) await import(new URL(\`./vouch-\${name}.js\`, import.meta.url).href);\nif (process.argv.length > 9) await import('./vouch-signer.js');\n`,
+  'src/agent-daemon.ts': 'export const isDaemon = true;\n',
   'src/agent.ts': `import { open } from './guarded.ts';\n\nopen(true);\nconsole.log('agent', __VOUCH_VERSION__, open.length);\n`,
   'src/guarded.ts': guarded,
   'src/cli/main.ts': `import Database from 'better-sqlite3';\n\nconsole.log(typeof Database);\n`,
@@ -51,7 +52,15 @@ describe('scripts/build.mjs', () => {
   it('makes every bundle, the addon, maps and types, with the guards folded', () => {
     const directory = makeTestProject(copies, entries);
     expect(build(directory)).toEqual({ status: 0, stderr: '' });
-    const names = ['client', 'pkcs11-worker', 'vouch', 'vouch-agent', 'vouch-full', 'vouch-signer'];
+    const names = [
+      'client',
+      'pkcs11-worker',
+      'vouch',
+      'vouch-agent',
+      'vouch-agentd',
+      'vouch-full',
+      'vouch-signer',
+    ];
     const files = names.flatMap((name) => [`${name}.js`, `${name}.js.map`]);
     expect(readdirSync(join(directory, 'dist')).sort()).toEqual(
       ['.built', ...files, 'native', 'types'].sort(),

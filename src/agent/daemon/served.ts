@@ -18,11 +18,11 @@ export class ServedWorkloads implements Workloads {
 
   /** Makes this what is served, where it is not the same already. Listeners are called in a turn of their own, with the newest. */
   publish(svids: readonly Svid[], trust: Trust): boolean {
-    const { svids: before = undefined, trust: trusted = undefined } = this.#now ?? {};
+    const before = this.#now;
     const isSame =
-      trust === trusted &&
-      svids.length === before?.length &&
-      svids.every((svid, index) => svid === before[index]);
+      trust === before?.trust &&
+      svids.length === before.svids.length &&
+      svids.every((svid, index) => svid === before.svids[index]);
     if (isSame) return false;
     this.#now = Object.freeze({ svids: Object.freeze([...svids]), trust });
     if (this.#isDue) return true;

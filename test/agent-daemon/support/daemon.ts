@@ -54,8 +54,8 @@ export class Daemon {
   }
 
   async until<T>(look: () => T | undefined | false, timeoutMs = 10_000): Promise<T> {
-    return eventually(look, timeoutMs).catch((error: Error) => {
-      throw new Error(`${error.message}\nserved: ${this.names.join(' ')}\n${this.notices.join('\n')}`);
+    return eventually(look, timeoutMs).catch((error: unknown) => {
+      throw new Error(`${String(error)}\nserved: ${this.names.join(' ')}\n${this.notices.join('\n')}`);
     });
   }
 
