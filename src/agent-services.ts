@@ -1,4 +1,5 @@
-import { DeliverTargets } from './agent/deliver/targets.ts';
+import { dirname } from 'node:path';
+import { makeDeliveryFolder } from './agent/deliver/files.ts';
 import type { AgentDaemon } from './agent/daemon/daemon.ts';
 import { serveGrpc } from './agent/grpc/server.ts';
 import { validateJwtSvid } from './agent/jwt/validate.ts';
@@ -10,8 +11,10 @@ import { createUnixAttestor } from './attestation/workload/unix/attestor.ts';
 import type { AgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 
-/** How long connections may go on after SIGTERM. */
-const graceMs = 10_000;
+/** How long connections of proxies may go on after SIGTERM. */
+const proxyGraceMs = 10_000;
+/** How long calls at the socket may: streams are ended at once, and their clients come back to the next agent. */
+const socketGraceMs = 2_000;
 /** Every process of the host may ask; who it is decides what it gets. */
 const socketMode = 0o666;
 
@@ -33,7 +36,7 @@ export async function openServices(
   try {
     open.push(await openSocket(config, daemon, notice));
     if (config.proxy.length > 0) open.push(await openProxies(config, daemon, notice));
-    if (config.deliver.length > 0) open.push(openDeliveries(config, daemon, notice));
+    if (config.deliver.length > 0) open.push(await openDeliveries(config, daemon, notice));
     return { close };
   } catch (error) {
     await close();
@@ -54,6 +57,7 @@ async function openSocket(
   });
   const sds = createSds({ workloads, attest, notice });
   const methods = new Map([...api.methods, ...sds.methods]);
+  await makeDeliveryFolder(dirname(socket));
   const server = await serveGrpc({ socket, mode: socketMode, methods, peerOf: workloadPeer, notice });
   statusParts.set('socket', () => ({
     path: socket,
@@ -62,7 +66,7 @@ async function openSocket(
   }));
   return {
     close: async () => {
-      await server.close(graceMs);
+      await server.close(socketGraceMs);
       api.close();
       sds.close();
     },
@@ -83,16 +87,17 @@ async function openProxies(
   return {
     close: async () => {
       unsubscribe();
-      await proxies.close(graceMs);
+      await proxies.close(proxyGraceMs);
     },
   };
 }
 
-function openDeliveries(
+async function openDeliveries(
   { deliver }: AgentConfig,
   daemon: AgentDaemon,
   notice: (line: string) => void,
-): Service {
+): Promise<Service> {
+  const { DeliverTargets } = await import('./agent/deliver/targets.ts');
   const { workloads, statusParts } = daemon;
   const targets = new DeliverTargets(deliver, {
     ...{ clock: systemClock, notice },
