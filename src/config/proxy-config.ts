@@ -10,7 +10,8 @@ const addressGrammar =
   /^(?:unix:(?<path>\/.{1,99})|(?:\[(?<v6>[0-9a-fA-F:]+)\]|(?<host>[^:\s/[\]]+)):(?<port>\d{1,5}))$/;
 
 const address = z.pipe(
-  z.string().check(z.regex(addressGrammar, 'must be HOST:PORT or unix:/PATH')),
+  // `abort`: the rules below read what the transform makes.
+  z.string().check(z.regex(addressGrammar, { error: 'must be HOST:PORT or unix:/PATH', abort: true })),
   z.transform((written: string, context): ProxyAddress => {
     const { path, v6, host = v6 ?? '', port } = addressGrammar.exec(written)?.groups ?? {};
     if (path !== undefined) return { path };

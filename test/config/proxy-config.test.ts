@@ -80,6 +80,8 @@ describe('refused:', () => {
     'mTLS on a unix socket': [{ ...wayIn, listen: 'unix:/run/in.sock' }, /^listen: .*TCP/],
     'mTLS to a unix socket': [{ ...wayOut, to: 'unix:/run/in.sock' }, /^to: .*TCP/],
     'a way out that tells who calls': [{ ...wayOut, proxyProtocol: 'v2' }, /^proxyProtocol/],
+    'no port': [{ ...wayOut, listen: '127.0.0.1' }, /^listen: must be HOST:PORT/],
+    'nowhere to go': [{ ...wayIn, to: undefined }, /^to: is missing/],
     'a port past the last': [{ ...wayIn, listen: '127.0.0.1:65536' }, /^listen: .*65535/],
     'port 0 to go to': [{ ...wayIn, to: '127.0.0.1:0' }, /^to: .*above 0/],
     'a socket mode that is a number': [{ ...wayOut, socketMode: 384 }, /^socketMode/],
