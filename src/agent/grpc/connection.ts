@@ -79,6 +79,10 @@ export class Connection implements Carrier {
     );
   }
 
+  forget(exchange: Exchange): void {
+    this.exchanges.delete(exchange);
+  }
+
   /** Takes no more calls, ends streams, lets unary calls finish. */
   finish(): void {
     if (!this.#session.closed) this.#session.close();
@@ -103,7 +107,6 @@ export class Connection implements Carrier {
     }
     const exchange = new Exchange(stream, this);
     this.exchanges.add(exchange);
-    stream.once('close', () => this.exchanges.delete(exchange));
     exchange.run(methods.get(headers[':path'] ?? ''), headers);
   }
 

@@ -1,16 +1,13 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import type { Budget } from './budget.ts';
-import { FrameReader, frame } from './frame.ts';
+import { frame } from './frame.ts';
 import type { Call, Method, Out } from './method.ts';
+import { RequestReader } from './request.ts';
 import { GrpcError, GrpcStatus, statusHeaders, timeoutMsOf } from './status.ts';
 
-/** Of a request, which names a few strings. */
-const requestMaxBytes = 64 * 1024;
 /** A request is whole within it: who sends half of one holds memory. */
 const requestMs = 10_000;
-/** Of all incomplete requests of one user. */
-const pendingMaxBytes = 4 * 1024 * 1024;
 /** Past it timers of Node fire at once. */
 const timerMaxMs = 2 ** 31 - 1;
 
@@ -24,17 +21,20 @@ export interface Carrier {
   mayQueue(bytes: number, queued: number): boolean;
   /** For the agent's log. */
   notice(line: string): void;
+  /** A call is over. */
+  forget(exchange: Exchange): void;
 }
 
-/** One call on its HTTP/2 stream: the request until it is whole, then the method's answers, then a status, once. */
+/**
+ * One call on its HTTP/2 stream: the request until it is whole, then the method's answers, then a status, once. A
+ * stream lives for months and there are thousands: what is needed no more is let go.
+ */
 export class Exchange implements Out {
   readonly #stream: ServerHttp2Stream;
   readonly #carrier: Carrier;
-  readonly #reader = new FrameReader(requestMaxBytes);
-  #messages: Buffer[] = [];
+  #reader: RequestReader | undefined;
   #status: GrpcError | undefined;
   #ended = false;
-  #isClosed = false;
   #isLong = false;
   #whenClosed: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -42,13 +42,10 @@ export class Exchange implements Out {
   constructor(stream: ServerHttp2Stream, carrier: Carrier) {
     this.#stream = stream;
     this.#carrier = carrier;
+    this.#reader = new RequestReader(carrier.budget);
     // What went wrong ends in 'close' as well.
-    stream.on('error', () => {});
+    stream.on('error', nothing);
     stream.once('close', () => this.#closed());
-    stream.once('wantTrailers', () => {
-      stream.sendTrailers(statusHeaders(this.#status));
-      this.#stopCaller();
-    });
   }
 
   /** Reads the request and runs `method`. */
@@ -59,14 +56,15 @@ export class Exchange implements Out {
       const deadlineMs = deadlineOf(headers);
       if (method.kind === 'bidi') return this.#converse(method, { peer: this.#carrier.peer, headers });
       this.#endAfter(Math.min(requestMs, deadlineMs));
+      const messages: Buffer[] = [];
       this.#receive(
         (message) => {
-          this.#messages.push(message);
-          if (this.#messages.length > 1) throw wrongCount();
+          messages.push(message);
+          if (messages.length > 1) throw wrongCount();
         },
         () => {
           this.#endAfter(deadlineMs);
-          this.#answer(method, { peer: this.#carrier.peer, headers });
+          void this.#answer(method, messages[0], { peer: this.#carrier.peer, headers });
         },
       );
     } catch (error) {
@@ -86,7 +84,7 @@ export class Exchange implements Out {
   send(message: Buffer): void {
     if (this.#ended || this.#stream.destroyed) return;
     if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
-    if (!this.#stream.headersSent) this.#stream.respond(responseHeaders, { waitForTrailers: true });
+    if (!this.#stream.headersSent) this.#respond();
     this.#carrier.unread += message.length;
     this.#stream.write(message, () => {
       this.#carrier.unread -= message.length;
@@ -97,12 +95,21 @@ export class Exchange implements Out {
     if (this.#ended || this.#stream.destroyed) return;
     this.#ended = true;
     this.#status = error;
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     if (this.#stream.headersSent) this.#stream.end();
     else {
-      this.#stream.respond({ ...responseHeaders, ...statusHeaders(error) }, { endStream: true });
+      const headers = { ...responseHeaders, ...statusHeaders(error) };
+      this.#stream.respond(headers, { endStream: true });
       this.#stopCaller();
     }
+  }
+
+  #respond(): void {
+    this.#stream.once('wantTrailers', () => {
+      this.#stream.sendTrailers(statusHeaders(this.#status));
+      this.#stopCaller();
+    });
+    this.#stream.respond(responseHeaders, { waitForTrailers: true });
   }
 
   /** A caller that is still sending is told to stop (RFC 9113 §8.1), once the status is on its way. */
@@ -119,10 +126,12 @@ export class Exchange implements Out {
     );
   }
 
-  async #answer(method: Exclude<Method, { kind: 'bidi' }>, call: Call): Promise<void> {
+  async #answer(
+    method: Exclude<Method, { kind: 'bidi' }>,
+    request: Buffer | undefined,
+    call: Call,
+  ): Promise<void> {
     try {
-      const [request] = this.#messages;
-      this.#messages = [];
       if (request === undefined) throw wrongCount();
       if (method.kind === 'unary') {
         this.send(frame(await method.call(request, call)));
@@ -138,12 +147,8 @@ export class Exchange implements Out {
 
   #receive(message: (bytes: Buffer) => void, whole: () => void): void {
     const onData = (chunk: Buffer): void => {
-      if (this.#ended) return;
       try {
-        const before = this.#reader.pending;
-        const messages = this.#reader.read(chunk);
-        this.#count(this.#reader.pending - before);
-        messages.forEach(message);
+        if (!this.#ended) this.#reader?.read(chunk).forEach(message);
       } catch (error) {
         this.#fail(error);
       }
@@ -151,21 +156,26 @@ export class Exchange implements Out {
     this.#stream.on('data', onData);
     this.#stream.once('end', () => {
       this.#stream.off('data', onData);
+      const isCutShort = this.#stopReading();
       if (this.#ended) return;
-      if (this.#reader.pending > 0)
-        this.#fail(new GrpcError(GrpcStatus.internal, 'the request is cut short'));
+      if (isCutShort) this.#fail(new GrpcError(GrpcStatus.internal, 'the request is cut short'));
       else whole();
     });
   }
 
-  #count(bytes: number): void {
-    this.#carrier.budget.pendingBytes += bytes;
-    if (this.#carrier.budget.pendingBytes > pendingMaxBytes)
-      throw new GrpcError(GrpcStatus.resourceExhausted, 'too many incomplete requests');
+  #stopReading(): boolean {
+    const reader = this.#reader;
+    this.#reader = undefined;
+    return reader?.close() ?? false;
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #endAfter(ms: number): void {
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     if (ms > timerMaxMs) return;
     this.#timer = setTimeout(
       () => this.end(new GrpcError(GrpcStatus.deadlineExceeded, 'deadline exceeded')),
@@ -186,14 +196,11 @@ export class Exchange implements Out {
   }
 
   #closed(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
     this.#ended = true;
-    clearTimeout(this.#timer);
-    this.#carrier.budget.pendingBytes -= this.#reader.pending;
-    const whenClosed = this.#whenClosed;
-    this.#whenClosed = undefined;
-    whenClosed?.();
+    this.#stopTimer();
+    this.#stopReading();
+    this.#carrier.forget(this);
+    this.#whenClosed?.();
   }
 }
 
@@ -202,6 +209,8 @@ const responseHeaders = {
   'content-type': 'application/grpc',
   'grpc-accept-encoding': 'identity',
 } as const;
+
+function nothing(): void {}
 
 function wrongCount(): GrpcError {
   return new GrpcError(GrpcStatus.unimplemented, 'the method takes one request message');

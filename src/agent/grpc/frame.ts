@@ -1,6 +1,7 @@
 import { GrpcError, GrpcStatus } from './status.ts';
 
 const prefixBytes = 5;
+const none = Buffer.alloc(0);
 
 /** A message as it travels: a flag for "not compressed", its length (32 bits), itself. Made once, shared by many streams. */
 export function frame(message: Uint8Array): Buffer {
@@ -14,7 +15,7 @@ export function frame(message: Uint8Array): Buffer {
 /** Cuts what arrives into messages. What it holds is a copy: a chunk of Node's keeps 64 KiB alive. */
 export class FrameReader {
   readonly #maxBytes: number;
-  #held: Buffer = Buffer.alloc(0);
+  #held: Buffer = none;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -41,7 +42,7 @@ export class FrameReader {
       messages.push(Buffer.from(bytes.subarray(prefixBytes, prefixBytes + length)));
       bytes = bytes.subarray(prefixBytes + length);
     }
-    this.#held = Buffer.from(bytes);
+    this.#held = bytes.length === 0 ? none : Buffer.from(bytes);
     return messages;
   }
 }

@@ -329,4 +329,37 @@ describe('a stranger', () => {
     expect(closedServer.connections).toBe(0);
     await closedServer.close(0);
   });
+
+  test('who opens connections without end gets no more than a bound, and others are still served', async () => {
+    let uid = 7;
+    const other = join(dir, 'other.sock');
+    const bounded = await serveGrpc({
+      socket: other,
+      mode: 0o666,
+      methods,
+      peerOf: () => new FakePeer({ uid }),
+      notice: (line) => notices.push(line),
+    });
+    const sockets: net.Socket[] = [];
+    const refused = new Promise<void>((resolve) => {
+      const more = (): void => {
+        const socket = net.connect(other, more);
+        socket.on('error', () => {});
+        socket.once('close', () => resolve());
+        socket.resume();
+        sockets.push(socket);
+      };
+      more();
+    });
+    await refused;
+    expect(bounded.connections).toBe(2500);
+    expect(notices.join()).toContain('uid 7 has 2500 connections');
+    uid = 8;
+    const another = new RawClient(other);
+    expect(await another.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
+    another.close();
+    for (const socket of sockets) socket.destroy();
+    await vi.waitUntil(() => bounded.connections === 0, { timeout: 10_000 });
+    await bounded.close(0);
+  });
 });
