@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { frame } from '../../../src/agent/grpc/server.ts';
 import { bytesField } from '../../../src/agent/grpc/protobuf.ts';
@@ -263,6 +264,19 @@ describe('a JWT-SVID', () => {
     await expect(fetchJwt({})).rejects.toMatchObject(denied);
     expect(bed.notices.join()).toContain('the token is away');
   });
+});
+
+test('connections give back what they held', async () => {
+  await open();
+  await client.first('FetchX509SVID');
+  const descriptors = () => readdirSync('/proc/self/fd').length;
+  const before = descriptors();
+  const others = Array.from({ length: 100 }, () => new WorkloadClient(bed.socket));
+  await Promise.all(others.map((one) => one.first('FetchX509SVID')));
+  expect(bed.server.connections).toBe(101);
+  for (const one of others) one.close();
+  await vi.waitUntil(() => bed.server.connections === 1 && descriptors() === before);
+  expect(bed.api.streams).toBe(0);
 });
 
 test('a request that is no message is refused', async () => {
