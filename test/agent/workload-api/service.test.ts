@@ -266,6 +266,26 @@ describe('a JWT-SVID', () => {
   });
 });
 
+test('streams whose workloads do not read hold one message together, not one each', async () => {
+  await open();
+  const deaf = Array.from({ length: 100 }, () => new RawClient(bed.socket, { initialWindowSize: 0 }));
+  for (const one of deaf)
+    one
+      .open('/SpiffeWorkloadAPI/FetchX509SVID', { 'workload.spiffe.io': 'true' })
+      .end(frame(Buffer.alloc(0)));
+  await vi.waitUntil(() => bed.api.streams === 100);
+  const before = process.memoryUsage().arrayBuffers;
+  for (let round = 1; round <= 4; round++) {
+    bed.workloads.set(withTrust({ crls: [Buffer.alloc(500_000, round)] }));
+    const held = await client.first<X509SvidResponse>('FetchX509SVID');
+    expect(held.crl[0]?.[0]).toBe(round);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20 * 1024 * 1024);
+  }
+  // Who leaves more than a megabyte unread is cut.
+  await vi.waitUntil(() => bed.api.streams === 0);
+  for (const one of deaf) one.close();
+});
+
 test('connections give back what they held', async () => {
   await open();
   await client.first('FetchX509SVID');

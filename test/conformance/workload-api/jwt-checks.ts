@@ -147,7 +147,7 @@ export const jwtChecks: Check[] = [
   },
   {
     id: 'jwt-bundles',
-    cites: 'WA §6.2.2; B §4; J §5',
+    cites: 'WA §6.2.2; B §4',
     title:
       'FetchJWTBundles has a JWK Set for our trust domain, with keys of JWT-SVIDs alone, each with a kid',
     run: async (bed) => {
