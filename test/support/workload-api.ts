@@ -1,12 +1,11 @@
-import { verify } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { validateJwtSvid } from '../../src/agent/jwt/validate.ts';
 import { type GrpcServer, type Method, serveGrpc } from '../../src/agent/grpc/server.ts';
 import { createWorkloadApi, type ValidJwt, type WorkloadApi } from '../../src/agent/workload-api/service.ts';
 import type { Attest } from '../../src/attestation/workload/attest.ts';
 import { type WorkloadPeer, workloadPeer } from '../../src/attestation/workload/peer.ts';
-import { VouchError } from '../../src/core/errors.ts';
 import { FakeAuthority, type FakeEntry, FakeWorkloads } from '../fakes/workloads.ts';
 
 /** The Workload API over a fake of what the agent holds, on a socket of its own; peers are real ones, known by their uid. */
@@ -50,7 +49,10 @@ export async function workloadApiBed(options: Options = {}): Promise<WorkloadApi
   const api = createWorkloadApi({
     workloads,
     attest: options.attest ?? (async (peer) => new Set([`unix:uid:${peer.uid}`])),
-    validate: options.validate ?? ((token, audience) => validated(authority, token, audience)),
+    validate:
+      options.validate ??
+      ((token, audience, { trustDomain, jwtKeys }) =>
+        validateJwtSvid(token, audience, { trustDomain, keys: jwtKeys, nowMs: Date.now() })),
     notice,
     ...(options.patienceMs !== undefined && { patienceMs: options.patienceMs }),
   });
@@ -81,15 +83,4 @@ export async function workloadApiBed(options: Options = {}): Promise<WorkloadApi
       rmSync(dir, { recursive: true });
     },
   };
-}
-
-/** As much validation as tests of the API need; the agent's own is src/agent/jwt/. */
-function validated(authority: FakeAuthority, token: string, audience: string): ValidJwt {
-  const [head = '', body = '', signature = ''] = token.split('.');
-  const key = { key: authority.jwtKeys.publicKey, dsaEncoding: 'ieee-p1363' } as const;
-  if (!verify('sha256', Buffer.from(`${head}.${body}`), key, Buffer.from(signature, 'base64url')))
-    throw new VouchError('request-malformed', 'bad signature');
-  const claims = JSON.parse(Buffer.from(body, 'base64url').toString()) as { sub: string; aud: string[] };
-  if (!claims.aud.includes(audience)) throw new VouchError('request-malformed', 'another audience');
-  return { spiffeId: claims.sub, claims };
 }

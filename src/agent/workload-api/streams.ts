@@ -40,7 +40,7 @@ export class Streams {
   readonly #streams = new Set<Stream>();
   readonly #encoded = new Encoded();
   readonly #unsubscribe: () => void;
-  #delivering: Promise<void> | undefined;
+  #isDelivering = false;
   #isStale = false;
 
   constructor(workloads: Workloads, look: (peer: WorkloadPeer) => Promise<ReadonlySet<string>>) {
@@ -77,20 +77,19 @@ export class Streams {
 
   #deliver(): void {
     this.#isStale = true;
-    this.#delivering ??= this.#deliverAll().finally(() => {
-      this.#delivering = undefined;
-    });
+    if (!this.#isDelivering) void this.#deliverAll();
   }
 
   /** In slices, so that a thousand streams do not keep the renewer waiting; always what is served now. */
   async #deliverAll(): Promise<void> {
+    this.#isDelivering = true;
     const slice = new Slice();
     while (this.#isStale) {
       this.#isStale = false;
       const looks: Promise<void>[] = [];
       for (const stream of this.#streams) {
         const served = this.#workloads.now;
-        if (served === undefined) return;
+        if (served === undefined) break;
         if (stream.asked === askedBy(served)) this.#tellOrEnd(stream, served);
         else looks.push(this.#lookAgain(stream));
         if (looks.length === looksMax) await Promise.all(looks.splice(0));
@@ -98,6 +97,7 @@ export class Streams {
       }
       await Promise.all(looks);
     }
+    this.#isDelivering = false;
   }
 
   /** Entries ask for what was not looked at. */

@@ -114,13 +114,15 @@ test('claims of every kind travel in a Struct', () => {
   const claims = { a: null, b: 1.5, c: 'text', d: false, e: [1, 'x', [true]], f: { g: {} } };
   const read = Validated.toObject(Validated.decode(validateResponse('spiffe://a/b', claims)));
   const list = (...values: object[]) => ({ listValue: { values } });
-  expect(read.claims.fields).toEqual({
-    a: { nullValue: 0 },
-    b: { numberValue: 1.5 },
-    c: { stringValue: 'text' },
-    d: { boolValue: false },
-    e: list({ numberValue: 1 }, { stringValue: 'x' }, list({ boolValue: true })),
-    f: { structValue: { fields: { g: { structValue: {} } } } },
+  expect(read.claims).toEqual({
+    fields: {
+      a: { nullValue: 0 },
+      b: { numberValue: 1.5 },
+      c: { stringValue: 'text' },
+      d: { boolValue: false },
+      e: list({ numberValue: 1 }, { stringValue: 'x' }, list({ boolValue: true })),
+      f: { structValue: { fields: { g: { structValue: {} } } } },
+    },
   });
   let deep: unknown = 1;
   for (let depth = 0; depth < 20; depth++) deep = [deep];

@@ -189,7 +189,7 @@ describe('a stream', () => {
   test('both ways takes messages while it answers', async () => {
     const stream = client.open('/T/Bidi');
     stream.write(hello);
-    const [first] = await Promise.all([new Promise((done) => stream.once('data', done))]);
+    const first = await new Promise((done) => stream.once('data', done));
     expect(first).toEqual(hello);
     stream.end(hello);
     expect(await answerOf(stream)).toMatchObject({ status: 0, body: hello });

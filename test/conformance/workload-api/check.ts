@@ -31,11 +31,10 @@ export { assert, status };
 /** Asserts that a call fails with this status. Returns its message. */
 export async function failsWith(code: status, call: Promise<unknown>): Promise<string> {
   const failure = await call.then(
-    () => undefined,
+    () => assert.fail(`answered, where ${status[code]} is due`),
     (error: unknown) => error,
   );
-  assert.ok(failure !== undefined, `answered, where ${status[code]} is due`);
-  if (!(failure instanceof CallFailure)) throw failure;
+  assert.ok(failure instanceof CallFailure, String(failure));
   assert.equal(status[failure.code], status[code], failure.details);
   return failure.details;
 }

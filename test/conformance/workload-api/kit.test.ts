@@ -257,7 +257,7 @@ describe('the kit goes red where', () => {
     const now = bed.workloads.now;
     if (now === undefined) throw new Error('nothing served');
     const svids = now.svids.map((svid) => ({ ...svid }));
-    await Promise.all(svids.map((svid) => bend(svid, bed)));
+    for (const svid of svids) await bend(svid, bed);
     bed.workloads.set({ ...now, svids });
     const client = new WorkloadClient(bed.socket);
     const results = await runKit(
