@@ -65,15 +65,16 @@ export class CertificateCheck {
   /** What came before is an earlier leaf's row, held against that leaf already. */
   #compareDecision(what: string, row: StoredCertificate, serial: string): void {
     const decision = JSON.parse(row.decision) as Decision;
-    const {
-      entry = null,
-      predecessor = null,
-      agent = row.predecessorAgent,
-      node = row.predecessorNode,
-    } = decision;
+    const { entry = null, predecessor = null, agent = null } = decision;
+    // What an agent asks for stands with that agent, and any other renewal where its predecessor does.
+    const { node = agent === null ? row.predecessorNode : null } = decision;
     const tokenId = predecessor === null ? (decision.evidence?.tokenId ?? null) : row.predecessorTokenId;
     const lineage = predecessor === null ? serial : row.predecessorLineage;
     this.#problems.compare(what, row, { entryId: entry, tokenId, predecessor, lineage, agent, node });
+    if (agent !== row.entryParentId)
+      this.#problems.add(`${what}: asked for by ${agent}, the parent of its entry is ${row.entryParentId}`);
+    if (agent !== null && row.agentHadSerial !== decision.agentSerial)
+      this.#problems.add(`${what}: its agent had no certificate ${decision.agentSerial} before`);
     if (row.operator !== row.tokenCreatedBy)
       this.#problems.add(`${what}: operator is ${row.operator}, its token was made by ${row.tokenCreatedBy}`);
     if (predecessor === null && tokenId !== null && row.useRecorded === 0)
@@ -86,6 +87,7 @@ interface Decision {
   entry?: string;
   predecessor?: string;
   agent?: string;
+  agentSerial?: string;
   node?: string;
   evidence?: { tokenId?: string };
 }

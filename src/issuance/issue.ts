@@ -32,6 +32,10 @@ export interface IssueRequest {
   /** The join token whose use is burnt with the serial (I6). */
   tokenId: string | undefined;
   predecessor: Pick<CertificateRecord, 'serial' | 'lineage' | 'tokenId'> | undefined;
+  /** The certificate of the agent who asks in the name of a workload. */
+  agent?: Pick<CertificateRecord, 'spiffeId' | 'issuerKeyId' | 'serial' | 'node'>;
+  /** What it waits for once it is prepared: those that wait for the same go into the log together. */
+  together?: Promise<void>;
   /** Ends a certificate that this request got, and whose signature cannot come now; undefined: it is waited for. */
   end?: (unsigned: CertificateRecord) => Promise<void>;
   /** Whose key signs it; undefined: whichever issues now. */
@@ -125,7 +129,7 @@ export class Issuance {
     const role = roleOf(request.names.spiffeId, request.entry !== undefined);
     const prepared = prepareCertificate(issuer, settings, { ...request, role, nowMs });
     const salt = randomBytes(16);
-    const { profile, predecessor } = request;
+    const { profile, predecessor, agent } = request;
     const decision = canonicalJson({
       ...request.decision,
       ...(predecessor ? { predecessor: predecessor.serial } : {}),
@@ -148,6 +152,8 @@ export class Issuance {
       tokenId: request.tokenId ?? predecessor?.tokenId,
       predecessor: predecessor?.serial,
       lineage: predecessor?.lineage ?? prepared.serial,
+      agent: agent?.spiffeId,
+      node: agent?.node,
       spkiSha256: request.publicKey.sha256,
       notBeforeMs: prepared.notBeforeMs,
       notAfterMs: prepared.notAfterMs,
@@ -156,6 +162,7 @@ export class Issuance {
       decision,
       salt,
     };
+    await request.together;
     const result = await sequencer.sign({
       purpose: purposes[role],
       verify: (signature) => signedBy(issuer, prepared.tbs, signature),
@@ -164,6 +171,7 @@ export class Issuance {
         leaf: leafDraft(leaf),
         certificate,
         entryVersion: request.entry?.version,
+        askedBy: agent,
         tokenUse: request.tokenId === undefined ? undefined : { tokenId: request.tokenId, atMs: nowMs },
       },
     });
@@ -216,6 +224,7 @@ export class Issuance {
         leaf: leafDraft(leaf),
         certificate: stored,
         entryVersion: undefined,
+        askedBy: undefined,
         tokenUse: undefined,
       },
     };

@@ -16,3 +16,20 @@ export class Slice {
     this.#sinceMs = performance.now();
   }
 }
+
+/** Starts something with each, and gives others a turn every few milliseconds; done when all of it is, as `Promise.all`. */
+export async function startInSlices<Item>(
+  items: readonly Item[],
+  start: (item: Item, position: number) => Promise<void>,
+): Promise<void> {
+  const slice = new Slice();
+  const started: Promise<void>[] = [];
+  for (const [position, item] of items.entries()) {
+    if (slice.isOver) await slice.turn();
+    const work = start(item, position);
+    // It is looked at below, when the others have started.
+    work.catch(() => undefined);
+    started.push(work);
+  }
+  await Promise.all(started);
+}

@@ -25,7 +25,11 @@ type Lane = 'endings' | 'crls' | 'running' | 'starting';
 function laneOf(mutation: Mutation): Lane {
   if (isEnding(mutation)) return 'endings';
   if (mutation.kind === 'crl') return 'crls';
-  return mutation.kind === 'certificate' && mutation.tokenUse ? 'starting' : 'running';
+  return mutation.kind === 'certificate' && isFirst(mutation) ? 'starting' : 'running';
+}
+
+function isFirst({ certificate, askedBy, tokenUse }: Extract<Mutation, { kind: 'certificate' }>): boolean {
+  return tokenUse !== undefined || (askedBy !== undefined && certificate.predecessor === undefined);
 }
 
 /** Of each batch for first enrollments where others would fill it: they wait longer, and not for ever. */

@@ -1,5 +1,6 @@
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { asVouchError, isIntegrityFailure, VouchError } from '../core/errors.ts';
+import { startInSlices } from '../jobs/slice.ts';
 import type { AppendItem, Signer } from '../signer/port.ts';
 import type { Mutation, MutationOutcome, Store } from '../store/port.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
@@ -48,7 +49,6 @@ const crlBatchesMore = 1;
 /**
  * The one road into the log: waiting mutations are committed together with their leaves, durable before the signer
  * sees them (I1); its signatures are verified (I3), its checkpoint is compared with the tree that we computed ourselves.
- *
  * A crash between commit and signature leaves a leaf without artefact; `signAgain` completes it for its holder.
  */
 export class Sequencer {
@@ -316,8 +316,8 @@ export class Sequencer {
       const checkpoint = this.#verifiedCheckpoint(result.checkpoint.note);
       this.#noteSigned([], checkpoint.note);
       const hash = rangeHasher(this.#tree);
-      await Promise.all(
-        committed.map((one, position) => this.#settle(one, result.signatures[position], checkpoint, hash)),
+      await startInSlices(committed, (one, position) =>
+        this.#settle(one, result.signatures[position], checkpoint, hash),
       );
     } catch (error) {
       const failure = asVouchError(error);

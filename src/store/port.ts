@@ -173,6 +173,11 @@ export type Mutation =
       /** Rechecked in the transaction: entry unchanged and not suspended, predecessor unrevoked, key not blocked. */
       entryVersion: number | undefined;
       /**
+       * The certificate that the agent showed who asks in the name of a workload. Rechecked: it counts, its entry is not
+       * suspended, and the entry has just this parent. Undefined: nobody's, and the entry has no parent.
+       */
+      askedBy: Pick<CertificateRecord, 'issuerKeyId' | 'serial'> | undefined;
+      /**
        * A token's use burnt in the same savepoint (I6). With a predecessor, the use that this very certificate got and
        * that passes on: it was ended unsigned, since its issuer is away (`takeOverOperator`).
        */

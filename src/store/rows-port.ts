@@ -64,8 +64,11 @@ export interface StoredCertificate {
   /** Of the certificate that its row names as predecessor, where an earlier leaf has it. */
   predecessorLineage: string | null;
   predecessorTokenId: string | null;
-  predecessorAgent: string | null;
   predecessorNode: string | null;
+  /** The parent of its entry. */
+  entryParentId: string | null;
+  /** The serial of its agent that its decision names, where an earlier leaf gave that agent this one. */
+  agentHadSerial: string | null;
   /** Whether the use of its token is recorded with its key and its leaf. */
   useRecorded: number;
 }

@@ -31,7 +31,7 @@ export async function issueFor(
   };
   const leafIndex = await sequencer.record({
     ...{ kind: 'certificate', leaf: recordLeaf('operator', nowMs, { serial }), certificate },
-    ...{ entryVersion: entry?.version, tokenUse: undefined },
+    ...{ entryVersion: entry?.version, tokenUse: undefined, askedBy: undefined },
   });
   return { ...certificate, leafIndex, signature: undefined };
 }

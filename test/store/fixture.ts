@@ -112,6 +112,7 @@ export function certificateMutation(over: CertificateParts = {}): Kind<'certific
       ...over,
     },
     entryVersion: undefined,
+    askedBy: undefined,
     tokenUse: undefined,
   };
 }

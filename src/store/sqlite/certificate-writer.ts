@@ -17,6 +17,14 @@ interface EntryState {
   entry_number: number;
   version: number;
   suspended_at_ms: number | null;
+  parent_id: string | null;
+}
+
+interface Predecessor {
+  lineage: Serial;
+  revoked: number;
+  entry_number: number | null;
+  agent: string | null;
 }
 
 interface TokenState {
@@ -46,6 +54,7 @@ export class CertificateWriter {
     this.#requireIssuing(certificate.issuerKeyId);
     this.#requireUnblockedKey(certificate.spkiSha256);
     const entry = this.#entryOf(mutation);
+    this.#requireAgent(mutation, entry);
     const token = this.#tokenOf(certificate, entry);
     if (tokenUse !== undefined) {
       const stored = this.#useOfSameKey(certificate, token, tokenUse);
@@ -55,7 +64,7 @@ export class CertificateWriter {
     }
     if (entry?.version !== mutation.entryVersion)
       throw new VouchError('policy-entry-changed', 'the registration entry changed meanwhile: try again');
-    if (tokenUse === undefined) this.#requirePredecessor(certificate);
+    if (tokenUse === undefined) this.#requirePredecessor(certificate, entry);
     else this.#requireEnded(certificate);
     this.#insert(certificate, leafIndex, entry, token);
     if (token !== undefined && tokenUse !== undefined && certificate.predecessor === undefined)
@@ -97,6 +106,25 @@ export class CertificateWriter {
         'the registration entry is suspended until an operator resumes it',
       );
     return entry;
+  }
+
+  /** What names an agent as its parent is for that agent only, and nothing else is; asked while it may ask at all. */
+  #requireAgent({ certificate, askedBy }: CertificateMutation, entry: EntryState | undefined): void {
+    const parent = askedBy && certificate.agent;
+    if ((entry?.parent_id ?? undefined) !== parent)
+      throw new VouchError('denied-no-entry', 'no registration entry of this agent has this id');
+    if (askedBy === undefined) return;
+    const agent = this.#reads.certificate.get(askedBy.serial, askedBy.issuerKeyId);
+    if (
+      agent === undefined ||
+      agent.spiffe_id !== parent ||
+      certificate.issuedAtMs > agent.not_after_ms + 999
+    )
+      throw new VouchError('denied-certificate', "the agent's certificate counts no more: enroll again");
+    if (agent.revoked_at_ms !== null)
+      throw new VouchError('denied-revoked', "the agent's certificate is revoked: ask the operator");
+    if (agent.entry_suspended === 1)
+      throw new VouchError('denied-suspended', 'the agent is suspended until an operator resumes it');
   }
 
   #tokenOf(
@@ -151,17 +179,22 @@ export class CertificateWriter {
       throw new VouchError('policy-conflict', 'the certificate to take over from was not ended: try again');
   }
 
-  #requirePredecessor({ predecessor, lineage }: CertificateMutation['certificate']): void {
+  #requirePredecessor(
+    { predecessor, lineage, agent }: CertificateMutation['certificate'],
+    entry: EntryState | undefined,
+  ): void {
     if (predecessor === undefined) return;
     const rows = this.#statements.predecessors.all(predecessor);
     if (rows.length === 0)
       throw new VouchError('denied-certificate', 'the certificate to renew is not known here: enroll again');
     if (__VOUCH_WITHOUT__ !== 'I7' && rows.some((row) => row.revoked === 1))
       throw new VouchError('denied-revoked', 'the certificate to renew is revoked: ask the operator');
-    assert(
-      rows.some((row) => row.lineage === lineage),
-      'a renewal stays in its lineage',
-    );
+    const own = rows.filter((row) => row.lineage === lineage);
+    assert(own.length > 0, 'a renewal stays in its lineage');
+    if (
+      !own.some((row) => row.entry_number === (entry?.entry_number ?? null) && row.agent === (agent ?? null))
+    )
+      throw new VouchError('denied-certificate', 'the certificate to renew is of another registration entry');
   }
 
   #insert(
@@ -229,13 +262,13 @@ function serialTaken(cause?: unknown): VouchError {
 function prepareIssue(db: Connection) {
   return {
     entryState: db.prepare<[string], EntryState>(
-      'SELECT entry_number, version, suspended_at_ms FROM entries WHERE entry_id = ? AND deleted_at_ms IS NULL',
+      'SELECT entry_number, version, suspended_at_ms, parent_id FROM entries WHERE entry_id = ? AND deleted_at_ms IS NULL',
     ),
     tokenState: db.prepare<[string], TokenState>(
       'SELECT token_number, entry_number, created_by, expires_at_ms, revoked_at_ms FROM join_tokens WHERE token_id = ?',
     ),
-    predecessors: db.prepare<[Serial], { lineage: Serial; revoked: number }>(
-      `SELECT coalesce(c.lineage, c.serial) AS lineage, EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial
+    predecessors: db.prepare<[Serial], Predecessor>(
+      `SELECT c.entry_number, c.agent, coalesce(c.lineage, c.serial) AS lineage, EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial
          AND r.issuer_key_id = c.issuer_key_id AND r.followed_by IS NULL AND r.reason <> 'removeFromCRL') AS revoked
        FROM certificates AS c WHERE c.serial = ?`,
     ),

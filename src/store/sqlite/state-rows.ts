@@ -92,7 +92,9 @@ function prepareLogged(db: Connection) {
          c.not_before_ms AS notBeforeMs, c.not_after_ms AS notAfterMs, c.issued_at_ms AS issuedAtMs, c.signature, c.salt, c.tbs, c.decision,
          c.agent, c.node, c.operator, t.created_by AS tokenCreatedBy,
          coalesce(p.lineage, p.serial) AS predecessorLineage, pt.token_id AS predecessorTokenId,
-         p.agent AS predecessorAgent, p.node AS predecessorNode,
+         p.node AS predecessorNode, e.parent_id AS entryParentId,
+         CASE WHEN c.agent IS NOT NULL AND json_valid(c.decision) THEN (SELECT a.serial FROM certificates AS a WHERE a.serial = c.decision ->> '$.agentSerial'
+           AND a.spiffe_id = c.agent AND a.leaf_index < c.leaf_index) END AS agentHadSerial,
          EXISTS (SELECT 1 FROM token_uses AS u WHERE u.token_number = c.token_number AND u.spki_sha256 = c.spki_sha256
            AND u.leaf_index = c.leaf_index) AS useRecorded
        FROM certificates AS c
