@@ -5,11 +5,12 @@ import { type Clock, systemClock } from './core/clock.ts';
 import { asVouchError } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
+import { Svids } from './enrollment/svids.ts';
 import { Tokens } from './enrollment/tokens.ts';
 import { AgentEntries } from './registration/agent-entries.ts';
 import { WorkloadEntries } from './registration/workload-entries.ts';
 import { adminApi } from './http/admin-api.ts';
-import { Admission, FailureLimits } from './http/admission.ts';
+import { Admission, AgentAdmission, FailureLimits } from './http/admission.ts';
 import { enrollmentApi } from './http/enrollment-api.ts';
 import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } from './http/listeners.ts';
 import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
@@ -315,19 +316,15 @@ function enrollment(
   const challenges = new Challenges();
   const limits = new FailureLimits(config.enrollment.failuresPerMinute);
   const attestors = [joinTokenAttestor(kernel.store)];
+  const profiles = profilesOf(config);
   return enrollmentApi({
     ...kernel,
     ...{ clock, log, metrics, admission, limits, challenges, hub },
     agentEntries: new AgentEntries(kernel.store),
     jwtSvids: jwtSvidsOf(config, kernel),
-    enrollment: new Enrollment({
-      ...kernel,
-      attestors,
-      challenges,
-      clock,
-      end,
-      profiles: profilesOf(config),
-    }),
+    enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profiles }),
+    svids: new Svids({ ...kernel, profiles }),
+    svidsAdmission: new AgentAdmission(),
     bundle: () => kernel.bundle,
     issuers: () => kernel.issuers.filter(isCurrent),
     crlUrls: () => kernel.crlUrls.filter((one) => one.keyId === kernel.rootKeyId || isCurrent(one)),

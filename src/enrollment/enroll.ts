@@ -117,6 +117,11 @@ export class Enrollment {
     certificateDer: Buffer,
     channel: Channel,
   ): Promise<Enrolled> {
+    if (predecessor.agent !== undefined)
+      throw new VouchError(
+        'denied-certificate',
+        'an agent got this certificate for its workload: only that agent gets the next one',
+      );
     const csr = parseCsr(request.csr);
     const publicKey = verifyCsr(csr);
     const bound = renewalEvidenceBytes(certificateDer);

@@ -37,6 +37,39 @@ export class Admission {
   }
 }
 
+/** Room for certificates that agents ask for; what one agent has in progress leaves some to others. */
+export class AgentAdmission {
+  readonly #all: Admission;
+  readonly #ofEach = new Map<string, Admission>();
+  readonly #ofEachMax: number;
+
+  /**
+   * By default half of what may wait for the log, since the other half is for everybody who is no agent; and of each agent
+   * a full call of first certificates, or two of renewals.
+   */
+  constructor(inFlightMax = 2048, ofEachMax = 1024) {
+    this.#all = new Admission(inFlightMax);
+    this.#ofEachMax = ofEachMax;
+  }
+
+  /** As `Admission.within`; `agent` is a SPIFFE ID. */
+  async within<T>(kind: 'enrollment' | 'renewal', agent: string, work: () => Promise<T>): Promise<T> {
+    const own = this.#ofEach.get(agent) ?? new Admission(this.#ofEachMax);
+    this.#ofEach.set(agent, own);
+    try {
+      return await own.within(kind, () => this.#all.within(kind, work));
+    } finally {
+      if (own.inFlight === 0) this.#ofEach.delete(agent);
+    }
+  }
+}
+
+/** Not what is ours, nor what passes by itself. */
+export function isPeersFailure({ code }: VouchError): boolean {
+  if (code === 'policy-clock' || code === 'policy-entry-changed' || code === 'policy-not-fresh') return false;
+  return /^(?:request|denied|policy)-/.test(code);
+}
+
 /** Counts failures by address and by identity, and refuses who has failed too often within a minute. */
 export class FailureLimits {
   readonly #byAddress: RateLimiterMemory;

@@ -6,25 +6,18 @@ import express, {
   type RequestHandler,
   type Response,
 } from 'express';
-import type { Bundle } from '../authority/bundle.ts';
-import { type Clock, rfc3339 } from '../core/clock.ts';
+import { rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
-import { type AnswerParts, certificateAnswer } from '../enrollment/answer.ts';
+import { certificateAnswer } from '../enrollment/answer.ts';
 import type { Challenges } from '../enrollment/challenge.ts';
 import { standingOf } from '../enrollment/client-certificate.ts';
 import { consistencyWith, haltIfRewound, type RewindGuard, type SeenLog } from '../enrollment/consistency.ts';
 import type { Enrolled, Enrollment } from '../enrollment/enroll.ts';
 import type { JwtSvids } from '../enrollment/jwt-svids.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
-import type { Issuer } from '../issuance/issuer.ts';
 import type { Issuers } from '../issuance/issuers.ts';
-import type { LogKey } from '../log/note.ts';
-import type { TileTree } from '../log/tiles.ts';
 import type { AgentEntries } from '../registration/agent-entries.ts';
-import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
-import type { Log } from '../telemetry/log.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
 import {
   challengeRequestSchema,
   enrollmentPaths,
@@ -32,42 +25,29 @@ import {
   renewRequestSchema,
   requestMaxBytes,
 } from '../wire/enrollment.ts';
-import { agentPaths } from '../wire/agent.ts';
+import { agentPaths, svidsRequestMaxBytes, svidsRequestSchema } from '../wire/agent.ts';
 import { jwtSvidsPath } from '../wire/jwt.ts';
 import type { WatchHub } from '../watch/hub.ts';
-import type { Admission, Attempter, FailureLimits } from './admission.ts';
+import { type Admission, type Attempter, type FailureLimits, isPeersFailure } from './admission.ts';
 import { jwtRoute } from './jwt-route.ts';
 import { parseBody, refuseTooLarge } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 import { entriesRoute } from './entries-route.ts';
+import { type SvidsParts, svidsRoute } from './svids-route.ts';
 import { watchRoute } from './watch-route.ts';
 import { channelOf, clientCertificateOf } from './tls-channel.ts';
 
 /** What the enrollment listener serves from. */
-export interface EnrollmentApiParts {
+export interface EnrollmentApiParts extends SvidsParts {
   enrollment: Enrollment;
   challenges: Challenges;
   store: StoreReader & RewindGuard['store'];
-  tree: TileTree;
-  logKeys: readonly LogKey[];
-  sequencer: Sequencer;
   clockGuard: ClockGuard;
-  bundle: () => Bundle;
-  /** As in the answer's parts. */
-  authoritiesOf: AnswerParts['authoritiesOf'];
-  /** Whose certificates peers may show. */
-  issuers: () => readonly Issuer[];
-  /** The full CRL of each of them, and the root's. */
-  crlUrls: () => readonly { keyId: string; url: string }[];
   issuance: { issuers: Pick<Issuers, 'isRevoked'> };
   jwtSvids: JwtSvids;
   admission: Admission;
-  limits: FailureLimits;
   hub: WatchHub;
   agentEntries: AgentEntries;
-  clock: Clock;
-  log: Log;
-  metrics: Metrics;
 }
 
 /**
@@ -88,10 +68,8 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     next();
   });
   // Nobody who enrolls compresses, and what is not inflated is no bomb.
-  const json = [
-    refuseTooLarge(requestMaxBytes),
-    express.json({ limit: requestMaxBytes, strict: true, inflate: false }),
-  ];
+  const json = jsonUpTo(requestMaxBytes);
+  const manyJson = jsonUpTo(svidsRequestMaxBytes);
 
   app.get(enrollmentPaths.bundle, (_request, response) => {
     response.type('application/json').send(parts.bundle().jsonBytes);
@@ -106,24 +84,39 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     enrollmentPaths.renew,
     fromAddress,
     renewalGate(parts),
-    hearWitness(parts, json),
+    hearWitness(parts, json, renewRequestSchema),
     ...json,
     renewRoute(parts),
   );
   const standing = (request: Request): Promise<CertificateStanding> => clientStanding(parts, request);
+  app.post(
+    agentPaths.svids,
+    fromAddress,
+    renewalGate(parts),
+    hearWitness(parts, manyJson, svidsRequestSchema),
+    ...manyJson,
+    svidsRoute(parts, standing),
+  );
   app.post(jwtSvidsPath, fromAddress, renewalGate(parts), ...json, jwtRoute(parts, standing));
   app.get(enrollmentPaths.watch, fromAddress, watchRoute(parts));
   app.get(agentPaths.entries, fromAddress, entriesRoute(parts));
   app.all(enrollmentPaths.watch, onlyMethods('GET'));
   app.all([enrollmentPaths.bundle, agentPaths.entries], onlyMethods('GET, HEAD'));
   app.all(
-    [enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew, jwtSvidsPath],
+    [
+      ...[enrollmentPaths.challenge, enrollmentPaths.enroll, enrollmentPaths.renew],
+      ...[agentPaths.svids, jwtSvidsPath],
+    ],
     onlyMethods('POST'),
   );
   app.use(notFound);
   app.use(countFailures(parts.limits));
   app.use(problems(parts.log, parts.metrics));
   return app;
+}
+
+function jsonUpTo(limit: number): RequestHandler[] {
+  return [refuseTooLarge(limit), express.json({ limit, strict: true, inflate: false })];
 }
 
 /** Who answers for it where a request fails. */
@@ -151,12 +144,6 @@ function countFailures(limits: FailureLimits): ErrorRequestHandler {
   };
 }
 
-/** Not what is ours, nor what passes by itself. */
-function isPeersFailure({ code }: VouchError): boolean {
-  if (code === 'policy-clock' || code === 'policy-entry-changed' || code === 'policy-not-fresh') return false;
-  return /^(?:request|denied|policy)-/.test(code);
-}
-
 /** Who shows a certificate that counts answers for its failures by identity alone. */
 function renewalGate(parts: EnrollmentApiParts): RequestHandler {
   return async (request, response, next) => {
@@ -173,12 +160,16 @@ function renewalGate(parts: EnrollmentApiParts): RequestHandler {
  * issued since, whose holders have seen what else it lost. Of those that this authority certified the body is read all
  * the same, and what they have seen is looked at; the refusal stands.
  */
-function hearWitness(parts: EnrollmentApiParts, body: readonly RequestHandler[]): ErrorRequestHandler {
+function hearWitness(
+  parts: EnrollmentApiParts,
+  body: readonly RequestHandler[],
+  schema: typeof renewRequestSchema | typeof svidsRequestSchema,
+): ErrorRequestHandler {
   return (refusal: unknown, request, response, next) => {
     const hear = ([first, ...rest]: readonly RequestHandler[]): void => {
       if (first) first(request, response, (failed?: unknown) => (failed ? next(refusal) : hear(rest)));
       else {
-        const { data } = renewRequestSchema.safeParse(request.body);
+        const { data } = schema.safeParse(request.body);
         if (data) haltIfRewound(data, parts);
         next(refusal);
       }

@@ -10,9 +10,10 @@ import { bundleOf } from '../../../src/authority/bundle.ts';
 import { AgentEntries } from '../../../src/registration/agent-entries.ts';
 import { WatchHub } from '../../../src/watch/hub.ts';
 import { ServerIdentity } from '../../../src/authority/server-identity.ts';
+import { Svids } from '../../../src/enrollment/svids.ts';
 import { Challenges } from '../../../src/enrollment/challenge.ts';
 import { JwtSvids } from '../../../src/enrollment/jwt-svids.ts';
-import { Admission, FailureLimits } from '../../../src/http/admission.ts';
+import { Admission, AgentAdmission, FailureLimits } from '../../../src/http/admission.ts';
 import { enrollmentApi } from '../../../src/http/enrollment-api.ts';
 import { type Listener, listenTls } from '../../../src/http/listeners.ts';
 import { caOf } from '../../../src/issuance/issuer.ts';
@@ -63,7 +64,9 @@ export async function listeningServer(
     crlUrls: () => [],
     hub,
     agentEntries: new AgentEntries(authority.store),
+    svids: new Svids(authority),
     admission: new Admission(512),
+    svidsAdmission: new AgentAdmission(),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
     logKeys: [logKeyOf(authority)],
