@@ -4,12 +4,14 @@ import type { ErrorCode } from '../core/errors.ts';
 export const refusals = {
   'request-malformed':
     'not JSON (`Content-Type: application/json`, no content coding), a member missing, unknown or of another form.',
-  'request-too-large': 'the body is larger than 65,536 bytes.',
+  'request-too-large':
+    'the body is larger than 65,536 bytes, of svids than 1 MiB; or its answer would become larger than 8 MiB.',
   'request-not-found': 'nothing is at this path.',
   'request-method': '`Allow` says which method is served.',
   'request-csr':
     'not a PKCS#10 request, not signed with its own key, a second URI, or it asks for CA rights.',
-  'request-key': 'a key of another type or a weak one; in a renewal the same key again. Make a new key.',
+  'request-key':
+    'a key of another type or a weak one; in a renewal the same key again, or that of the agent. Make a new key.',
   'request-binding':
     'the signature does not verify over this connection and this evidence, or the nonce is unknown, used or older than 60 s.',
   'request-unknown-type': 'no evidence of this type is taken here.',
@@ -116,6 +118,8 @@ export const refusalsOf = {
     'unavailable-stopping',
     'integrity-signature',
   ],
+  /** Of the call, and of an item. */
+  svids: [...issuing.filter((code) => code !== 'request-binding'), 'denied-certificate', 'denied-no-entry'],
   watch: [
     ...anywhere,
     'denied-certificate',

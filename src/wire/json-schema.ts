@@ -6,6 +6,7 @@ interface JsonSchema {
   description?: string;
   properties?: Record<string, JsonSchema>;
   items?: JsonSchema;
+  anyOf?: JsonSchema[];
 }
 
 /** A schema as OpenAPI has it: what stands in JSON, before bytes are decoded, with its descriptions. */
@@ -19,6 +20,11 @@ function describe(schema: unknown, json: JsonSchema): JsonSchema {
   if (schema instanceof z.ZodMiniOptional) return describe(schema.def.innerType, json);
   if (schema instanceof z.ZodMiniArray && json.items)
     return { ...json, items: describe(schema.def.element, json.items) };
+  if (schema instanceof z.ZodMiniUnion && json.anyOf)
+    return {
+      ...json,
+      anyOf: json.anyOf.map((option, index) => describe(schema.def.options[index], option)),
+    };
   const said = schema instanceof z.ZodMiniObject ? descriptions.get(schema) : undefined;
   if (!(schema instanceof z.ZodMiniObject) || said === undefined) return json;
   const properties = Object.entries(json.properties ?? {}).map(([name, member]) => {

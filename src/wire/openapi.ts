@@ -121,6 +121,15 @@ const enrollmentRoutes: readonly Route[] = [
     refusals: refusalsOf.entries,
     mutualTls: true,
   },
+  {
+    path: agent.agentPaths.svids,
+    method: 'post',
+    summary: 'Certificates for many of these entries, each on its own; the body may have 1 MiB',
+    body: agent.svidsRequestSchema,
+    answer: agent.svidsAnswerSchema,
+    refusals: refusalsOf.svids,
+    mutualTls: true,
+  },
 ];
 
 const { adminPaths } = admin;
