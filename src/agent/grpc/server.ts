@@ -11,6 +11,8 @@ export { GrpcError, GrpcStatus } from './status.ts';
 
 /** Of one user: a host's workloads, most of them root's. */
 const connectionsOfUserMax = 2_500;
+/** Of all: who owns a range of sub-uids is many users. */
+const connectionsMax = 10_000;
 
 interface Options {
   /** Absolute path. */
@@ -78,6 +80,8 @@ export class GrpcServer {
     socket.on('error', () => {});
     let peer: WorkloadPeer | undefined;
     try {
+      if (this.#connections.size >= connectionsMax)
+        throw new Error(`there are ${connectionsMax} connections`);
       peer = this.#options.peerOf(socket);
       const budget = this.#budgets.connect(peer.uid, connectionsOfUserMax);
       if (budget === undefined) throw new Error(`uid ${peer.uid} has ${connectionsOfUserMax} connections`);

@@ -12,8 +12,10 @@ import {
 } from '../grpc/protobuf.ts';
 import type { Svid, Trust } from '../workloads.ts';
 
-/** All CRLs together, bytes: SDKs take messages of 4 MiB. */
+/** All CRLs together, bytes. */
 export const crlsMaxBytes = 2 * 1024 * 1024;
+/** What SDKs take is 4 MiB, as gRPC libraries have it by default; less what the framing of fields takes. */
+const messageMaxBytes = 4 * 1024 * 1024 - 4096;
 /** Of a claim that is an object or list in an object or list, and so on. */
 const claimDepthMax = 16;
 
@@ -21,8 +23,8 @@ const claimDepthMax = 16;
 export function x509SvidResponse(svids: readonly Svid[], trust: Trust): Buffer {
   const bundle = Buffer.concat(trust.roots);
   const hints = uniqueHints(svids);
-  return Buffer.concat([
-    ...svids.map((svid, index) =>
+  const own = Buffer.concat(
+    svids.map((svid, index) =>
       bytesField(
         1,
         Buffer.concat([
@@ -34,14 +36,14 @@ export function x509SvidResponse(svids: readonly Svid[], trust: Trust): Buffer {
         ]),
       ),
     ),
-    ...servedCrls(trust).map((crl) => bytesField(2, crl)),
-  ]);
+  );
+  return Buffer.concat([own, ...servedCrls(trust, own.length).map((crl) => bytesField(2, crl))]);
 }
 
 /** X509BundlesResponse. */
 export function x509BundlesResponse(trust: Trust): Buffer {
   return Buffer.concat([
-    ...servedCrls(trust).map((crl) => bytesField(1, crl)),
+    ...servedCrls(trust, 0).map((crl) => bytesField(1, crl)),
     mapField(2, trustDomainId(trust.trustDomain), Buffer.concat(trust.roots)),
   ]);
 }
@@ -87,9 +89,9 @@ export function readValidateRequest(request: Buffer): { audience: string; token:
 }
 
 /** All or none: a CRL that is missing looks like one that lists nobody, an empty field says that there are none here. */
-function servedCrls(trust: Trust): readonly Buffer[] {
+function servedCrls(trust: Trust, beside: number): readonly Buffer[] {
   const bytes = trust.crls.reduce((sum, crl) => sum + crl.length, 0);
-  return bytes <= crlsMaxBytes ? trust.crls : [];
+  return bytes <= Math.min(crlsMaxBytes, messageMaxBytes - beside) ? trust.crls : [];
 }
 
 /** A hint is unique in a response (Workload API §5.2.1): of those alike the first keeps it, the others have none. */

@@ -293,6 +293,20 @@ describe('a stranger', () => {
     await vi.waitUntil(() => attacker.isClosed, { timeout: 10_000 });
   });
 
+  test.each([
+    ['many headers', Array.from({ length: 200 }, (_, at) => [`x-${at}`, 'a'] as const)],
+    ['large headers', [['x-large', 'a'.repeat(100_000)] as const]],
+  ])('who sends %s gets no answer out of them', async (_what, headers) => {
+    const attacker = new RawClient(path);
+    const answer = await attacker
+      .call('/T/Echo', { headers: Object.fromEntries(headers), body: hello })
+      .catch(() => undefined);
+    expect(answer?.body.length ?? 0).toBe(0);
+    expect(answer?.status).not.toBe(0);
+    attacker.close();
+    expect(await client.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
+  });
+
   test('who speaks no HTTP/2 is cut', async () => {
     const socket = net.connect(path, () => socket.write('GET / HTTP/1.1\r\n\r\n'));
     socket.on('error', () => {});

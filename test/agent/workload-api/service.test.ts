@@ -78,6 +78,14 @@ describe('an identity', () => {
     await expect(x509().next()).rejects.toMatchObject(denied);
   });
 
+  test('that comes to who was denied is there at the next call', async () => {
+    await open({ entries: [] });
+    await expect(x509().next()).rejects.toMatchObject(denied);
+    const svid = await bed.authority.svid(ownEntries[0] as (typeof ownEntries)[0]);
+    bed.workloads.set({ ...served(), svids: [svid] });
+    expect((await x509().next()).svids).toHaveLength(1);
+  });
+
   test('that goes ends the stream, and every other that was its', async () => {
     await open();
     const streams = [x509(), client.stream('FetchX509Bundles'), client.stream('FetchJWTBundles')];
@@ -216,6 +224,17 @@ describe('a message', () => {
     expect((await stream.next()).crl).toHaveLength(2);
     bed.workloads.set(withTrust({ crls: [Buffer.alloc(crlsMaxBytes - 1), Buffer.alloc(2)] }));
     expect((await stream.next()).crl).toEqual([]);
+  });
+
+  test('has no CRLs where it would be larger than clients take', async () => {
+    await open();
+    const [svid] = served().svids;
+    if (svid === undefined) throw new Error('one is there');
+    const crls = [Buffer.alloc(crlsMaxBytes)];
+    const chain = [...svid.chain, Buffer.alloc(crlsMaxBytes - 2000)];
+    bed.workloads.set({ svids: [{ ...svid, chain }], trust: { ...served().trust, crls } });
+    expect((await x509().next()).crl).toEqual([]);
+    expect((await client.first<X509BundlesResponse>('FetchX509Bundles')).crl).toEqual(crls);
   });
 
   test('has every root of the trust domain in its bundle', async () => {
