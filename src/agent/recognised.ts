@@ -2,11 +2,21 @@ import type { Attest } from '../attestation/workload/attest.ts';
 import { unknownWorkload, type WorkloadPeer } from '../attestation/workload/peer.ts';
 import { type Served, type Svid, svidsFor } from './workloads.ts';
 
+/** What was seen of a process for entries that ask for the same. */
+interface Look {
+  readonly asked: string;
+  readonly selectors: Promise<ReadonlySet<string>>;
+}
+
+/** Those under way: streams of one connection that come together share one, and what was seen. */
+const underWay = new WeakMap<WorkloadPeer, Look>();
+
 /** A workload on a stream: what it may have now, looked at again where entries ask for other selectors than before. */
 export class Recognised {
   readonly #peer: WorkloadPeer;
   readonly #attest: Attest;
-  #seen: { selectors: ReadonlySet<string>; asked: string } | undefined;
+  #look: Look | undefined;
+  #seen: ReadonlySet<string> = new Set();
 
   constructor(peer: WorkloadPeer, attest: Attest) {
     this.#peer = peer;
@@ -15,21 +25,34 @@ export class Recognised {
 
   /** Looks anew at the next call. */
   forget(): void {
-    this.#seen = undefined;
+    this.#look = undefined;
   }
 
   /** Throws denied-workload once the process has ended. */
   async svids(served: Served): Promise<readonly Svid[]> {
     const asked = askedBy(served);
-    if (this.#seen?.asked !== asked) this.#seen = { selectors: await this.#attest(this.#peer), asked };
+    if (this.#look?.asked !== asked) this.#look = lookAt(this.#peer, this.#attest, asked);
+    this.#seen = await this.#look.selectors;
     if (!this.#peer.isAlive()) throw unknownWorkload('the process has ended, or runs another program');
-    return svidsFor(served, this.#seen.selectors);
+    return svidsFor(served, this.#seen);
   }
 
   /** For the agent's log. */
   explain(served: Served): string {
-    return explain(this.#peer, this.#seen?.selectors ?? new Set(), served);
+    return explain(this.#peer, this.#seen, served);
   }
+}
+
+function lookAt(peer: WorkloadPeer, attest: Attest, asked: string): Look {
+  const known = underWay.get(peer);
+  if (known?.asked === asked) return known;
+  const look = { asked, selectors: attest(peer) };
+  underWay.set(peer, look);
+  const over = () => {
+    if (underWay.get(peer) === look) underWay.delete(peer);
+  };
+  look.selectors.then(over, over);
+  return look;
 }
 
 /** For the agent's log: what was seen of a workload, and what the entries miss that it comes nearest to. */

@@ -1,6 +1,6 @@
 import { asVouchError } from '../../core/errors.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
-import type { Call, Out } from '../grpc/method.ts';
+import type { Out } from '../grpc/method.ts';
 import type { Recognised } from '../recognised.ts';
 import type { Served } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
@@ -22,7 +22,7 @@ export interface Source {
 export class Subscription {
   readonly #source: Source;
   readonly #workload: Recognised;
-  readonly #call: Call;
+  readonly #pid: number;
   readonly #out: Out;
   #request: DiscoveryRequest | undefined;
   #nodeId = '';
@@ -33,10 +33,10 @@ export class Subscription {
   #isStale = false;
   #hasEnded = false;
 
-  constructor(source: Source, workload: Recognised, call: Call, out: Out) {
+  constructor(source: Source, workload: Recognised, pid: number, out: Out) {
     this.#source = source;
     this.#workload = workload;
-    this.#call = call;
+    this.#pid = pid;
     this.#out = out;
   }
 
@@ -105,7 +105,7 @@ export class Subscription {
   }
 
   #noticeRefusal({ refusal = '', nonce }: DiscoveryRequest): void {
-    const who = `pid ${this.#call.peer.pid}${this.#nodeId && ` (${printable(this.#nodeId)})`}`;
+    const who = `pid ${this.#pid}${this.#nodeId && ` (${printable(this.#nodeId)})`}`;
     this.#source.notice(`${who} refuses the secrets of version ${nonce}: ${printable(refusal)}`);
   }
 

@@ -21,9 +21,10 @@ function rotate(): void {
 
 process.on('message', (what) => {
   if (what === 'rotate') rotate();
-  if (what === 'rss') {
+  if (what === 'memory') {
     globalThis.gc?.();
-    process.send?.(process.memoryUsage().rss);
+    const { rss, heapUsed, external } = process.memoryUsage();
+    process.send?.({ rss, held: heapUsed + external });
   }
 });
 process.on('disconnect', () => process.exit());

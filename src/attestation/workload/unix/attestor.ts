@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { WorkloadAttestor } from '../attest.ts';
 import { isUnmapped, unknownWorkload, type WorkloadPeer } from '../peer.ts';
 import { nameFile } from './names.ts';
@@ -43,7 +43,7 @@ function selector(type: string, value: string | undefined): string | undefined {
  * what two of them may: it has to connect again.
  */
 async function furtherGroups(peer: WorkloadPeer): Promise<readonly number[]> {
-  const status = await readFile(`/proc/${peer.pid}/status`, 'latin1').catch((cause: unknown) => {
+  const status = await readProc(`/proc/${peer.pid}/status`).catch((cause: unknown) => {
     throw unknownWorkload('/proc does not tell of it', cause);
   });
   const numbers = (field: string) => {
@@ -55,4 +55,19 @@ async function furtherGroups(peer: WorkloadPeer): Promise<readonly number[]> {
   if (numbers('Uid')[1] !== peer.uid || numbers('Gid')[1] !== peer.gid)
     throw unknownWorkload('its user or group changed since it connected');
   return numbers('Groups').filter((gid) => !isUnmapped(gid));
+}
+
+/** `readFile` takes 64 KiB for a file whose size nobody knows; most of these have one and a half. */
+async function readProc(path: string): Promise<string> {
+  const file = await open(path);
+  try {
+    const bytes = Buffer.allocUnsafeSlow(4096);
+    for (let text = ''; ; ) {
+      const { bytesRead } = await file.read(bytes, 0, bytes.length, null);
+      if (bytesRead === 0) return text;
+      text += bytes.toString('latin1', 0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
 }
