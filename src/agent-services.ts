@@ -19,7 +19,7 @@ const socketGraceMs = 2_000;
 const socketMode = 0o666;
 
 interface Service {
-  close(): Promise<void> | void;
+  close(): Promise<void>;
 }
 
 /**
