@@ -190,7 +190,7 @@ it('revoked, it gets nothing more, and what it got is ended; an audit finds all 
   const ended = (
     await authority.vouch('revoke', '--agent', authority.id('host'), '--reason', 'keyCompromise', '--yes')
   ).json<{ revoked: { serial: string }[] }>();
-  expect(ended.revoked.map(({ serial }) => serial).toSorted()).toEqual([...serials, host.serial].toSorted());
+  expect(new Set(ended.revoked.map(({ serial }) => serial))).toEqual(new Set([...serials, host.serial]));
   expect(problemIn(await ask(host, { requests: [item(entryId)] }))).toMatchObject({ code: 'denied-revoked' });
   const verified = await authority.vouch('log', 'verify', '--state', authority.state);
   expect(verified.json()).toMatchObject({ problems: [] });
