@@ -1,6 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import * as z from 'zod/mini';
 import { parseSpiffeId, parseTrustDomain } from '../core/spiffe-id.ts';
+import { type ConfigProblem, problemsOf } from './config-problem.ts';
 import { duration, text } from './values.ts';
 
 /** A TCP address or the absolute path of a unix socket. */
@@ -124,10 +125,16 @@ const rules = [
 ] as const;
 
 /** One proxy beside an identity that is known: an mTLS way into a plain local port, or with `expect` out of one. */
-export const proxySettings = z.strictObject(settings).check(...rules);
+const proxySettings = z.strictObject(settings).check(...rules);
 
 /** What a proxy does. Durations are in seconds. */
 export type ProxySettings = z.output<typeof proxySettings>;
+
+/** Validates what one proxy does; every problem at once. */
+export function parseProxySettings(document: unknown): ProxySettings | ConfigProblem[] {
+  const parsed = z.safeParse(proxySettings, document);
+  return parsed.success ? parsed.data : parsed.error.issues.flatMap(problemsOf);
+}
 
 /** An item of the agent's `proxy:`; `id` or `entry` names the identity. */
 export const proxyConfig = z

@@ -88,5 +88,5 @@ describe('refused:', () => {
     'a misspelt key': [{ ...wayIn, alow: [] }, /^alow: .*not a key/],
   };
   for (const [what, [document, problem]] of Object.entries(cases))
-    test(what, () => expect(problems(document).join('\n')).toMatch(problem));
+    test(`of a proxy: ${what}`, () => expect(problems(document).join('\n')).toMatch(problem));
 });

@@ -46,7 +46,7 @@ async function curl(port: number): Promise<string> {
   const asked = run('curl', ['-sS', '--max-time', '5', `http://127.0.0.1:${port}/`]);
   return asked.then(
     ({ stdout }) => stdout,
-    (error: Error) => `no page: ${error.message}`,
+    (error: unknown) => `no page: ${String(error)}`,
   );
 }
 

@@ -167,7 +167,7 @@ export class MtlsProxy {
     const plain = connectTo(to, { allowHalfOpen: true });
     const open = this.#enter({ secure, carrier, plain }, peer);
     this.#within(plain, () => plain.destroy());
-    plain.once('error', (error) => this.#failed(open, error));
+    plain.once('error', (error: NodeJS.ErrnoException) => this.#failed(open, error));
     plain.once('connect', () => {
       if (proxyProtocol !== false)
         plain.write(
@@ -200,7 +200,7 @@ export class MtlsProxy {
     });
     const open = this.#enter({ secure, carrier, plain }, undefined);
     this.#within(secure, () => open.link.cut());
-    secure.once('error', (error) => this.#failed(open, error));
+    secure.once('error', (error: NodeJS.ErrnoException) => this.#failed(open, error));
     secure.once('secureConnect', () => {
       open.peer = this.#check(secure, place);
       if (open.peer === undefined) open.link.cut();

@@ -21,10 +21,11 @@ export async function listenAt(
   } finally {
     process.umask(before);
   }
-  await promise.catch((error: NodeJS.ErrnoException) => {
-    const why = listenReasons[error.code ?? ''] ?? error.code ?? 'unknown error';
-    const code = error.code === 'EADDRINUSE' ? 'config-in-use' : 'config-invalid';
-    throw new VouchError(code, `cannot listen on ${addressText(place)}: ${why}`, { cause: error });
+  await promise.catch((cause: unknown) => {
+    const found = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const code = found === 'EADDRINUSE' ? 'config-in-use' : 'config-invalid';
+    const why = listenReasons[found] ?? `it fails with ${found}`;
+    throw new VouchError(code, `cannot listen on ${addressText(place)}: ${why}`, { cause });
   });
   server.off('error', reject);
   if ('path' in place) {

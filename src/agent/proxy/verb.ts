@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { resolve } from 'node:path';
-import * as z from 'zod/mini';
-import { problemsOf } from '../../config/config-problem.ts';
-import { addressText, type ProxySettings, proxySettings } from '../../config/proxy-config.ts';
+import type { ConfigProblem } from '../../config/config-problem.ts';
+import { addressText, parseProxySettings, type ProxySettings } from '../../config/proxy-config.ts';
 import { systemClock } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import type { Arguments } from '../arguments.ts';
@@ -57,14 +56,14 @@ function settingsOf(args: Arguments): ProxySettings {
       connections: connections === undefined ? undefined : Number(connections),
     },
   };
-  const parsed = z.safeParse(proxySettings, document);
-  if (parsed.success) return parsed.data;
-  const [first] = parsed.error.issues.flatMap(problemsOf);
+  const settings = parseProxySettings(document);
+  if (!Array.isArray(settings)) return settings;
+  const [first] = settings;
   throw new VouchError('usage-invalid', first === undefined ? 'the flags do not fit' : flagProblem(first));
 }
 
 /** `limits.idle` is `--idle`, `proxyProtocol` is `--proxy-protocol`. */
-function flagProblem({ path, problem }: { path: string; problem: string }): string {
+function flagProblem({ path, problem }: ConfigProblem): string {
   const flag = path.replace(/^limits\./, '').replace(/\..*$/, '');
   const words = problem.replace('`expect`', '--expect').replace('listenAnywhere: true', '--listen-anywhere');
   return `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${words}`;

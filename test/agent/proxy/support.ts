@@ -3,10 +3,9 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { onTestFinished } from 'vitest';
-import * as z from 'zod/mini';
 import { followDelivered } from '../../../src/agent/proxy/delivered-identity.ts';
 import { MtlsProxy } from '../../../src/agent/proxy/mtls-proxy.ts';
-import { proxySettings } from '../../../src/config/proxy-config.ts';
+import { parseProxySettings } from '../../../src/config/proxy-config.ts';
 import { eventually } from '../support/bundle.ts';
 import type { Service } from '../../client/support.ts';
 import { MovedClock } from '../../client/support.ts';
@@ -32,7 +31,7 @@ export async function plainServer(serve: (socket: Socket) => void = echo): Promi
 }
 
 /** Gives back what comes, and ends when the other side has. */
-export function echo(socket: Socket): void {
+function echo(socket: Socket): void {
   socket.pipe(socket);
 }
 
@@ -55,10 +54,9 @@ export async function proxied(service: Service, settings: Record<string, unknown
   const clock = new MovedClock();
   const notices: string[] = [];
   const notice = (line: string) => void notices.push(line);
-  const proxy = new MtlsProxy(z.parse(proxySettings, { listen: '127.0.0.1:0', ...settings }), {
-    clock,
-    notice,
-  });
+  const parsed = parseProxySettings({ listen: '127.0.0.1:0', ...settings });
+  if (Array.isArray(parsed)) throw new Error(JSON.stringify(parsed));
+  const proxy = new MtlsProxy(parsed, { clock, notice });
   const take = proxy.take.bind(proxy);
   const stop = followDelivered({ dir: service.dir, staleCrl: 'refuse', take, notice });
   await proxy.listen();

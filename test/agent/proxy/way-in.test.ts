@@ -136,7 +136,7 @@ describe('nobody else gets a byte through:', () => {
     },
   };
   for (const [who, optionsOf] of Object.entries(cases))
-    test(who, async () => {
+    test(`a caller: ${who}`, async () => {
       const parts = await wayIn();
       const options = await optionsOf(parts);
       const caller = dial(parts.port, options);

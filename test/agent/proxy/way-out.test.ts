@@ -27,7 +27,7 @@ async function tlsServer(options: TlsOptions) {
   const server = createServer({ ...options, allowHalfOpen: true }, (socket) => {
     callers.push(String(socket.getPeerX509Certificate()?.subjectAltName));
     socket.on('error', () => undefined);
-    socket.on('data', (chunk) => {
+    socket.on('data', (chunk: Buffer) => {
       said.push(chunk.toString());
       socket.write(chunk);
     });
@@ -125,7 +125,7 @@ describe('not a byte goes to', () => {
     'one that has only TLS 1.2': async ({ server }) => ({ ...serverOptions(server), maxVersion: 'TLSv1.2' }),
   };
   for (const [which, optionsOf] of Object.entries(cases))
-    test(which, async () => {
+    test(`a server: ${which}`, async () => {
       const p = await parts();
       const { port: to, said } = await tlsServer(await optionsOf(p));
       const { port, notices, proxy } = await proxied(p.client, { to: `127.0.0.1:${to}`, expect: db });
