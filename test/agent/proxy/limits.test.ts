@@ -125,7 +125,7 @@ test('who reads slowly has the service wait, and takes no memory', async () => {
   expect(sent).toBeLessThan(20 * 24 * 1024 * 1024);
 });
 
-test('ten thousand connections leave no descriptor behind', { timeout: 120_000 }, async () => {
+test('ten thousand connections leave no descriptor behind', { timeout: 300_000 }, async () => {
   const { client, port, proxy } = await wayIn({});
   const { checkServerIdentity, ...pem } = shown(client);
   const options = { checkServerIdentity, secureContext: createSecureContext(pem) };
