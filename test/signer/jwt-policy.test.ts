@@ -46,7 +46,7 @@ describe('a JWT-SVID', () => {
       expect(verify('sha256', Buffer.from(input), key, signature)).toBe(true);
       const [header, payload] = input
         .split('.')
-        .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()));
+        .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()) as unknown);
       expect(header).toEqual({ alg: 'ES256', kid: keyId, typ: 'JWT' });
       expect(payload).toEqual({
         ...{ iss: good.tokenIssuer, sub: good.spiffeId, aud: audience, jti: good.tokenId },
