@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { expect, it } from 'vitest';
 import { type Authority, bootAuthority, runVouch } from '../support/daemon.ts';
+import { simulatedToken } from '../support/hsm-sim.ts';
 import { createEntry, type Jwk, jwtSvid, published } from '../support/jwt.ts';
 import { eventually } from '../support/running.ts';
 
@@ -60,6 +61,24 @@ it('a key that is lost or replaced gives way to another, which the bundle has wh
   });
   // Who has seen the bundle before takes the new one.
   (await authority.vouch('renew', '--dir', agent.dir)).json();
+}, 90_000);
+
+it('a token that makes no P-256 key gets none at init, which hinders nothing else, and gets one later', async () => {
+  const token = simulatedToken('online');
+  token.control('token hide=CKM_EC_KEY_PAIR_GEN');
+  const authority = await bootAuthority({ online: token.hsm, init: ['--issuer-key', 'rsa-3072'] });
+  const agent = await authority.enroll('agent');
+  const web = await createEntry(authority, 'web', 'agent');
+  expect(await jwtKeys(authority)).toEqual([]);
+  expect(await published(authority, '/.well-known/jwks.json')).toEqual({ keys: [] });
+  await expect(jwtSvid(authority, agent, web, 'payments')).rejects.toThrow(/--make-jwt-key/);
+  token.calm();
+  await authority.server.end();
+  const made = await runVouch(['signer', '--config', authority.config, '--make-jwt-key', '--json']);
+  const { keyId } = made.json<{ keyId: string }>();
+  await authority.start();
+  await eventually(async () => (await jwtKeys(authority)).join() === keyId);
+  expect(await verified(authority, await jwtSvid(authority, agent, web, 'payments'))).toBe(keyId);
 }, 90_000);
 
 it('each of two tokens has one, and the other signs while the first is away', async () => {
