@@ -20,12 +20,12 @@ beforeAll(async () => {
   web = await createEntry(authority, 'web', 'agent');
 }, 60_000);
 
-const refused = async (asking: Promise<Awaited<ReturnType<typeof askJwtSvid>>>) => {
+const refused = async (asking: ReturnType<typeof askJwtSvid>) => {
   const { status, code } = problemIn(await asking);
   return { status, code };
 };
 
-it('it says who, for whom and until when; the log says who asked', async () => {
+it('says who, for whom and until when; the log says who asked', async () => {
   const answer = await askJwtSvid(authority, agent, { entryId: web, audience });
   expect(answer.status).toBe(200);
   const { token, ...rest } = JSON.parse(answer.text) as { token: string; expiresAt: string };

@@ -64,7 +64,10 @@ it('a bundle comes as JSON, without cookies and without caching', async () => {
     'cache-control': 'no-store',
   });
   expect(answer.headers['set-cookie']).toBeUndefined();
-  expect(JSON.parse(answer.text)).toMatchObject({ keys: [{ use: 'x509-svid' }], spiffe_sequence: 1 });
+  expect(JSON.parse(answer.text)).toMatchObject({
+    keys: [{ use: 'x509-svid' }, { use: 'jwt-svid' }],
+    spiffe_sequence: 2,
+  });
 });
 
 it('CONNECT and an upgrade to another protocol lead nowhere', async () => {

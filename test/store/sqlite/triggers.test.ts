@@ -144,7 +144,7 @@ describe('rows that are facts', () => {
     expect(() => insert.run(null, randomBytes(32), randomBytes(3)), 'SQLite would pick a number').toThrow(
       refusal,
     );
-    insert.run(8, randomBytes(32), randomBytes(3));
+    insert.run(9, randomBytes(32), randomBytes(3));
   });
 });
 
