@@ -41,7 +41,9 @@ it('says who, for whom and until when; the log says who asked', async () => {
   });
   const kid = expect.stringMatching(/^[0-9a-f]{40}$/) as string;
   expect(decodeProtectedHeader(token)).toEqual({ alg: 'ES256', typ: 'JWT', kid });
-  const line = authority.server.log().find(({ msg }) => msg === 'JWT-SVID signed');
+  const line = await authority.server.until((server) =>
+    server.log().find(({ msg }) => msg === 'JWT-SVID signed'),
+  );
   expect(line).toMatchObject({
     ...{ agent: authority.id('agent'), agentSerial: agent.serial, entryId: web, audience },
     ...{ spiffeId: authority.id('web'), tokenId: claims.jti },
