@@ -61,7 +61,7 @@ it('a renewal taken in while the server runs is served at once, and agents follo
   const imported = await atOnce(first, 3);
   expect(imported).toMatchObject({ statementSequence: 2, operators: ['Ada', 'Grace'], served: true });
   const after = await served(ready.publicationUrl);
-  expect(after.sequence).toBe(2);
+  expect(after.sequence).toBe(before.sequence + 1);
   expect(after.crlNumber > before.crlNumber).toBe(true);
   expect(String(after.crlNumber)).toBe(imported.crlNumber);
   expect((await authority.vouch('renew', '--dir', workload.dir)).code, 'a held identity goes on').toBe(0);
@@ -89,7 +89,7 @@ it('a renewal taken in while the server runs is served at once, and agents follo
   expect((await machines.importRenewal(first)).problem.code, 'an older one').toBe('policy-conflict');
   expect(await machines.logProblems()).toEqual([]);
   const restarted = await authority.start();
-  expect((await served(restarted.ready.publicationUrl)).sequence).toBe(3);
+  expect((await served(restarted.ready.publicationUrl)).sequence).toBe(before.sequence + 2);
   expect((await authority.vouch('renew', '--dir', workload.dir)).code).toBe(0);
   await authority.server.end();
   expect(await machines.logProblems()).toEqual([]);
@@ -154,7 +154,8 @@ it('a renewal of an older bundle or an older CRL than was read out is refused wh
   expect(
     dryRun.items.map(({ number }) => number),
     'what people compare',
-  ).toEqual([expect.any(String), String(sequence + 1)]);
+    // One more than the last statement's, which is one less than the bundle's: that counts a key of JWT-SVIDs.
+  ).toEqual([expect.any(String), String(sequence)]);
   const other = 'ab'.repeat(32);
   expect((await shown(other, read.crl)).problem.detail).toContain('renew.sha256');
   expect((await shown(read.bundle, other)).problem.detail).toContain('crl.sha256');
