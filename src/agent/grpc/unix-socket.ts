@@ -10,17 +10,18 @@ export async function listenAtSocket(server: net.Server, path: string, mode: num
   if (Buffer.byteLength(path) > pathMaxBytes)
     throw new VouchError('config-invalid', `the socket path is longer than ${pathMaxBytes} bytes: ${path}`);
   await removeDeadSocket(path);
-  const before = process.umask(0o777 & ~mode);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (cause) =>
-        reject(new VouchError('config-invalid', `cannot listen on ${path}`, { cause })),
-      );
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new VouchError('config-invalid', `cannot listen on ${path}`, { cause })),
+    );
+    // It is bound before `listen` returns: no other file of the process is made under this mask.
+    const before = process.umask(0o777 & ~mode);
+    try {
       server.listen({ path, backlog: 4096 }, resolve);
-    });
-  } finally {
-    process.umask(before);
-  }
+    } finally {
+      process.umask(before);
+    }
+  });
   chmodSync(path, mode);
 }
 
