@@ -275,7 +275,7 @@ export const x509Checks: Check[] = [
       const streams = Array.from({ length: 5 }, () => client.stream<X509SvidResponse>('FetchX509SVID'));
       const before = await Promise.all(streams.map((one) => one.next()));
       await rotate();
-      const after = await Promise.all(streams.map((one) => one.next(30_000)));
+      const after = await Promise.all(streams.map((one) => one.next(60_000)));
       for (const [index, message] of after.entries()) {
         const old = before[index];
         assert.deepEqual(
