@@ -53,6 +53,12 @@ function domainOf(id: string): string {
   return id.split('/').slice(0, 3).join('/');
 }
 
+/** False also for a key of another kind than the signature's. */
+function isSignedBy(list: x509.X509Crl, ca: X509Certificate): Promise<boolean> {
+  const publicKey = new x509.PublicKey(ca.publicKey.export({ type: 'spki', format: 'der' }));
+  return list.verify({ publicKey }).catch(() => false);
+}
+
 export const x509Checks: Check[] = [
   {
     id: 'x509-first-message',
@@ -198,13 +204,7 @@ export const x509Checks: Check[] = [
       for (const der of crl) {
         const list = new x509.X509Crl(der);
         assert.ok(list.nextUpdate === undefined || list.nextUpdate.getTime() > Date.now(), 'out of date');
-        const signed = await Promise.all(
-          cas.map((ca) =>
-            list.verify({
-              publicKey: new x509.PublicKey(ca.publicKey.export({ type: 'spki', format: 'der' })),
-            }),
-          ),
-        );
+        const signed = await Promise.all(cas.map((ca) => isSignedBy(list, ca)));
         assert.ok(signed.includes(true), `${list.issuer} signed none of it`);
       }
     },
