@@ -22,7 +22,8 @@ export interface WorkloadPeer {
 
 /**
  * The peer of a unix socket that was just accepted; one descriptor is open until `close`. Throws denied-workload where
- * the kernel cannot tell: no unix socket, closed, a process that has ended or lives in another pid namespace.
+ * the kernel cannot tell: no unix socket, closed, a process that has ended or lives in another pid namespace, or
+ * (before Linux 6.5) has started within the last second.
  */
 export function workloadPeer(
   socket: Socket,

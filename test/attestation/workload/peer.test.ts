@@ -28,7 +28,7 @@ afterAll(() => listener.close());
 
 const holds = [
   ['by a pidfd', holdPeer],
-  ['by its number', holdByNumber],
+  ['by its number', (fd: number, pid: number) => holdByNumber(fd, pid, 0)],
 ] as const;
 
 type Hold = (typeof holds)[number][1];
@@ -184,6 +184,22 @@ describe.each(holds)('a peer held %s', (_name, hold) => {
     for (let round = 0; round < 1_000; round += 1) expect(() => workloadPeer(socket, hold)).toThrow(denied);
     expect(descriptors()).toBe(ended);
   });
+});
+
+it('held by its number is refused while it is younger than its connection can be', async () => {
+  const startedMs = performance.now();
+  const { client, socket } = await listener.connected();
+  ending.push(client);
+  const before = descriptors();
+  const older = (ms: number) => (fd: number, pid: number) => holdByNumber(fd, pid, ms);
+  const ageMs = () => performance.now() - startedMs;
+  expect(() => workloadPeer(socket, older(ageMs() + 100))).toThrow(denied);
+  expect(descriptors()).toBe(before);
+  const enoughMs = ageMs();
+  while (ageMs() < enoughMs + 1_000) await nextTurn();
+  const peer = workloadPeer(socket, older(1_000));
+  expect(peer.pid).toBe(client.pid);
+  peer.close();
 });
 
 describe('refused', () => {
