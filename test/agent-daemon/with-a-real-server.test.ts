@@ -1,6 +1,12 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import {
+  type JwtSvidResponse,
+  type ValidateResponse,
+  WorkloadClient,
+  type X509SvidResponse,
+} from '../conformance/workload-api/client.ts';
 import { type Authority, bootAuthority, runVouch, startVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { Daemon } from './support/daemon.ts';
@@ -13,8 +19,9 @@ beforeAll(async () => {
 
 /** An entry of the agent's; resolves to its id when the operator has his answer. */
 async function entry(name: string, agent: string, ...flags: string[]): Promise<string> {
-  const ids = ['--id', authority.id(name), '--parent', authority.id(agent), '--selector', 'unix:uid:1000'];
-  const made = await authority.vouch('entry', 'create', ...ids, ...flags);
+  const ids = ['--id', authority.id(name), '--parent', authority.id(agent)];
+  const selectors = flags.includes('--selector') ? [] : ['--selector', 'unix:uid:54321'];
+  const made = await authority.vouch('entry', 'create', ...ids, ...selectors, ...flags);
   return made.json<{ entryId: string }>().entryId;
 }
 
@@ -122,5 +129,36 @@ describe('the program', () => {
     expect((await runVouch(['agent', '--join-file', '/no/such', '--dir', dir])).code).toBe(78);
     expect((await runVouch(['agent', '--nonsense'])).code).toBe(2);
     expect((await runVouch(['agent', 'status', '--dir', dir])).code).toBe(78);
+  });
+});
+
+describe('a workload at the socket', () => {
+  test('is given what its own user is named for, a JWT too, hears of a new entry and of the end of one', async () => {
+    const own = ['--selector', `unix:uid:${process.getuid?.()}`];
+    const first = await entry('mine', 'host/f', ...own);
+    await entry('foreign', 'host/f');
+    const { path } = await authority.join('host/f');
+    const dir = authority.path('agent');
+    const socket = join(dir, 'agent.sock');
+    const agent = startVouch(['agent', '--join-file', path, '--dir', dir, '--socket', socket, '--json']);
+    await agent.until(({ stdout }) => stdout.includes('\n'));
+    const client = new WorkloadClient(socket);
+    onTestFinished(() => client.close());
+    const stream = client.stream<X509SvidResponse>('FetchX509SVID');
+    const names = ({ svids }: X509SvidResponse) => svids.map(({ spiffe_id: id }) => id);
+    expect(names(await stream.next())).toEqual([authority.id('mine')]);
+    const minted = await client.unary<JwtSvidResponse>('FetchJWTSVID', { audience: ['orders'] });
+    const token = minted.svids[0]!.svid;
+    const valid = await client.unary<ValidateResponse>('ValidateJWTSVID', {
+      audience: 'orders',
+      svid: token,
+    });
+    expect(valid.spiffe_id).toBe(authority.id('mine'));
+    await entry('second', 'host/f', ...own);
+    expect(names(await stream.next())).toEqual([authority.id('mine'), authority.id('second')]);
+    (await authority.vouch('entry', 'delete', first, '--yes')).json();
+    expect(names(await stream.next())).toEqual([authority.id('second')]);
+    expect(await agent.end('SIGTERM')).toBe(0);
+    await expect(stream.next()).rejects.toThrow(/UNAVAILABLE|OK/);
   });
 });
