@@ -19,6 +19,8 @@ export interface FreshParts extends AgentParts {
   /** One attempt to renew, or to enroll again where a new join file is there. */
   attempt: () => Promise<Held>;
   renewed: (held: Held) => void;
+  /** When to renew, by the wall clock. */
+  dueMs?: (held: Held) => number;
   /** What is held is revoked, as a CRL or the server says; again with each look. */
   revoked: (detail: string) => void;
   /** Files of the current generation changed. */
@@ -94,7 +96,7 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
     await Promise.all([
       keeper.run(),
       watcher.run(),
-      keepRenewed(held, { clock, signal, notice, attempt, renewed, revoked, ordered }),
+      keepRenewed(held, { ...parts, attempt, renewed, revoked, ordered }),
     ]);
   };
   return { keeper, renewSoon: () => order(), run };

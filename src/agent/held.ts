@@ -55,12 +55,42 @@ export function hasExpired({ delivered }: Held, nowMs: number): boolean {
   return nowMs > delivered.leaf.notAfterMs + 999;
 }
 
+/** When to renew, in Unix milliseconds. */
+export interface RenewalWindow {
+  earliestMs: number;
+  latestMs: number;
+}
+
+/** Of a certificate's life what is kept for failed attempts, where the other half is to be left. */
+const marginShare = 1 / 20;
+
 /** When to renew: at a random moment of the window the server gave, or about half life where it gave none. */
-export function renewalDueMs({ state, delivered }: Held, random = Math.random): number {
+export function renewalDueMs(held: Held, random = Math.random): number {
+  const { earliestMs, latestMs } = windowOf(held);
+  return earliestMs + random() * (latestMs - earliestMs);
+}
+
+/** The same by an agent, who has to ride out half a life for others, too: early in the window. */
+export function earlyRenewalDueMs(held: Held, random = Math.random): number {
+  const { leaf } = held.delivered;
+  const { earliestMs, latestMs } = earlyWindow(windowOf(held), leaf);
+  return earliestMs + random() * (latestMs - earliestMs);
+}
+
+/** The part of a window after which more than half of the life is left, if not the earliest moment of it. */
+export function earlyWindow(
+  { earliestMs, latestMs }: RenewalWindow,
+  { notBeforeMs, notAfterMs }: { notBeforeMs: number; notAfterMs: number },
+): RenewalWindow {
+  const lifetimeMs = notAfterMs - notBeforeMs;
+  const early = notAfterMs - lifetimeMs * (1 / 2 + marginShare);
+  return { earliestMs, latestMs: Math.max(earliestMs, Math.min(latestMs, early)) };
+}
+
+function windowOf({ state, delivered }: Held): RenewalWindow {
   const { leaf } = delivered;
+  if (state.serial === leaf.serial) return state.renewal;
   const half = leaf.notBeforeMs + (leaf.notAfterMs - leaf.notBeforeMs) / 2;
   const tenth = (leaf.notAfterMs - leaf.notBeforeMs) / 10;
-  const { earliestMs, latestMs } =
-    state.serial === leaf.serial ? state.renewal : { earliestMs: half - tenth, latestMs: half + tenth };
-  return earliestMs + random() * (latestMs - earliestMs);
+  return { earliestMs: half - tenth, latestMs: half + tenth };
 }

@@ -22,6 +22,8 @@ export interface RenewerParts {
   /** Hands over what to call when somebody orders a renewal. */
   ordered?: (order: () => void) => void;
   sleep?: Sleep;
+  /** When to renew, by the wall clock; default `renewalDueMs`. */
+  dueMs?: (held: Held) => number;
 }
 
 /**
@@ -29,9 +31,9 @@ export interface RenewerParts {
  * held stays. Never rejects.
  */
 export async function keepRenewed(first: Held, parts: RenewerParts): Promise<void> {
-  const { clock, signal, notice, sleep = systemSleep } = parts;
+  const { clock, signal, notice, sleep = systemSleep, dueMs = renewalDueMs } = parts;
   let held = first;
-  let due = momentOf(renewalDueMs(held) - clock.now(), clock);
+  let due = momentOf(dueMs(held) - clock.now(), clock);
   let failures = 0;
   let said = '';
   let saidExpired = false;
@@ -48,7 +50,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
       failures = 0;
       said = '';
       saidExpired = false;
-      due = momentOf(renewalDueMs(held) - clock.now(), clock);
+      due = momentOf(dueMs(held) - clock.now(), clock);
       parts.renewed(held);
     } catch (error) {
       if (signal.aborted) return;

@@ -6,6 +6,7 @@ import type { BundleJson } from '../../wire/enrollment.ts';
 import { buildCsr } from '../../x509/csr.ts';
 import { describeSkew, withSkew } from '../clock-skew.ts';
 import { replaceFile } from '../deliver/durable-file.ts';
+import { earlyWindow } from '../held.ts';
 import { newWorkloadKey } from '../key-type.ts';
 import type { AgentParts } from '../obtain.ts';
 import { requireState } from '../renew.ts';
@@ -106,9 +107,12 @@ function heldOf(
     serial: leaf.serial,
     notBeforeMs: leaf.notBeforeMs,
     notAfterMs: leaf.notAfterMs,
-    renewal: {
-      earliestMs: nowMs + earliestSeconds * 1000,
-      latestMs: nowMs + Math.max(earliestSeconds, latestSeconds) * 1000,
-    },
+    renewal: earlyWindow(
+      {
+        earliestMs: nowMs + earliestSeconds * 1000,
+        latestMs: nowMs + Math.max(earliestSeconds, latestSeconds) * 1000,
+      },
+      leaf,
+    ),
   };
 }

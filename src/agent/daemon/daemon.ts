@@ -9,7 +9,7 @@ import { refreshBundle } from '../bundle-keeper.ts';
 import { replaceFile } from '../deliver/durable-file.ts';
 import { type Freshness, freshness } from '../freshness.ts';
 import { oneAtATime } from '../one-at-a-time.ts';
-import type { Held } from '../held.ts';
+import { earlyRenewalDueMs, type Held } from '../held.ts';
 import type { Sleep } from '../sleep.ts';
 import type { Trust } from '../workloads.ts';
 import { svidAsker } from './ask-svids.ts';
@@ -164,6 +164,7 @@ export class AgentDaemon {
       ...this.#parts,
       attempt: () => this.#asking(() => renewOrRejoin(this.#options, this.#parts)),
       renewed: (renewed) => this.#renewed(renewed),
+      dueMs: earlyRenewalDueMs,
       revoked: (detail) => {
         if (detail !== this.#saidRevoked) notice(`REVOKED: the agent's own identity: ${detail}`);
         this.#saidRevoked = detail;
