@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { fileNames } from '../client/delivered.ts';
+import { fileNames, readDelivered } from '../client/delivered.ts';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { type BundleJson, bundleSchema, enrollmentPaths } from '../wire/enrollment.ts';
@@ -8,7 +8,7 @@ import { verifyBundle } from './answer.ts';
 import { connectServer } from './connection.ts';
 import { replaceFile } from './deliver/durable-file.ts';
 import { exchange } from './exchange.ts';
-import { readHeld } from './held.ts';
+import { requireState } from './renew.ts';
 import { formatState, stateFile } from './state.ts';
 
 /**
@@ -23,14 +23,14 @@ export async function refreshBundle(
   known?: number,
 ): Promise<BundleJson | undefined> {
   const { clock } = parts;
-  const { state: address } = readHeld(dir, clock.now());
+  const address = requireState(dir);
   if (sequence <= (known ?? address.seen.bundle)) return undefined;
   const socket = await connectServer(address, address.root, parts);
   const json = await exchange(socket, address.server, { method: 'GET', path: enrollmentPaths.bundle }, parts);
   const { data: bundle } = bundleSchema.safeParse(json);
   if (!bundle) throw new VouchError('denied-server', `what ${address.server} serves is no trust bundle`);
   return parts.exclusively(async () => {
-    const { state, delivered } = readHeld(dir, clock.now());
+    const [state, delivered] = [requireState(dir), readDelivered(dir)];
     const { statement, roots } = verifyBundle(bundle, {
       ...{ address: state, root: state.root, seen: state.seen, nowMs: clock.now() },
     });
