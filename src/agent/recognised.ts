@@ -43,7 +43,8 @@ export class Recognised {
   }
 }
 
-function lookAt(peer: WorkloadPeer, attest: Attest, asked: string): Look {
+/** Looks at a process for entries that ask for this; shares a look for the same that is under way. */
+export function lookAt(peer: WorkloadPeer, attest: Attest, asked: string): Look {
   const known = underWay.get(peer);
   if (known?.asked === asked) return known;
   const look = { asked, selectors: attest(peer) };

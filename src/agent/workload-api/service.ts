@@ -3,7 +3,7 @@ import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { asVouchError, VouchError } from '../../core/errors.ts';
 import { Rate } from '../grpc/budget.ts';
 import { type Call, GrpcError, GrpcStatus, type Method } from '../grpc/server.ts';
-import { askedBy, explain } from '../recognised.ts';
+import { askedBy, explain, lookAt } from '../recognised.ts';
 import { type Served, type Svid, svidsFor, type Trust, type Workloads } from '../workloads.ts';
 import type { Topic } from './encoded.ts';
 import { jwtSvidResponse, readJwtSvidRequest, readValidateRequest, validateResponse } from './messages.ts';
@@ -47,8 +47,6 @@ interface Caller {
 export class WorkloadApi {
   readonly #parts: Parts;
   readonly #streams: Streams;
-  /** Looks that are not over: calls of one connection that come together share one. */
-  readonly #looking = new Map<WorkloadPeer, Promise<ReadonlySet<string>>>();
   readonly #lines = new Rate(20, 60_000);
   readonly methods: ReadonlyMap<string, Method>;
 
@@ -153,11 +151,10 @@ export class WorkloadApi {
   }
 
   async #look(peer: WorkloadPeer): Promise<ReadonlySet<string>> {
-    const { attest } = this.#parts;
-    const looking = this.#looking.get(peer) ?? attest(peer).finally(() => this.#looking.delete(peer));
-    this.#looking.set(peer, looking);
+    const { attest, workloads } = this.#parts;
+    if (workloads.now === undefined) throw notReady();
     try {
-      return await looking;
+      return await lookAt(peer, attest, askedBy(workloads.now)).selectors;
     } catch (error) {
       const { code, detail } = asVouchError(error);
       this.#say(() => `pid ${peer.pid}, uid ${peer.uid}: ${detail}`);

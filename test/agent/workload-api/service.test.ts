@@ -151,6 +151,35 @@ describe('an identity', () => {
     await expect(x509().next()).rejects.toMatchObject({ code: 14, details: 'workload attestation failed' });
   });
 
+  test('is told by a look for what entries ask now, not by one that began before they asked', async () => {
+    const hash = 'unix:sha256:00';
+    const looks: (() => void)[] = [];
+    await open({
+      attest: async ({ uid }) => {
+        const wanted = served().svids.some(({ selectors }) => selectors.includes(hash));
+        await new Promise<void>((resolve) => looks.push(resolve));
+        return new Set([`unix:uid:${uid}`, ...(wanted ? [hash] : [])]);
+      },
+    });
+    const [stream, later] = [x509(), x509()];
+    await vi.waitUntil(() => looks.length === 1);
+    looks[0]?.();
+    await Promise.all([stream.next(), later.next()]);
+    // A look that takes long, and meanwhile an entry asks for the hash.
+    const slow = x509();
+    await vi.waitUntil(() => looks.length === 2);
+    const svids = served().svids.map((svid) => ({ ...svid, selectors: [...svid.selectors, hash] }));
+    bed.workloads.set({ ...served(), svids });
+    await vi.waitUntil(() => looks.length >= 3);
+    looks.splice(0).forEach((look) => look());
+    await vi.waitUntil(() => {
+      looks.splice(0).forEach((look) => look());
+      return bed.api.streams === 3;
+    });
+    expect((await slow.next()).svids).toHaveLength(2);
+    for (const one of [stream, later]) await expect(one.next(200)).rejects.toMatchObject({ code: 4 });
+  });
+
   test('is looked at once for calls of a connection that come together, anew for those that come later', async () => {
     let looks = 0;
     const done: (() => void)[] = [];
