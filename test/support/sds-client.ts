@@ -71,7 +71,7 @@ export class SdsClient {
   fetch(request: SentRequest): Promise<ReadResponse> {
     return new Promise((resolve, reject) =>
       this.#client.FetchSecrets({ typeUrl: secretType, ...request }, (error, response) =>
-        response === undefined ? reject(error) : resolve(response),
+        response === undefined ? reject(error ?? new Error('no answer')) : resolve(response),
       ),
     );
   }

@@ -70,7 +70,7 @@ export class Secrets {
 
   async #make(items: readonly Item[]): Promise<Answer> {
     const made = await Promise.all(
-      items.map((item) => (item.isContext ? this.#context(item) : this.#certificate(item))),
+      items.map(async (item) => (item.isContext ? this.#context(item) : this.#certificate(item))),
     );
     const version = hashOf(made.map(({ hash }) => hash)).slice(0, 32);
     const framed = frame(

@@ -142,7 +142,8 @@ export async function answerFor(
 export function failureOf(error: unknown, source: Source): GrpcError {
   if (error instanceof GrpcError) return error;
   const failure = asVouchError(error);
-  source.notice(`secret discovery failed: ${failure.detail}: ${String(failure.cause ?? '')}`);
+  const cause = failure.cause instanceof Error ? `: ${failure.cause.message}` : '';
+  source.notice(`secret discovery failed: ${failure.detail}${cause}`);
   return failure.code === 'denied-workload'
     ? new GrpcError(GrpcStatus.permissionDenied, 'no identity issued')
     : new GrpcError(GrpcStatus.internal, 'internal error');

@@ -4,6 +4,7 @@ import type { ClientHttp2Stream } from 'node:http2';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { frame } from '../../../src/agent/grpc/frame.ts';
@@ -24,7 +25,7 @@ let server: ChildProcess;
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'vouch-m-'));
-  const script = join(import.meta.dirname, 'serve.ts');
+  const script = fileURLToPath(new URL('serve.ts', import.meta.url));
   server = fork(script, [join(folder, 's')], { execArgv: ['--expose-gc'], stdio: 'inherit' });
   expect(await once(server, 'message')).toContain('ready');
 }, 60_000);

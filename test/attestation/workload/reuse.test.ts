@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { canChoosePids } from '../../support/unix-client.ts';
 
@@ -18,7 +19,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 test.runIf(canChoosePids).each(['pidfd', 'number'])(
   'who takes the number of a caller that has ended is never taken for it (held by %s)',
   (how) => {
-    const script = join(import.meta.dirname, 'reuse.ts');
+    const script = fileURLToPath(new URL('reuse.ts', import.meta.url));
     const inside = [process.execPath, script, join(folder, how), String(tries), how];
     const alone = ['--pid', '--fork', '--mount-proc', '--kill-child'];
     const seen = JSON.parse(execFileSync('unshare', [...alone, ...inside], { encoding: 'utf8' })) as Record<
