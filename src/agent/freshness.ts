@@ -1,3 +1,4 @@
+import type { RenewWorkloads } from '../wire/watch.ts';
 import type { BundleJson } from '../wire/enrollment.ts';
 import { refreshBundle } from './bundle-keeper.ts';
 import { CrlKeeper } from './crl-keeper.ts';
@@ -33,6 +34,8 @@ export interface FreshParts extends AgentParts {
   bundleSequence?: () => number | undefined;
   /** Entries that name us as parent have this sequence. */
   entries?: (sequence: number) => void;
+  /** An operator asks that what we hold for workloads be renewed. */
+  renewWorkloads?: (order: RenewWorkloads) => void;
   /** Whether the server tells of changes. */
   live?: (isLive: boolean) => void;
 }
@@ -72,6 +75,7 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
     bundle: (sequence) => void refresh(sequence),
     renew: () => order(),
     entries: (sequence) => parts.entries?.(sequence),
+    renewWorkloads: (order) => parts.renewWorkloads?.(order),
     notice,
   };
   const watcher = new Watcher(held, {

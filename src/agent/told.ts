@@ -1,4 +1,4 @@
-import { type CrlEvent, readEvent } from '../wire/watch.ts';
+import { type CrlEvent, readEvent, type RenewWorkloads } from '../wire/watch.ts';
 import type { StreamEvent } from './event-stream.ts';
 
 /** What the server's events lead to. */
@@ -10,6 +10,8 @@ export interface Told {
   renew: () => void;
   /** The entries that name us as parent have this sequence. */
   entries?: (sequence: number) => void;
+  /** An operator asks that what we hold for workloads be renewed. */
+  renewWorkloads?: (order: RenewWorkloads) => void;
   notice: (line: string) => void;
 }
 
@@ -19,6 +21,7 @@ export function handOn({ type, data }: StreamEvent, told: Told): void {
   if (read?.type === 'crl') told.crl(read.event);
   else if (read?.type === 'bundle') told.bundle(read.event.sequence);
   else if (read?.type === 'renew') told.renew();
+  else if (read?.type === 'renew-workloads') told.renewWorkloads?.(read.event);
   else if (read?.type === 'entries') told.entries?.(read.event.sequence);
   else if (read?.type === 'entry' && !read.event.suspended) told.renew();
   else if (read?.type === 'entry') told.notice('the operator suspended this identity: it is not renewed');

@@ -52,7 +52,7 @@ export class WatchHub {
   readonly #streams: Streams;
   /** The present state, an encoded event for each part of it: what who has missed something is told. */
   readonly #state = new Map<string, Buffer>();
-  /** Orders to renew, which concern certificates older than they. */
+  /** Orders to renew. */
   readonly #orders: RingEvent[] = [];
   #delivering: Promise<void> | undefined;
   #closed = false;
@@ -99,14 +99,16 @@ export class WatchHub {
     this.#delivering ??= this.#deliver();
   }
 
-  /** An order to renew: also for who comes later with a certificate from before. Returns how many streams it concerns. */
-  order(event: RingEvent & { concerns: (holder: Holder) => boolean }): number {
-    const concerns = (holder: Holder): boolean => holder.leafIndex < event.id && event.concerns(holder);
-    const order = { ...event, concerns };
+  /** How many streams there are of whom this concerns. */
+  count(concerns: (holder: Holder) => boolean): number {
+    return [...this.#streams].filter(({ holder }) => concerns(holder)).length;
+  }
+
+  /** An order to renew: also for who comes later. */
+  order(order: RingEvent): void {
     this.#orders.push(order);
     if (this.#orders.length > this.#limits.ring.events) this.#orders.shift();
     this.publish(order);
-    return [...this.#streams].filter(({ holder }) => concerns(holder)).length;
   }
 
   /** Cuts the streams of a certificate at once. */

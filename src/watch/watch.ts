@@ -1,4 +1,5 @@
-import type { SpiffeId } from '../core/spiffe-id.ts';
+import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.ts';
+import { entriesOf } from '../registration/entries.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
 import type { Mutation, StoreReader } from '../store/port.ts';
 import { type CrlEventJson, patchMaxBytes } from '../wire/watch.ts';
@@ -13,7 +14,7 @@ export type RenewTarget = { spiffeId: string } | { entryId: string } | { issuerK
 
 interface Parts {
   hub: WatchHub;
-  store: Pick<StoreReader, 'entry'>;
+  store: Pick<StoreReader, 'entry' | 'entries'>;
   /** Size of the log when the server started: what is older is state, and no event of this life. */
   firstLeafIndex: number;
   /** Cuts every other connection of a client whose certificate was revoked. */
@@ -27,6 +28,10 @@ interface Parts {
  * fetch the CRL, which is served no faster than it is read.
  */
 const fanOutMaxBytes = 128 * 1024 * 1024;
+
+/** Agents that are told to renew spread over this time: a fleet does not come in step. */
+const renewSecondsEach = 0.01;
+const renewWithinMaxSeconds = 20;
 
 /** What watchers are told, as it happens: each event has the index of its leaf. */
 export class Watch {
@@ -90,10 +95,32 @@ export class Watch {
     this.#parts.hub.announce('bundle', encodeEvent('bundle', { sequence }));
   }
 
-  /** Has holders renew; `leafIndex`: of the operator's deed. Returns how many streams were told. */
+  /**
+   * Has holders renew what is older, and agents what they hold for workloads; `leafIndex`: of the operator's deed. Returns how many
+   * streams were told.
+   */
   renewNow(target: RenewTarget, leafIndex: number): number {
+    const { hub } = this.#parts;
+    const isHolder = (holder: Holder): boolean => holder.leafIndex < leafIndex && isOf(holder, target);
     const bytes = encodeEvent('renew', { reason: 'operator' }, leafIndex);
-    return this.#parts.hub.order({ id: leafIndex, bytes, concerns: (holder) => isOf(holder, target) });
+    hub.order({ id: leafIndex, bytes, concerns: isHolder });
+    const agents = this.#agentsWith(target);
+    const told = hub.count(agents);
+    const withinSeconds = Math.min(renewWithinMaxSeconds, Math.ceil((told - 1) * renewSecondsEach));
+    const order = { before: leafIndex, withinSeconds, ...target };
+    const orderBytes = encodeEvent('renew-workloads', order, leafIndex);
+    hub.order({ id: leafIndex, bytes: orderBytes, concerns: agents });
+    return hub.count(isHolder) + told;
+  }
+
+  /** Agents that may hold certificates of a target for their workloads. */
+  #agentsWith(target: RenewTarget): (holder: Holder) => boolean {
+    if ('issuerKeyId' in target) return (holder) => holder.agent === undefined;
+    const { store } = this.#parts;
+    const entries =
+      'entryId' in target ? [store.entry(target.entryId)] : entriesOf(store, parseSpiffeId(target.spiffeId));
+    const parents = new Set(entries.map((entry) => entry?.parentId));
+    return (holder) => holder.agent === undefined && parents.has(holder.spiffeId);
   }
 
   async #announce(

@@ -195,5 +195,16 @@ export const descriptions: ReadonlyMap<z.ZodMiniType, Description> = new Map([
   described(watch.renewEventSchema, 'Renew now, at a random moment of the next 20 s.', {
     reason: '`operator`; others may come.',
   }),
+  described(
+    watch.renewWorkloadsEventSchema,
+    'To agents: renew what is held for workloads and is meant, at a random moment of the time given.',
+    {
+      before: 'What has a smaller `index` in its proof is meant.',
+      withinSeconds: 'The time.',
+      spiffeId: 'Of this SPIFFE ID.',
+      entryId: 'Of this registration entry.',
+      issuerKeyId: 'Of this issuer.',
+    },
+  ),
   ...agentDescriptions,
 ]);

@@ -106,6 +106,7 @@ const enrollmentRoutes: readonly Route[] = [
       entry: watch.entryEventSchema,
       entries: watch.entriesEventSchema,
       renew: watch.renewEventSchema,
+      'renew-workloads': watch.renewWorkloadsEventSchema,
     },
     headers: [lastEventId],
     refusals: refusalsOf.watch,

@@ -56,13 +56,27 @@ export const entriesEventSchema = z.looseObject({ sequence: number });
 /** Event `renew`: the operator asks that the certificate be renewed now. */
 export const renewEventSchema = z.looseObject({ reason: z.string().check(z.maxLength(256)) });
 
+/**
+ * Event `renew-workloads`, to agents: the operator asks that what they hold of this SPIFFE ID, entry or issuer, with a leaf
+ * below `before`, be renewed within that time.
+ */
+export const renewWorkloadsEventSchema = z.looseObject({
+  before: number,
+  withinSeconds: number,
+  spiffeId: z.optional(z.string().check(z.maxLength(2048))),
+  entryId: z.optional(z.string().check(z.maxLength(64))),
+  issuerKeyId: z.optional(keyId),
+});
+export type RenewWorkloads = z.output<typeof renewWorkloadsEventSchema>;
+
 /** An event that this version knows. */
 export type WatchEvent =
   | { type: 'crl'; event: CrlEvent }
   | { type: 'bundle'; event: z.output<typeof bundleEventSchema> }
   | { type: 'entry'; event: z.output<typeof entryEventSchema> }
   | { type: 'entries'; event: z.output<typeof entriesEventSchema> }
-  | { type: 'renew'; event: z.output<typeof renewEventSchema> };
+  | { type: 'renew'; event: z.output<typeof renewEventSchema> }
+  | { type: 'renew-workloads'; event: RenewWorkloads };
 
 const schemas = {
   crl: crlEventSchema,
@@ -70,6 +84,7 @@ const schemas = {
   entry: entryEventSchema,
   entries: entriesEventSchema,
   renew: renewEventSchema,
+  'renew-workloads': renewWorkloadsEventSchema,
 } as const;
 
 /** Reads an event's JSON. Undefined for a type or form that this version does not know: a newer server may send it. */

@@ -80,6 +80,26 @@ describe('from the operator’s answer to what the agent serves', () => {
     expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
   });
 
+  test('`vouch cert renew-now` renews what is held of an entry or identity, and no other', async () => {
+    const [mail] = await Promise.all([entry('mail', 'host/f'), entry('news', 'host/f')]);
+    const agent = await daemon('host/f');
+    await agent.serves('mail', 'news');
+    await agent.until(() => agent.daemon.isLive);
+    const serials = () => agent.now!.svids.map(({ serial }) => serial);
+    for (const [flag, value] of [
+      ['--entry', mail],
+      ['--id', authority.id('mail')],
+    ] as const) {
+      const before = serials();
+      const told = (await authority.vouch('cert', 'renew-now', flag, value)).json<{ told: number }>();
+      expect(told.told).toBe(1);
+      const started = performance.now();
+      await agent.until(() => serials()[0] !== before[0]);
+      expect(performance.now() - started).toBeLessThan(1000);
+      expect(serials()[1]).toBe(before[1]);
+    }
+  });
+
   test('what names another agent is never seen', async () => {
     const [mine, other] = await Promise.all([daemon('host/c'), daemon('host/d')]);
     await entry('c', 'host/c');

@@ -44,7 +44,7 @@ async function sentTo(streams: number): Promise<{ bytes: number; text: string }>
     throw error;
   };
   const watch = new Watch({
-    ...{ hub, store: { entry: () => undefined }, firstLeafIndex: 0 },
+    ...{ hub, store: { entry: () => undefined, entries: () => [] }, firstLeafIndex: 0 },
     ...{ cutConnections: () => undefined, failed },
   });
   const serials = Array.from({ length: 5000 }, () => newSerial(1, randomBytes)).sort();
@@ -61,9 +61,50 @@ it('a mass revocation is a patch for some, and news to fetch for thousands: memo
   expect(bytes).toBeLessThan(200 * 1024 * 1024);
 }, 30_000);
 
+it('an order to renew reaches holders of what is older, and agents for what they hold, who spread', async () => {
+  const web = entry({
+    entryId: 'e_1',
+    spiffeId: 'spiffe://a.b/web',
+    parentId: 'spiffe://a.b/host' as SpiffeId,
+  });
+  const store = { entry: () => web, entries: () => [web], certificate: () => undefined };
+  const hub = new WatchHub({ store, timeMs: () => 0 });
+  const watching = new Watch({
+    ...{ hub, store, firstLeafIndex: 0, cutConnections: () => undefined },
+    failed: (error) => {
+      throw error;
+    },
+  });
+  const opened = (spiffeId: string, over: { leafIndex?: number; agent?: SpiffeId } = {}) => {
+    let text = '';
+    const sink: Sink = {
+      ...{ unread: 0, end: () => undefined, cut: () => undefined },
+      write: (bytes) => void (text += bytes.toString()),
+    };
+    const holder = { serial: newSerial(1, randomBytes), entryId: 'e', leafIndex: 0, notAfterMs: 1000 };
+    hub.open({ ...holder, issuerKeyId, spiffeId: spiffeId as SpiffeId, ...over }, sink, undefined);
+    return () => [...text.matchAll(/^event: (renew.*)\ndata: (.*)$/gm)].map(([, ...both]) => both.join(' '));
+  };
+  const agents = Array.from({ length: 201 }, () => opened('spiffe://a.b/host'));
+  const [holder, newer, other, ofAgent] = [
+    opened('spiffe://a.b/web'),
+    opened('spiffe://a.b/web', { leafIndex: 10 }),
+    opened('spiffe://a.b/host/2'),
+    opened('spiffe://a.b/host', { agent: 'spiffe://a.b/host' as SpiffeId }),
+  ];
+  expect(watching.renewNow({ spiffeId: 'spiffe://a.b/web' }, 9)).toBe(202);
+  while (agents.some((said) => said().length === 0) || holder().length === 0) await sleep(5);
+  const order = 'renew-workloads {"before":9,"withinSeconds":2,"spiffeId":"spiffe://a.b/web"}';
+  expect(agents.map((said) => said())).toEqual(agents.map(() => [order]));
+  expect(holder()).toEqual(['renew {"reason":"operator"}']);
+  expect([newer(), other(), ofAgent()]).toEqual([[], [], []]);
+});
+
 it('an agent hears of its entries, and no workload that it got the same name for', async () => {
   const parentId = 'spiffe://a.b/host' as SpiffeId;
-  const store = { entriesChangedBy: () => 7, entry: () => undefined, certificate: () => undefined };
+  const store = {
+    ...{ entriesChangedBy: () => 7, entry: () => undefined, entries: () => [], certificate: () => undefined },
+  };
   const hub = new WatchHub({ store, timeMs: () => 0, ofHolder: (holder) => entriesState(store, holder) });
   const watching = new Watch({
     ...{ hub, store, firstLeafIndex: 0, cutConnections: () => undefined },

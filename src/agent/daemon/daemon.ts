@@ -177,6 +177,7 @@ export class AgentDaemon {
       bundle: (bundle) => this.#tookBundle(bundle),
       bundleSequence: () => this.#bundle?.spiffe_sequence ?? -1,
       entries: (sequence) => this.#entries.told(sequence),
+      renewWorkloads: (order) => this.#svids.renew(order),
       live: (isLive) => {
         this.#isLive = isLive;
         this.#entries.live(isLive);

@@ -2,6 +2,7 @@ import { type Clock, rfc3339 } from '../../core/clock.ts';
 import type { VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
+import type { RenewWorkloads } from '../../wire/watch.ts';
 import type { InclusionProofJson } from '../../wire/enrollment.ts';
 import { toleratedSkewMs } from '../answer.ts';
 import { type Moment, momentOf } from '../moment.ts';
@@ -97,6 +98,18 @@ export class SvidSlot {
     this.failures += 1;
     this.failure = { code, detail, atMs: clock.now() };
     this.askAt(momentOf(afterMs, clock));
+  }
+
+  /** Whether an order to renew is about what is held. */
+  isMeant({ before, spiffeId, entryId, issuerKeyId }: RenewWorkloads): boolean {
+    const { entry, held } = this;
+    return (
+      held !== undefined &&
+      held.proof.index < before &&
+      (spiffeId ?? held.spiffeId) === held.spiffeId &&
+      (entryId ?? entry.entryId) === entry.entryId &&
+      (issuerKeyId ?? held.issuerKeyId) === held.issuerKeyId
+    );
   }
 
   /** For status and log. */

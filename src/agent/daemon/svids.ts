@@ -2,6 +2,7 @@ import type { Clock } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import { svidsMax } from '../../wire/agent.ts';
+import type { RenewWorkloads } from '../../wire/watch.ts';
 import { type Moment, momentOf, msUntil } from '../moment.ts';
 import { backgroundBackoff, isTransient, pauseMs } from '../retry.ts';
 import type { Sleep } from '../sleep.ts';
@@ -145,6 +146,13 @@ export class SvidKeeper {
       slot.drop(clock);
     }
     this.#parts.changed();
+    this.#wake();
+  }
+
+  /** Renews what an operator names and what is older than his order, at a random moment of its time. */
+  renew(order: RenewWorkloads): void {
+    const due = momentOf(this.#random() * order.withinSeconds * 1000, this.#parts.clock);
+    for (const slot of this.slots) if (slot.isMeant(order)) slot.askAt(due);
     this.#wake();
   }
 
