@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   readCrl,
   type VerifiedCrl,
@@ -19,6 +18,7 @@ import { assertFresh, assertNotListed, type ChainAuthority } from './crls.ts';
 import type { Change } from './deliver/hook.ts';
 import { type Held, readHeld } from './held.ts';
 import { pauseMs } from './retry.ts';
+import { type Sleep, systemSleep } from './sleep.ts';
 import { deltaNumberKey } from './state.ts';
 import { ToldCrls } from './told-crls.ts';
 
@@ -43,6 +43,7 @@ export interface CrlKeeperParts {
   known?: () => void;
   /** Our certificate or its issuer is on one. */
   revoked: (detail: string) => void;
+  sleep?: Sleep;
 }
 
 /**
@@ -51,6 +52,7 @@ export interface CrlKeeperParts {
  */
 export class CrlKeeper {
   readonly #parts: CrlKeeperParts;
+  readonly #sleep: Sleep;
   readonly #sources = new Map<string, CrlSource>();
   readonly #said = new Map<string, string>();
   readonly #files: CrlFiles;
@@ -65,6 +67,7 @@ export class CrlKeeper {
 
   constructor(held: Held, parts: CrlKeeperParts) {
     this.#parts = parts;
+    this.#sleep = parts.sleep ?? systemSleep;
     this.#held = held;
     this.#crls = new Map(held.crls);
     this.#files = new CrlFiles(held, parts);
@@ -104,7 +107,7 @@ export class CrlKeeper {
       const often = this.#isLive && fine && !this.#isBehind ? Math.max(everyMs, liveEveryMs) : everyMs;
       const pause = often * (0.9 + 0.2 * Math.random()) + extra;
       const woken = AbortSignal.any([signal, this.#woken.signal]);
-      await sleep(pause, undefined, { signal: woken }).catch(() => undefined);
+      await this.#sleep(pause, woken);
     }
     this.close();
   }
@@ -324,7 +327,7 @@ export class CrlKeeper {
   }
 
   async #writeLater(ms: number): Promise<void> {
-    await sleep(ms, undefined, { signal: this.#parts.signal }).catch(() => undefined);
+    await this.#sleep(ms, this.#parts.signal);
     this.#later = undefined;
     if (!this.#parts.signal.aborted) await this.#writeWhatIsBehind(this.#held);
   }

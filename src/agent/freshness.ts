@@ -6,6 +6,7 @@ import type { Change } from './deliver/hook.ts';
 import type { Held } from './held.ts';
 import type { AgentParts } from './obtain.ts';
 import { keepRenewed } from './renewer.ts';
+import { type Sleep, systemSleep } from './sleep.ts';
 import { handOn, type Told } from './told.ts';
 import { Watcher } from './watcher.ts';
 
@@ -38,6 +39,7 @@ export interface FreshParts extends AgentParts {
   renewWorkloads?: (order: RenewWorkloads) => void;
   /** Whether the server tells of changes. */
   live?: (isLive: boolean) => void;
+  sleep?: Sleep;
 }
 
 /** An identity that is kept fresh. */
@@ -51,9 +53,9 @@ export interface Freshness {
 
 /** Renewal, CRLs, the trust bundle and what else the server tells, for the identity in `dir`. */
 export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts: FreshParts): Freshness {
-  const { clock, notice, signal, exclusively, revoked } = parts;
+  const { clock, notice, signal, exclusively, revoked, sleep = systemSleep } = parts;
   const keeper = new CrlKeeper(held, {
-    ...{ dir, clock, signal, notice, exclusively, revoked },
+    ...{ dir, clock, signal, notice, exclusively, revoked, sleep },
     everyMs: crlRefreshMs,
     changed: parts.changed,
     ...(parts.crlKnown && { known: parts.crlKnown }),
@@ -79,7 +81,7 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
     notice,
   };
   const watcher = new Watcher(held, {
-    ...{ clock, signal, notice, revoked },
+    ...{ clock, signal, notice, revoked, sleep },
     event: (event) => handOn(event, told),
     live: (isLive) => {
       keeper.live(isLive);

@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import { enrollmentPaths } from '../wire/enrollment.ts';
@@ -9,6 +8,7 @@ import { EventStreamReader, type StreamEvent } from './event-stream.ts';
 import { open } from './exchange.ts';
 import type { Held } from './held.ts';
 import { pauseMs } from './retry.ts';
+import { type Sleep, systemSleep } from './sleep.ts';
 import { connectionFailure } from './tls-failure.ts';
 
 /** Who says nothing for so long is gone, whatever TCP thinks. */
@@ -28,6 +28,7 @@ export interface WatcherParts {
   live: (isLive: boolean) => void;
   /** Our certificate is revoked: the server refuses us. */
   revoked: (detail: string) => void;
+  sleep?: Sleep;
   /** For tests. */
   silenceMs?: number;
 }
@@ -57,7 +58,7 @@ export class Watcher {
 
   /** Until the signal aborts. Never rejects. */
   async run(): Promise<void> {
-    const { signal } = this.#parts;
+    const { signal, sleep = systemSleep } = this.#parts;
     let failures = 0;
     while (!signal.aborted) {
       this.#renewed = new AbortController();
@@ -68,9 +69,7 @@ export class Watcher {
       if (signal.aborted) return;
       if (renewed.aborted) continue;
       failures = this.#isHeard ? 1 : failures + 1;
-      await sleep(this.#pauseMs(failures, failure), undefined, {
-        signal: AbortSignal.any([signal, renewed]),
-      }).catch(() => undefined);
+      await sleep(this.#pauseMs(failures, failure), AbortSignal.any([signal, renewed]));
     }
   }
 
