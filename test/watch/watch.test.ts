@@ -64,7 +64,7 @@ it('a mass revocation is a patch for some, and news to fetch for thousands: memo
 it('an order to renew reaches holders of what is older, and agents for what they hold, who spread', async () => {
   const web = entry({
     entryId: 'e_1',
-    spiffeId: 'spiffe://a.b/web',
+    spiffeId: 'spiffe://a.b/web' as SpiffeId,
     parentId: 'spiffe://a.b/host' as SpiffeId,
   });
   const store = { entry: () => web, entries: () => [web], certificate: () => undefined };
