@@ -1,10 +1,14 @@
 import type { Clock } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
+import { Rate } from '../grpc/budget.ts';
 import type { MintedJwt } from '../workloads.ts';
 import type { AgentServer } from './server-calls.ts';
 
 /** Tokens that are kept at most; past it the oldest goes. */
 const keptMax = 4096;
+/** New tokens of an entry in ten seconds: each is a signature of the token's, and audiences are for workloads to choose. */
+const newOfEntryMax = 50;
+const newWindowMs = 10_000;
 
 /** A token, and until when it is given to who asks for the same. */
 interface Kept extends MintedJwt {
@@ -18,6 +22,7 @@ export class JwtSvids {
   readonly #spiffeIdOf: (entryId: string) => string | undefined;
   readonly #kept = new Map<string, Kept>();
   readonly #asked = new Map<string, Promise<Kept>>();
+  readonly #rates = new Map<string, Rate>();
 
   /** `spiffeIdOf`: of an entry that is served now. */
   constructor(
@@ -29,7 +34,7 @@ export class JwtSvids {
     this.#spiffeIdOf = spiffeIdOf;
   }
 
-  /** Rejects with `denied-no-entry` for an entry that is not served, and as the server's call does. */
+  /** Rejects with `denied-no-entry` for an entry that is not served, `unavailable-rate-limited`, and as the server's call does. */
   async mint(entryId: string, audience: readonly string[]): Promise<MintedJwt> {
     const spiffeId = this.#spiffeIdOf(entryId);
     if (spiffeId === undefined)
@@ -37,7 +42,7 @@ export class JwtSvids {
     const key = JSON.stringify([entryId, spiffeId, audience]);
     const kept = this.#kept.get(key);
     if (kept !== undefined && this.#clock.now() < kept.freshUntilMs) return kept;
-    const asked = this.#asked.get(key) ?? this.#ask(key, { entryId, spiffeId, audience });
+    const asked = this.#asked.get(key) ?? this.#new(key, { entryId, spiffeId, audience });
     this.#asked.set(key, asked);
     try {
       return await asked;
@@ -49,6 +54,22 @@ export class JwtSvids {
   /** Forgets the tokens of all: an entry is gone, suspended or another. */
   clear(): void {
     this.#kept.clear();
+    this.#rates.clear();
+  }
+
+  #new(
+    key: string,
+    wanted: { entryId: string; spiffeId: string; audience: readonly string[] },
+  ): Promise<Kept> {
+    const rate = this.#rates.get(wanted.entryId) ?? new Rate(newOfEntryMax, newWindowMs);
+    this.#rates.set(wanted.entryId, rate);
+    if (rate.take(this.#clock.monotonicMs())) return this.#ask(key, wanted);
+    return Promise.reject(
+      new VouchError(
+        'unavailable-rate-limited',
+        `more than ${newOfEntryMax} new tokens in ${newWindowMs / 1000} s`,
+      ),
+    );
   }
 
   async #ask(
