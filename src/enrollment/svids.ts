@@ -45,7 +45,7 @@ export class Svids {
   readonly #profiles: (name: string) => Profile;
   readonly #renewals: Start[] = [];
   readonly #firsts: Start[] = [];
-  #running: Promise<void> | undefined;
+  #isRunning = false;
 
   constructor(parts: {
     store: Pick<StoreReader, 'entry' | 'certificate' | 'certificatesBySerial'>;
@@ -66,12 +66,13 @@ export class Svids {
     return new Promise((resolve, reject) => {
       const waiting = request.predecessor === undefined ? this.#firsts : this.#renewals;
       waiting.push((together) => void this.#issue(request, call, together).then(resolve, reject));
-      this.#running ??= this.#run();
+      if (!this.#isRunning) void this.#run();
     });
   }
 
   /** One group after another, whoever asked, so that all calls together take no longer a turn than one. */
   async #run(): Promise<void> {
+    this.#isRunning = true;
     await aTurn();
     const slice = new Slice();
     for (let group = this.#next(); group.length > 0; group = this.#next()) {
@@ -82,7 +83,7 @@ export class Svids {
       }
       go();
     }
-    this.#running = undefined;
+    this.#isRunning = false;
   }
 
   #next(): Start[] {
