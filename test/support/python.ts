@@ -1,8 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from './cache-folder.ts';
 
 /** Under the lock of its folder: several tests may want the same one at once. The mark says that pip has ended well. */
 const script = `
@@ -19,13 +17,7 @@ touch ready`;
  */
 export function pythonWith(...packages: readonly string[]): string {
   const version = execFileSync('python3', ['--version'], { encoding: 'utf8' });
-  const name = createHash('sha256')
-    .update(JSON.stringify([version, packages]))
-    .digest('hex')
-    .slice(0, 16);
-  const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
-  const folder = join(cache, 'vouch-tests', `python-${name}`);
-  mkdirSync(folder, { recursive: true });
+  const folder = cacheFolder('python', [version, ...packages]);
   const command = ['lock', 'sh', '-c', script, 'sh', ...packages];
   execFileSync('flock', command, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
   return join(folder, 'venv', 'bin', 'python');
