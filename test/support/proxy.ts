@@ -23,8 +23,8 @@ export interface ProxyPlace {
   vouch: readonly string[];
 }
 
-/** Puts the delivered files of a proxy to a place, and returns the command of its document for there, for `sh -c`, which needs `sbin`. */
-export function placeProxy(name: ProxyName, place: ProxyPlace): string {
+/** Puts the delivered files of a proxy to a place. */
+export function placeFiles(name: ProxyName, place: Omit<ProxyPlace, 'joinFile' | 'vouch'>): void {
   const from = join(project, 'deploy', name);
   for (const file of readdirSync(from).filter((one) => /^(?:mtls|on-change)/.test(one))) {
     const to = join(place.etc, file);
@@ -36,6 +36,11 @@ export function placeProxy(name: ProxyName, place: ProxyPlace): string {
       .replace('127.0.0.1:8080', `127.0.0.1:${place.servicePort}`);
     writeFileSync(to, text);
   }
+}
+
+/** The same, and the command of its document for there, for `sh -c`, which needs `sbin`. */
+export function placeProxy(name: ProxyName, place: ProxyPlace): string {
+  placeFiles(name, place);
   const [, block = ''] =
     /^```sh\n([^`]+)\n```$/m.exec(readFileSync(join(project, `docs/integrations/${name}.md`), 'utf8')) ?? [];
   return block
