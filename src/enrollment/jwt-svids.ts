@@ -10,6 +10,7 @@ import type { JwtSigner } from '../signer/port.ts';
 import type { CertificateStanding, JwtKeyRecord, StoreReader } from '../store/port.ts';
 import type { JwtSvidRequest } from '../wire/jwt.ts';
 import { importPublicKey } from '../x509/public-key.ts';
+import { requireAgent } from './client-certificate.ts';
 
 /** A token that was signed and verified. */
 export interface SignedJwt {
@@ -47,8 +48,9 @@ export class JwtSvids {
   async sign(request: JwtSvidRequest, agent: () => Promise<CertificateStanding>): Promise<SignedJwt> {
     const { signer, clockGuard, tokenIssuer, lifetimeSeconds } = this.#parts;
     const { entryId, audience } = request;
-    const entry = this.#entryOf((await agent()).spiffeId, entryId);
-    const { spiffeId, version } = entry;
+    const asking = await agent();
+    requireAgent(asking);
+    const { spiffeId, version } = this.#entryOf(asking.spiffeId, entryId);
     const issuedAtSeconds = Math.floor(clockGuard.issuanceTimeMs() / 1000);
     const claims: JwtClaims = {
       ...{ tokenIssuer, spiffeId, audience, issuedAtSeconds },

@@ -18,7 +18,9 @@ import {
 } from '../support/software-authority.ts';
 
 const id = (name: string): SpiffeId => parseSpiffeId(`spiffe://${trustDomain}/${name}`);
-const agentOf = (name: string) => Promise.resolve({ spiffeId: id(name) } as CertificateStanding);
+const standingOf = (name: string, over: Partial<CertificateStanding> = {}) =>
+  Promise.resolve({ spiffeId: id(name), entryId: `e_${name}`, ...over } as CertificateStanding);
+const agentOf = (name: string) => standingOf(name);
 const audience = ['payments'];
 
 async function entryOf(
@@ -106,6 +108,15 @@ describe('JWT-SVIDs', () => {
       code: 'denied-no-entry',
       detail: 'no registration entry of this agent has that id',
     });
+    expect(authority.signer.askedJwts).toEqual([]);
+  });
+
+  it.each([
+    ['a certificate that an agent got for a workload of that name', { agent: id('host') }],
+    ['one that has no entry', { entryId: undefined }],
+  ])('are not signed for %s', async (_which, over) => {
+    const asked = made.svids.sign({ entryId: entry.entryId, audience }, () => standingOf('agent', over));
+    await expect(asked).rejects.toMatchObject({ code: 'denied-certificate' });
     expect(authority.signer.askedJwts).toEqual([]);
   });
 
