@@ -146,5 +146,6 @@ function changeOf(event: JsonBody[string], timeMs: number): Partial<EntryState> 
 function selectorTexts(selectors: JsonBody[string]): string[] {
   if (!Array.isArray(selectors)) return [];
   const texts = (selectors as Selector[]).map(selectorText);
-  return [...new Set(texts)].toSorted();
+  // As the database sorts text: by its bytes in UTF-8.
+  return [...new Set(texts)].toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }

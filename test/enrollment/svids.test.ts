@@ -117,6 +117,15 @@ describe('a certificate', () => {
   });
 });
 
+test('selectors of any script are found good by an audit', async () => {
+  // In UTF-16 these two sort the other way round than in UTF-8.
+  await agent.workload('web', {
+    selectors: ['unix:user:\u{1f600}', 'unix:user:\u{ff61}', 'unix:path:/a b/é'],
+  });
+  await authority.sequencer.storeSigned();
+  expect(verifyState(authority.store, undefined, () => undefined).problems).toEqual([]);
+});
+
 describe('refused is', () => {
   test("another agent's entry, as one that is not there", async () => {
     const other = await Agent.enrolled(authority, 'agent-2');
