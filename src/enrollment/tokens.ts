@@ -10,6 +10,7 @@ import { recordLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import {
   allowedClient,
+  eachOnce,
   bounded,
   registrableAddress,
   registrableDnsName,
@@ -138,9 +139,9 @@ export class Tokens {
       parentId: undefined,
       hint: '',
       selectors: [{ type: joinTokenType, value: tokenId }],
-      dnsNames: request.dnsNames.map(registrableDnsName),
-      ipAddresses: request.ipAddresses.map(registrableAddress),
-      allowedClients: request.allowedClients.map(allowedClient),
+      dnsNames: eachOnce(request.dnsNames, registrableDnsName),
+      ipAddresses: eachOnce(request.ipAddresses, registrableAddress),
+      allowedClients: eachOnce(request.allowedClients, allowedClient),
       profile: defaultProfile.name,
       lifetimeSeconds: registrableLifetime(request.lifetimeSeconds),
       version: 1,

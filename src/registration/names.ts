@@ -52,6 +52,11 @@ export function allowedClient(text: string): string {
   return parseSpiffeId(text);
 }
 
+/** Parses each of several, and keeps it once, in the order given: with a name twice no certificate is issued. */
+export function eachOnce<T extends string>(texts: readonly string[], parse: (text: string) => T): T[] {
+  return [...new Set(texts.map(parse))];
+}
+
 /** Checks a hint, which workloads choose an identity by: 1024 bytes of UTF-8 at most, '' for none. */
 export function registrableHint(text: string): string {
   if (Buffer.byteLength(text) > 1024 || /\p{Cc}/u.test(text) || !text.isWellFormed())

@@ -11,6 +11,7 @@ import { agentEntryMaxBytes } from '../wire/agent.ts';
 import { agentEntryBytes } from './agent-entries.ts';
 import {
   allowedClient,
+  eachOnce,
   registrableAddress,
   registrableDnsName,
   registrableHint,
@@ -112,16 +113,16 @@ export class WorkloadEntries {
       );
     if (request.selectors.length === 0)
       throw new VouchError('request-malformed', 'a workload is told by selectors: give one at least');
-    const dnsNames = request.dnsNames.map(registrableDnsName);
+    const dnsNames = eachOnce(request.dnsNames, registrableDnsName);
     requireProfile(request.profile, dnsNames);
     return {
       entryId: `e_${randomBytes(8).toString('hex')}`,
       spiffeId,
       parentId,
-      selectors: request.selectors.map(workloadSelector),
+      selectors: [...new Set(request.selectors)].map(workloadSelector),
       dnsNames,
-      ipAddresses: request.ipAddresses.map(registrableAddress),
-      allowedClients: request.allowedClients.map(allowedClient),
+      ipAddresses: eachOnce(request.ipAddresses, registrableAddress),
+      allowedClients: eachOnce(request.allowedClients, allowedClient),
       hint: registrableHint(request.hint),
       profile: request.profile,
       lifetimeSeconds: registrableLifetime(request.lifetimeSeconds),

@@ -106,6 +106,26 @@ describe('a certificate', () => {
     });
   });
 
+  test('has each name once, however often and in whatever spelling the operator gave it', async () => {
+    const entry = await agent.workload('twice', {
+      selectors: ['unix:uid:1', 'unix:gid:2', 'unix:uid:1'],
+      dnsNames: ['b.test.example', 'a.test.example', 'b.test.example'],
+      ipAddresses: ['2001:db8::1', '2001:0DB8:0:0::1'],
+      allowedClients: [agent.entry.spiffeId, agent.entry.spiffeId],
+    });
+    expect(entry).toMatchObject({
+      selectors: [
+        { type: 'unix', value: 'uid:1' },
+        { type: 'unix', value: 'gid:2' },
+      ],
+      allowedClients: [agent.entry.spiffeId],
+    });
+    const { dnsNames, ipAddresses } = parseCertificate((await agent.ask(svids, entry)).der);
+    expect({ dnsNames, ipAddresses }).toEqual({
+      ...{ dnsNames: ['b.test.example', 'a.test.example'], ipAddresses: ['2001:db8::1'] },
+    });
+  });
+
   test('is found good by an audit, with what it renewed', async () => {
     const entry = await agent.workload('web');
     const { record } = await agent.ask(svids, entry);
