@@ -4,6 +4,7 @@ import type { RegistrationEntry } from '../core/registration.ts';
 import { parseSerial } from '../core/serial.ts';
 import { type Issuance, type IssuedCertificate, issuerRevoked } from '../issuance/issue.ts';
 import { type Profile, profileNamed } from '../issuance/profile.ts';
+import { FairQueue } from '../jobs/fair-queue.ts';
 import { Slice } from '../jobs/slice.ts';
 import type { CertificateStanding, StoreReader } from '../store/port.ts';
 import { type SvidRequest, svidsAnswerMaxBytes } from '../wire/agent.ts';
@@ -43,8 +44,8 @@ export class Svids {
   readonly #store: Pick<StoreReader, 'entry' | 'certificate' | 'certificatesBySerial'>;
   readonly #issuance: Pick<Issuance, 'issue' | 'issuers' | 'timeMs'>;
   readonly #profiles: (name: string) => Profile;
-  readonly #renewals: Start[] = [];
-  readonly #firsts: Start[] = [];
+  readonly #renewals = new FairQueue<Start>();
+  readonly #firsts = new FairQueue<Start>();
   #isRunning = false;
 
   constructor(parts: {
@@ -59,13 +60,14 @@ export class Svids {
   }
 
   /**
-   * One certificate, when it is its turn: renewals come first. Throws `denied-no-entry` for an entry that is not this
+   * One certificate, when it is its turn: renewals come first, and agents one after another. Throws `denied-no-entry` for an entry that is not this
    * agent's, whether or not there is one, and what CSR, entry, issuance refuse with.
    */
   issue(request: SvidRequest, call: SvidCall): Promise<IssuedCertificate> {
     return new Promise((resolve, reject) => {
       const waiting = request.predecessor === undefined ? this.#firsts : this.#renewals;
-      waiting.push((together) => void this.#issue(request, call, together).then(resolve, reject));
+      const start: Start = (together) => void this.#issue(request, call, together).then(resolve, reject);
+      waiting.add(call.agent.spiffeId, start);
       if (!this.#isRunning) void this.#run();
     });
   }
@@ -87,10 +89,9 @@ export class Svids {
   }
 
   #next(): Start[] {
-    const kept = Math.min(this.#firsts.length, firstsShare);
-    const group = this.#renewals.splice(0, groupMax - kept);
-    group.push(...this.#firsts.splice(0, groupMax - group.length));
-    return group;
+    const kept = Math.min(this.#firsts.size, firstsShare);
+    const group = this.#renewals.take(groupMax - kept);
+    return [...group, ...this.#firsts.take(groupMax - group.length)];
   }
 
   /** All of it up to `together` in one go. */

@@ -328,6 +328,16 @@ describe('many at once', () => {
     expect(Math.min(...longest)).toBeLessThan(20);
   });
 
+  test('who asks for one does not wait for all of who asks for hundreds', async () => {
+    const [entry, other] = [await agent.workload('web'), await Agent.enrolled(authority, 'agent-2')];
+    const small = await other.workload('db');
+    let done = 0;
+    const many = Array.from({ length: 512 }, () => agent.ask(svids, entry).then(() => (done += 1)));
+    await other.ask(svids, small);
+    expect(done).toBeLessThan(128);
+    await Promise.all(many);
+  });
+
   test('renewals come first, and first ones have their share', async () => {
     const entry = await agent.workload('web');
     const old = await agent.ask(svids, entry);
