@@ -314,7 +314,8 @@ function enrollment(
   const isCurrent = ({ keyId }: { keyId: string }): boolean => !publisher.hasEnded(keyId);
   const end = (unsigned: CertificateRecord): Promise<void> => revocation.endUnsigned(unsigned);
   const challenges = new Challenges();
-  const limits = new FailureLimits(config.enrollment.failuresPerMinute);
+  const { failuresPerMinute, inFlightMax } = config.enrollment;
+  const limits = new FailureLimits(failuresPerMinute);
   const attestors = [joinTokenAttestor(kernel.store)];
   const profiles = profilesOf(config);
   return enrollmentApi({
@@ -325,6 +326,7 @@ function enrollment(
     enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profiles }),
     svids: new Svids({ ...kernel, profiles }),
     svidsAdmission: new AgentAdmission(),
+    jwtAdmission: new AgentAdmission(inFlightMax, Math.ceil(inFlightMax / 2)),
     bundle: () => kernel.bundle,
     issuers: () => kernel.issuers.filter(isCurrent),
     crlUrls: () => kernel.crlUrls.filter((one) => one.keyId === kernel.rootKeyId || isCurrent(one)),

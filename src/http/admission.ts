@@ -37,7 +37,7 @@ export class Admission {
   }
 }
 
-/** Room for certificates that agents ask for; what one agent has in progress leaves some to others. */
+/** Room for what agents ask for in the name of workloads; what one agent has in progress leaves some to others. */
 export class AgentAdmission {
   readonly #all: Admission;
   readonly #ofEach = new Map<string, Admission>();

@@ -28,7 +28,13 @@ import {
 import { agentPaths, svidsRequestMaxBytes, svidsRequestSchema } from '../wire/agent.ts';
 import { jwtSvidsPath } from '../wire/jwt.ts';
 import type { WatchHub } from '../watch/hub.ts';
-import { type Admission, type Attempter, type FailureLimits, isPeersFailure } from './admission.ts';
+import {
+  type Admission,
+  type AgentAdmission,
+  type Attempter,
+  type FailureLimits,
+  isPeersFailure,
+} from './admission.ts';
 import { jwtRoute } from './jwt-route.ts';
 import { parseBody, refuseTooLarge } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
@@ -46,6 +52,7 @@ export interface EnrollmentApiParts extends SvidsParts {
   issuance: { issuers: Pick<Issuers, 'isRevoked'> };
   jwtSvids: JwtSvids;
   admission: Admission;
+  jwtAdmission: AgentAdmission;
   hub: WatchHub;
   agentEntries: AgentEntries;
 }

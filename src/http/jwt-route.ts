@@ -6,21 +6,21 @@ import type { CertificateStanding } from '../store/port.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type JwtSvidAnswer, jwtSvidRequestSchema } from '../wire/jwt.ts';
-import type { Admission } from './admission.ts';
+import type { AgentAdmission } from './admission.ts';
 import { parseBody } from './parse.ts';
 import { channelOf } from './tls-channel.ts';
 
 /** What the route works with. */
 export interface JwtRouteParts {
   jwtSvids: JwtSvids;
-  admission: Admission;
+  jwtAdmission: AgentAdmission;
   log: Log;
   metrics: Metrics;
 }
 
 /** `POST /v1/jwt-svids`. `standing`: the client's certificate as the store knows it at that moment; throws `denied-…`. */
 export function jwtRoute(
-  { jwtSvids, admission, log, metrics }: JwtRouteParts,
+  { jwtSvids, jwtAdmission, log, metrics }: JwtRouteParts,
   standing: (request: Request) => Promise<CertificateStanding>,
 ): RequestHandler {
   return async (request, response) => {
@@ -28,7 +28,7 @@ export function jwtRoute(
     const body = parseBody(jwtSvidRequestSchema, request.body);
     const agent = await standing(request);
     try {
-      const { token, keyId, entryId, claims } = await admission.within('renewal', () =>
+      const { token, keyId, entryId, claims } = await jwtAdmission.within('renewal', agent.spiffeId, () =>
         jwtSvids.sign(body, () => standing(request)),
       );
       const { spiffeId, audience, expiresAtSeconds, tokenId } = claims;

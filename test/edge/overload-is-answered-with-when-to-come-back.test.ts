@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { beforeEach, expect, it } from 'vitest';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
+import { askJwtSvid, createEntry } from '../support/jwt.ts';
 import { eventually } from '../support/running.ts';
 import { signalTo } from '../support/signal.ts';
 import { type Answer, dial, type DialOptions, enroll, problemIn, renewBody, send } from './client.ts';
@@ -74,6 +75,30 @@ it('first enrollments are turned away first, renewals last, what is signed is se
   await inFlight(0);
   expect((await enroll(url, path)).status).toBe(200);
   expect((await renew()).status).toBe(200);
+});
+
+it('JWT-SVIDs take no room from certificates, and those of one agent leave some to others', async () => {
+  const [web, db] = [
+    await createEntry(authority, 'web', 'orders'),
+    await createEntry(authority, 'db', 'host'),
+  ];
+  const host = await authority.enroll('host');
+  const { path } = await authority.join('meanwhile');
+  signalTo(authority.server.ready.signerPid, 'SIGSTOP');
+  const answered: Answer[] = [];
+  const asking = Array.from({ length: inFlightMax }, async (_, at) => {
+    const answer = await askJwtSvid(authority, orders, { entryId: web, audience: [`a${at}`] });
+    answered.push(answer);
+    return answer;
+  });
+  await eventually(() => Promise.resolve(answered.length === inFlightMax / 2));
+  for (const answer of answered) expectOverload(answer);
+  const others = [enroll(url, path), renew(), askJwtSvid(authority, host, { entryId: db, audience: ['a'] })];
+  for (const answer of await Promise.all(others)) expect(answer.status).toBe(200);
+  expect((await Promise.all(asking)).map(({ status }) => status).sort()).toEqual([
+    ...Array.from({ length: inFlightMax / 2 }, () => 200),
+    ...Array.from({ length: inFlightMax / 2 }, () => 503),
+  ]);
 });
 
 it('the agent comes back when it was told to', async () => {

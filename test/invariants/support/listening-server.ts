@@ -67,6 +67,7 @@ export async function listeningServer(
     svids: new Svids(authority),
     admission: new Admission(512),
     svidsAdmission: new AgentAdmission(),
+    jwtAdmission: new AgentAdmission(),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
     logKeys: [logKeyOf(authority)],
