@@ -3,6 +3,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { freePort } from '../../src/http/free-port.ts';
 import { AgentHost } from '../support/agent-host.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
+import { commandOf } from '../support/documents.ts';
 import { eventually } from '../support/running.ts';
 import { ShiftedClock } from '../support/shifted-clock.ts';
 import type { Account, Sdk } from './spiffe-sdks/sdk.ts';
@@ -39,7 +40,14 @@ beforeAll(async () => {
 
 async function party(name: string, sdk: Sdk): Promise<Party> {
   const account = sdk.account();
-  await host.entry(name, account.selector);
+  const [, ...words] = commandOf(sdk.document, 'vouch', (line) =>
+    line
+      .replace(/(--id) \S+/, `$1 ${authority.id(name)}`)
+      .replace(/(--parent) \S+/, `$1 ${host.id}`)
+      .replace(/( --selector \S+)+/, ` --selector ${account.selector}`)
+      .replace('prod.example', authority.trustDomain),
+  );
+  (await authority.vouch(...words)).json();
   return { sdk, account, id: authority.id(name), port: await freePort('127.0.0.1') };
 }
 

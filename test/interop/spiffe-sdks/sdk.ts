@@ -19,9 +19,9 @@ export interface Account {
 
 /** Workloads written with one SDK. */
 export interface Sdk {
-  name: string;
   /** Of the verbs of its program. */
   command(verb: string, ...args: string[]): string[];
+  document: string;
   /** The server and the client of its document. */
   server(port: number, allowed: string): string[];
   client(port: number, expected: string): string[];
@@ -43,17 +43,16 @@ export async function goSdk(folder: string): Promise<Sdk> {
     copyFileSync(await buildGo(source), program);
     return program;
   };
+  const document = 'integrations/go.md';
   const program = await copied('go-workload', join(here, 'go'));
   const documented = {
     server: await copied('go-server', moduleOf('server.go')),
     client: await copied('go-client', moduleOf('client.go')),
   };
   const pasted = (name: 'server' | 'client', port: number, id: string): string[] =>
-    commandOf('integrations/go.md', name, (line) =>
-      put(line.replace(`./${name}`, documented[name]), port, id),
-    );
+    commandOf(document, name, (line) => put(line.replace(`./${name}`, documented[name]), port, id));
   return {
-    name: 'go-spiffe',
+    document,
     command: (...words) => [program, ...words],
     server: (port, allowed) => pasted('server', port, allowed),
     client: (port, expected) => pasted('client', port, expected),
@@ -81,16 +80,17 @@ function moduleOf(name: string): string {
 
 /** The package `spiffe`. Its Python may lie in a folder that only its owner opens, so that workloads differ by group. */
 export function pythonSdk(folder: string): Sdk {
+  const document = 'integrations/python.md';
   const interpreter = pythonWith(...python);
   copyFileSync(join(here, 'python', 'workload.py'), join(folder, 'workload.py'));
   for (const name of ['mtls.py', 'server.py', 'client.py'])
-    writeFileSync(join(folder, name), blockOf('integrations/python.md', `python ${name}`));
+    writeFileSync(join(folder, name), blockOf(document, `python ${name}`));
   const pasted = (name: string, port: number, id: string): string[] =>
-    commandOf('integrations/python.md', name, (line) =>
+    commandOf(document, name, (line) =>
       put(line.replace(/^python (\S+)/, `${interpreter} ${folder}/$1`), port, id),
     );
   return {
-    name: 'spiffe of Python',
+    document,
     command: (...words) => [interpreter, join(folder, 'workload.py'), ...words],
     server: (port, allowed) => pasted('server', port, allowed),
     client: (port, expected) => pasted('client', port, expected),
