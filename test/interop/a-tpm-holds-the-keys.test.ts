@@ -33,10 +33,10 @@ async function boot(): Promise<boolean> {
   return (await authority.status()).signer.state === 'usable';
 }
 
-it('in two tokens of one serial: keys that sign and do nothing else, a P-256 log key, the guard', () => {
+it('in two tokens of one serial: keys that sign and do nothing else (issuer, log, JWT-SVIDs), a P-256 log key, the guard', () => {
   const shown = pkcs11Tool(online, '--list-objects');
   const pairs = [...shown.matchAll(/^Private Key Object; EC\n(?: .*\n)*/gm)].map(([text]) => text);
-  expect(pairs).toHaveLength(2);
+  expect(pairs).toHaveLength(3);
   for (const pair of pairs) {
     expect(pair).toMatch(/Usage: +sign\n/);
     expect(pair).toMatch(/Access: +sensitive, always sensitive, never extractable, local\n/);
