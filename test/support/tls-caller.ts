@@ -53,6 +53,11 @@ function withLength(message: string): string {
 /** How long an answer may take. */
 const answerMs = 10_000;
 
+/** Serial of an identity's certificate, in hex. */
+export function serialOf({ cert }: Pick<PeerIdentity, 'cert'>): string {
+  return new X509Certificate(cert).serialNumber.toLowerCase();
+}
+
 /** Makes connections with the certificate of one identity as it was delivered. */
 export class TlsCaller {
   /** Of its certificate, in hex. */
@@ -68,7 +73,7 @@ export class TlsCaller {
     { cert, key, ca }: PeerIdentity,
     exchange: Exchange,
   ) {
-    this.serial = new X509Certificate(cert).serialNumber.toLowerCase();
+    this.serial = serialOf({ cert });
     this.#target = target;
     this.#serverName = serverName;
     this.#context = createSecureContext({ cert, key, ca });
