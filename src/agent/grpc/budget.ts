@@ -1,26 +1,97 @@
-/** What all callers of one user hold together, so that none of them can fill the agent. */
+/** Of one user: a host's workloads, most of them root's. */
+const perUser = {
+  connections: 2_500,
+  /** Three of each connection. */
+  streams: 7_500,
+  /** All streams come back at once when the agent has restarted. A call takes a tenth of a millisecond. */
+  calls: { burst: 7_500, perSecond: 1_000 },
+  /** A connection takes half a millisecond. */
+  connects: { burst: 3_000, perSecond: 100 },
+} as const;
+
+/** What all callers of one user hold and do together, so that none of them can fill the agent, or keep it from others. */
 export class Budget {
   connections = 0;
+  streams = 0;
   /** Bytes of requests that have not come as a whole. */
   pendingBytes = 0;
+  readonly #calls = new Allowance(perUser.calls);
+  readonly #connects = new Allowance(perUser.connects);
+
+  /** Counts a connection. Gives why there may be none, or undefined. */
+  connect(nowMs: number): string | undefined {
+    if (this.connections >= perUser.connections) return `has ${perUser.connections} connections`;
+    if (!this.#connects.take(nowMs)) return 'connects again and again';
+    this.connections += 1;
+    return undefined;
+  }
+
+  get hasRoom(): boolean {
+    return this.streams < perUser.streams;
+  }
+
+  /** Counts a call; false past the bound. */
+  call(nowMs: number): boolean {
+    return this.#calls.take(nowMs);
+  }
+
+  /** Whether one that begins anew is the same. */
+  isUntouched(nowMs: number): boolean {
+    return (
+      this.connections === 0 &&
+      this.#calls.left(nowMs) === perUser.calls.burst &&
+      this.#connects.left(nowMs) === perUser.connects.burst
+    );
+  }
 }
 
-/** Budgets by uid; forgets who has no connection. */
+/** From so many users on it is looked whom to forget. */
+const knownMin = 1_000;
+
+/** Budgets by uid. */
 export class Budgets {
   readonly #of = new Map<number, Budget>();
+  #lookAt = knownMin;
 
-  /** Counts a connection; undefined past `max`. */
-  connect(uid: number, max: number): Budget | undefined {
-    const budget = this.#of.get(uid) ?? new Budget();
-    if (budget.connections >= max) return undefined;
-    budget.connections++;
+  of(uid: number, nowMs: number): Budget {
+    const known = this.#of.get(uid);
+    if (known !== undefined) return known;
+    if (this.#of.size >= this.#lookAt) this.#forget(nowMs);
+    const budget = new Budget();
     this.#of.set(uid, budget);
     return budget;
   }
 
-  disconnect(uid: number): void {
-    const budget = this.#of.get(uid);
-    if (budget !== undefined && --budget.connections === 0) this.#of.delete(uid);
+  #forget(nowMs: number): void {
+    for (const [uid, budget] of this.#of) if (budget.isUntouched(nowMs)) this.#of.delete(uid);
+    this.#lookAt = Math.max(knownMin, 2 * this.#of.size);
+  }
+}
+
+/** So many at once, and from then on so many a second. Times are monotonic. */
+class Allowance {
+  readonly #burst: number;
+  readonly #perSecond: number;
+  #left: number;
+  #atMs = 0;
+
+  constructor({ burst, perSecond }: { burst: number; perSecond: number }) {
+    this.#burst = burst;
+    this.#perSecond = perSecond;
+    this.#left = burst;
+  }
+
+  left(nowMs: number): number {
+    this.#left = Math.min(this.#burst, this.#left + ((nowMs - this.#atMs) * this.#perSecond) / 1000);
+    this.#atMs = nowMs;
+    return this.#left;
+  }
+
+  /** Takes one; false where there is none. */
+  take(nowMs: number): boolean {
+    if (this.left(nowMs) < 1) return false;
+    this.#left -= 1;
+    return true;
   }
 }
 

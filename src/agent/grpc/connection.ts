@@ -60,7 +60,7 @@ export class Connection implements Carrier {
     this.#session = http2.performServerHandshake(socket, sessionOptions);
     const control = () => this.#countControl();
     this.#session
-      .on('error', () => {})
+      .on('error', nothing)
       .on('ping', control)
       .on('remoteSettings', control)
       .on('stream', (stream, headers) => this.#open(stream, headers, methods));
@@ -80,7 +80,7 @@ export class Connection implements Carrier {
   }
 
   forget(exchange: Exchange): void {
-    this.exchanges.delete(exchange);
+    if (this.exchanges.delete(exchange)) this.budget.streams -= 1;
   }
 
   /** Takes no more calls, ends streams, lets unary calls finish. */
@@ -98,24 +98,34 @@ export class Connection implements Carrier {
     headers: http2.IncomingHttpHeaders,
     methods: ReadonlyMap<string, Method>,
   ): void {
+    stream.on('error', nothing);
+    if (!this.budget.call(performance.now())) return this.#cutFor('calls again and again');
+    if (!this.budget.hasRoom) return stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
     const status = httpProblem(headers);
     if (status !== undefined) {
-      stream.on('error', () => {});
       stream.respond({ ':status': status }, { endStream: true });
       stream.close(http2.constants.NGHTTP2_NO_ERROR);
       return;
     }
     const exchange = new Exchange(stream, this);
     this.exchanges.add(exchange);
+    this.budget.streams += 1;
     exchange.run(methods.get(headers[':path'] ?? ''), headers);
   }
 
   #countControl(): void {
     if (this.#control.take(performance.now())) return;
-    this.notice(`pid ${this.peer.pid} floods its connection with control frames: it is cut`);
+    this.#cutFor('floods its connection with control frames');
+  }
+
+  #cutFor(why: string): void {
+    this.notice(`pid ${this.peer.pid} ${why}: it is cut`);
     this.#session.destroy(undefined, http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 }
+
+/** What went wrong ends in 'close' as well. */
+function nothing(): void {}
 
 /** What is no gRPC is answered in HTTP ("HTTP2 Transport Mapping" of gRPC over HTTP/2). */
 function httpProblem(headers: http2.IncomingHttpHeaders): number | undefined {

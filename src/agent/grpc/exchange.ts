@@ -43,8 +43,6 @@ export class Exchange implements Out {
     this.#stream = stream;
     this.#carrier = carrier;
     this.#reader = new RequestReader(carrier.budget);
-    // What went wrong ends in 'close' as well.
-    stream.on('error', nothing);
     stream.once('close', () => this.#closed());
   }
 
@@ -82,7 +80,7 @@ export class Exchange implements Out {
   }
 
   send(message: Buffer): void {
-    if (this.#ended || this.#stream.destroyed) return;
+    if (this.#ended || this.#isGone) return;
     if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
     if (!this.#stream.headersSent) this.#respond();
     this.#carrier.unread += message.length;
@@ -92,7 +90,7 @@ export class Exchange implements Out {
   }
 
   end(error?: GrpcError): void {
-    if (this.#ended || this.#stream.destroyed) return;
+    if (this.#ended || this.#isGone) return;
     this.#ended = true;
     this.#status = error;
     this.#stopTimer();
@@ -104,8 +102,14 @@ export class Exchange implements Out {
     }
   }
 
+  /** Its caller has reset it, or the connection: Node throws where anything is said then. */
+  get #isGone(): boolean {
+    return this.#stream.destroyed || this.#stream.closed;
+  }
+
   #respond(): void {
     this.#stream.once('wantTrailers', () => {
+      if (this.#isGone) return;
       this.#stream.sendTrailers(statusHeaders(this.#status));
       this.#stopCaller();
     });
@@ -138,7 +142,7 @@ export class Exchange implements Out {
         return this.end();
       }
       const whenClosed = await method.open(request, call, this);
-      if (this.#stream.destroyed) whenClosed();
+      if (this.#isGone) whenClosed();
       else this.#whenClosed = whenClosed;
     } catch (error) {
       this.#fail(error);
@@ -209,8 +213,6 @@ const responseHeaders = {
   'content-type': 'application/grpc',
   'grpc-accept-encoding': 'identity',
 } as const;
-
-function nothing(): void {}
 
 function wrongCount(): GrpcError {
   return new GrpcError(GrpcStatus.unimplemented, 'the method takes one request message');

@@ -9,9 +9,7 @@ export { frame } from './frame.ts';
 export type { Call, Method, Out } from './method.ts';
 export { GrpcError, GrpcStatus } from './status.ts';
 
-/** Of one user: a host's workloads, most of them root's. */
-const connectionsOfUserMax = 2_500;
-/** Of all: who owns a range of sub-uids is many users. */
+/** Of all users: who owns a range of sub-uids is many. */
 const connectionsMax = 10_000;
 
 interface Options {
@@ -83,13 +81,15 @@ export class GrpcServer {
       if (this.#connections.size >= connectionsMax)
         throw new Error(`there are ${connectionsMax} connections`);
       peer = this.#options.peerOf(socket);
-      const budget = this.#budgets.connect(peer.uid, connectionsOfUserMax);
-      if (budget === undefined) throw new Error(`uid ${peer.uid} has ${connectionsOfUserMax} connections`);
+      const nowMs = performance.now();
+      const budget = this.#budgets.of(peer.uid, nowMs);
+      const problem = budget.connect(nowMs);
+      if (problem !== undefined) throw new Error(`uid ${peer.uid} ${problem}`);
       const connection = new Connection(socket, peer, budget, this.#options.methods, this.#notice);
       this.#connections.add(connection);
       void connection.closed.then(() => {
         this.#connections.delete(connection);
-        this.#budgets.disconnect(connection.peer.uid);
+        budget.connections -= 1;
       });
     } catch (error) {
       peer?.close();

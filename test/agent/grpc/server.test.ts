@@ -1,4 +1,5 @@
 import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import type { ClientHttp2Stream } from 'node:http2';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -196,6 +197,16 @@ describe('a stream', () => {
     expect(closed).toBe(1);
   });
 
+  test.each([
+    ['their connection', () => client.session.destroy()],
+    ['each of them', (streams: ClientHttp2Stream[]) => streams.forEach((stream) => stream.close(8))],
+  ])('of many that say nothing may end with %s', async (_what, end) => {
+    const streams = Array.from({ length: 600 }, () => client.open('/T/Bidi'));
+    await vi.waitUntil(() => server.streams === 600);
+    end(streams);
+    await vi.waitUntil(() => closed === 600);
+  });
+
   test('whose caller does not read is cut, at a bound', async () => {
     const deaf = new RawClient(path, { initialWindowSize: 0 });
     const stream = deaf.open('/T/Stream');
@@ -344,36 +355,85 @@ describe('a stranger', () => {
     await closedServer.close(0);
   });
 
-  test('who opens connections without end gets no more than a bound, and others are still served', async () => {
-    let uid = 7;
-    const other = join(dir, 'other.sock');
-    const bounded = await serveGrpc({
-      socket: other,
-      mode: 0o666,
-      methods,
-      peerOf: () => new FakePeer({ uid }),
-      notice: (line) => notices.push(line),
+  describe('among other users', () => {
+    let uid: number;
+    let shared: GrpcServer;
+    let other: string;
+
+    beforeEach(async () => {
+      uid = 7;
+      other = join(dir, 'other.sock');
+      shared = await serveGrpc({
+        socket: other,
+        mode: 0o666,
+        methods,
+        peerOf: () => new FakePeer({ uid }),
+        notice: (line) => notices.push(line),
+      });
     });
-    const sockets: net.Socket[] = [];
-    const refused = new Promise<void>((resolve) => {
-      const more = (): void => {
-        const socket = net.connect(other, more);
+    afterEach(() => shared.close(0));
+
+    async function othersAreServed(): Promise<void> {
+      uid = 8;
+      const another = new RawClient(other);
+      expect(await another.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
+      another.close();
+    }
+
+    test('who opens connections without end gets no more than a bound', async () => {
+      const sockets: net.Socket[] = [];
+      const refused = new Promise<void>((resolve) => {
+        const more = (): void => {
+          const socket = net.connect(other, more);
+          socket.on('error', () => {});
+          socket.once('close', () => resolve());
+          socket.resume();
+          sockets.push(socket);
+        };
+        more();
+      });
+      await refused;
+      expect(shared.connections).toBe(2500);
+      expect(notices.join()).toContain('uid 7 has 2500 connections');
+      await othersAreServed();
+      for (const socket of sockets) socket.destroy();
+      await vi.waitUntil(() => shared.connections === 0, { timeout: 10_000 });
+    });
+
+    test('who connects again and again is refused', async () => {
+      const isRefused = () => notices.join().includes('uid 7 connects again and again');
+      for (let one = 0; one < 10_000 && !isRefused(); one += 1) {
+        const socket = net.connect(other);
         socket.on('error', () => {});
-        socket.once('close', () => resolve());
-        socket.resume();
-        sockets.push(socket);
-      };
-      more();
+        socket.once('connect', () => socket.destroy());
+        await new Promise((done) => socket.once('close', done));
+      }
+      expect(isRefused()).toBe(true);
+      await othersAreServed();
     });
-    await refused;
-    expect(bounded.connections).toBe(2500);
-    expect(notices.join()).toContain('uid 7 has 2500 connections');
-    uid = 8;
-    const another = new RawClient(other);
-    expect(await another.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
-    another.close();
-    for (const socket of sockets) socket.destroy();
-    await vi.waitUntil(() => bounded.connections === 0, { timeout: 10_000 });
-    await bounded.close(0);
+
+    test('who opens streams without end and says nothing gets no more than a bound', async () => {
+      const attackers = Array.from({ length: 7 }, () => new RawClient(other));
+      let refused = 0;
+      for (const attacker of attackers)
+        for (let one = 0; one < 1_200; one += 1)
+          attacker.open('/T/Bidi').once('close', () => {
+            refused += 1;
+          });
+      await vi.waitUntil(() => refused > 0, { timeout: 30_000 });
+      expect(shared.streams).toBeLessThanOrEqual(7_500);
+      await othersAreServed();
+      for (const attacker of attackers) attacker.close();
+      await vi.waitUntil(() => shared.streams === 0, { timeout: 10_000 });
+    });
+
+    test('who calls again and again is cut', async () => {
+      const attacker = new RawClient(other);
+      for (let round = 0; round < 300 && !attacker.isClosed; round += 1)
+        await Promise.all(Array.from({ length: 100 }, () => attacker.call('/T/None').catch(() => undefined)));
+      expect(attacker.isClosed).toBe(true);
+      expect(notices.join()).toContain('calls again and again');
+      await othersAreServed();
+    });
   });
 });
