@@ -63,7 +63,9 @@ export function explain(peer: WorkloadPeer, seen: ReadonlySet<string>, served: S
     .sort((a, b) => a.missing.length - b.missing.length)
     .slice(0, 3)
     .map(({ entryId, missing }) => `; ${entryId} asks for ${missing.join(' ')}`);
-  return `pid ${peer.pid} shows ${[...seen].join(' ') || 'nothing'}${misses.join('')}`;
+  // A workload chooses what its program is called.
+  const shown = [...seen].join(' ').replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, '?');
+  return `pid ${peer.pid} shows ${shown || 'nothing'}${misses.join('')}`;
 }
 
 const asked = new WeakMap<Served, string>();

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { VouchError } from '../../core/errors.ts';
 
@@ -14,7 +14,8 @@ export async function listenAtSocket(server: net.Server, path: string, mode: num
     server.once('error', (cause) =>
       reject(new VouchError('config-invalid', `cannot listen on ${path}`, { cause })),
     );
-    // It is bound before `listen` returns: no other file of the process is made under this mask.
+    // It is bound before `listen` returns: no other file of the process is made under this mask. Not by chmod: in a folder
+    // of others the path may be a link to any file by then.
     const before = process.umask(0o777 & ~mode);
     try {
       server.listen({ path, backlog: 4096 }, resolve);
@@ -22,7 +23,6 @@ export async function listenAtSocket(server: net.Server, path: string, mode: num
       process.umask(before);
     }
   });
-  chmodSync(path, mode);
 }
 
 async function removeDeadSocket(path: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server, type Socket } from 'node:net';
 import { addressText, type ProxyAddress } from '../../config/proxy-config.ts';
 import { VouchError } from '../../core/errors.ts';
@@ -13,7 +13,8 @@ export async function listenAt(
   socketMode: number,
 ): Promise<ProxyAddress> {
   if ('path' in place) await clearAway(place.path);
-  const before = process.umask(0o177);
+  // Not by chmod: in a folder of others the path may be a link to any file by then.
+  const before = process.umask(0o777 & ~socketMode);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   try {
     server.once('error', reject);
@@ -28,10 +29,7 @@ export async function listenAt(
     throw new VouchError(code, `cannot listen on ${addressText(place)}: ${why}`, { cause });
   });
   server.off('error', reject);
-  if ('path' in place) {
-    chmodSync(place.path, socketMode);
-    return place;
-  }
+  if ('path' in place) return place;
   const bound = server.address();
   return { host: place.host, port: typeof bound === 'object' && bound !== null ? bound.port : place.port };
 }

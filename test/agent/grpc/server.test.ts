@@ -259,6 +259,21 @@ describe('the socket file', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
+  test('has the mode that it is to have, whatever the umask', async () => {
+    const before = process.umask(0o077);
+    const other = join(dir, 'other.sock');
+    const open = await serveGrpc({
+      socket: other,
+      mode: 0o666,
+      methods,
+      peerOf: () => new FakePeer(),
+      notice: () => {},
+    });
+    process.umask(before);
+    expect(statSync(other).mode & 0o777).toBe(0o666);
+    await open.close(0);
+  });
+
   test('of one who answers is left alone', async () => {
     await expect(serve()).rejects.toMatchObject({ code: 'config-in-use' });
     expect(await client.call('/T/Echo')).toMatchObject({ status: 0 });
