@@ -1,38 +1,57 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { JwtSvids } from '../../src/agent/daemon/jwts.ts';
+import { FakeClock } from '../fakes/clock.ts';
 
-const spiffeId = 'spiffe://a.b/web';
+const spiffeId = 'spiffe://prod.example/web';
 
-/** Tokens of a server that counts what it signs. */
-function jwts() {
-  const at = { nowMs: 1_000_000, signed: 0 };
-  const clock = { now: () => at.nowMs, monotonicMs: () => at.nowMs };
-  const jwtSvid = (): Promise<{ token: string; expiresAt: string; spiffeId: string }> => {
-    at.signed += 1;
-    const expiresAt = new Date(at.nowMs + 300_000).toISOString().replace(/\.\d+Z/, 'Z');
-    return Promise.resolve({ token: `t${at.signed}`, expiresAt, spiffeId });
-  };
-  return { at, made: new JwtSvids({ jwtSvid }, { clock, spiffeIdOf: () => spiffeId }) };
+/** A server that signs when it is told to. */
+function slowServer(clock: FakeClock) {
+  const waiting: (() => void)[] = [];
+  let asked = 0;
+  const jwts = new JwtSvids(
+    {
+      jwtSvid: async (_entryId, [audience]) => {
+        asked += 1;
+        await new Promise<void>((done) => waiting.push(done));
+        const expiresAt = new Date(clock.now() + 300_000).toISOString();
+        return { token: `${audience} ${asked}`, expiresAt, spiffeId };
+      },
+    },
+    { clock, spiffeIdOf: () => spiffeId },
+  );
+  const answerAll = () => waiting.splice(0).forEach((answer) => answer());
+  return { jwts, answerAll, asked: () => asked };
 }
 
-it('a token is given again until it is past half its life, and one call is for all who ask for it', async () => {
-  const { at, made } = jwts();
-  const all = await Promise.all([made.mint('e', ['x']), made.mint('e', ['x']), made.mint('e', ['y'])]);
-  expect(all.map(({ token }) => token)).toEqual(['t1', 't1', 't2']);
-  at.nowMs += 149_000;
-  expect((await made.mint('e', ['x'])).token).toBe('t1');
-  at.nowMs += 2_000;
-  expect((await made.mint('e', ['x'])).token).toBe('t3');
+test('a workload that asks for every audience there is keeps the agent from nobody', async () => {
+  const clock = new FakeClock();
+  const { jwts, answerAll, asked } = slowServer(clock);
+  const outcomes = Array.from({ length: 500 }, (_, at) => jwts.mint('e_1', [`audience-${at}`]));
+  const settled = Promise.allSettled(outcomes);
+  const other = jwts.mint('e_2', ['audience']);
+  expect(asked()).toBe(51);
+  answerAll();
+  const refused = (await settled).filter(({ status }) => status === 'rejected');
+  expect(refused).toHaveLength(450);
+  expect(refused[0]).toMatchObject({ reason: { code: 'unavailable-rate-limited' } });
+  await expect(other).resolves.toMatchObject({ token: expect.stringContaining('audience') });
+  clock.pass(10_001);
+  const later = jwts.mint('e_1', ['another']);
+  answerAll();
+  await expect(later).resolves.toBeDefined();
 });
 
-it('who makes up audiences without end has few of them signed, and keeps nobody else from his', async () => {
-  const { at, made } = jwts();
-  const tried = await Promise.allSettled(
-    Array.from({ length: 500 }, (_, n) => made.mint('noisy', [`audience ${n}`])),
-  );
-  expect(tried.filter(({ status }) => status === 'fulfilled').length).toBe(50);
-  expect(tried.at(-1)).toMatchObject({ reason: { code: 'unavailable-rate-limited' } });
-  expect((await made.mint('quiet', ['x'])).token).toBe('t51');
-  at.nowMs += 10_001;
-  expect((await made.mint('noisy', ['x'])).token).toBe('t52');
+test('a clock that is set back makes no token last longer', async () => {
+  const clock = new FakeClock();
+  const { jwts, answerAll, asked } = slowServer(clock);
+  const first = jwts.mint('e_1', ['a']);
+  answerAll();
+  await first;
+  await expect(jwts.mint('e_1', ['a'])).resolves.toBe(await first);
+  clock.pass(200_000);
+  clock.step(-3_600_000);
+  const second = jwts.mint('e_1', ['a']);
+  answerAll();
+  await second;
+  expect(asked()).toBe(2);
 });

@@ -110,6 +110,10 @@ const layers: Record<string, Record<string, string>> = {
     'src/agent.ts': `import './agent/planted.ts';\n`,
     'src/agent/planted.ts': imports('../store/port.ts'),
   },
+  'daemon-alone': {
+    'src/agent-daemon.ts': `import './agent/planted.ts';\n`,
+    'src/agent/planted.ts': imports('../store/port.ts'),
+  },
   'no-cycle': {
     'src/x509/one.ts': `import { two } from './two.ts';\n\nexport const one = (): unknown => two;\n`,
     'src/x509/two.ts': `import { one } from './one.ts';\n\nexport const two = (): unknown => one;\n`,
