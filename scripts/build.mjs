@@ -28,8 +28,8 @@ const usage = `usage: build.mjs [--partial] [--if-changed] [--without I<n> --out
  */
 const bundles = {
   vouch: { entry: 'src/main.ts' },
-  'vouch-agent': { entry: 'src/agent.ts' },
-  'vouch-agentd': { entry: 'src/agent-daemon.ts' },
+  'vouch-agent': { entry: 'src/agent.ts', startsOften: true },
+  'vouch-agentd': { entry: 'src/agent-daemon.ts', startsOften: true },
   'vouch-full': { entry: 'src/cli/main.ts', native: ['better-sqlite3'] },
   'vouch-signer': { entry: 'src/signer.ts', native: ['pkcs11js'] },
   'pkcs11-worker': { entry: 'src/signer/pkcs11/worker.ts', native: ['pkcs11js'] },
@@ -131,6 +131,7 @@ async function bundleOne(name, bundle, options) {
     logLevel: 'error',
     banner: { js: banner(isProgram ? '#!/usr/bin/env node\n' : '') },
     external: [...programs, ...nativePackages],
+    plugins: bundle.startsOften ? [lazyBuiltins] : [],
     define: {
       __VOUCH_WITHOUT__: JSON.stringify(options.without),
       __VOUCH_VERSION__: JSON.stringify(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version),
@@ -141,6 +142,20 @@ async function bundleOne(name, bundle, options) {
     problems: [...foreignImports(name, bundle, result.metafile), ...leftGuards(result.outputFiles)],
   };
 }
+
+/**
+ * An ES import of one of Node's modules runs every getter of it, and so loads Web Crypto, worker threads, undici, the REPL and all public roots:
+ * a third of an agent's start. What `require` gives is read member by member.
+ */
+const lazyBuiltins = {
+  name: 'lazy builtins',
+  setup(build) {
+    build.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace: 'builtin' }));
+    build.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
 
 /** CommonJS packages inside an ES module still call `require` for Node's own modules. */
 function banner(hashbang) {

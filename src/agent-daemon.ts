@@ -16,7 +16,7 @@ type Verb = keyof typeof specs;
 const specs = { ...daemonSpecs, 'agent proxy': proxySpec };
 const usage: Readonly<Record<Verb, string>> = { ...daemonUsage, 'agent proxy': proxyUsage };
 const help: Readonly<Record<Verb, string>> = { ...daemonHelp, 'agent proxy': proxyHelp };
-const verbs: Readonly<Record<Verb, (args: Arguments, output: Output) => Promise<number> | number>> = {
+const verbs: Readonly<Record<Verb, (args: Arguments, output: Output) => Promise<number>>> = {
   agent: runAgent,
   'agent status': runStatus,
   'agent proxy': async (args, output) => (await import('./agent/proxy/verb.ts')).runProxy(args, output),
@@ -42,7 +42,7 @@ export async function runDaemonVerb(argv: string[], output: Output = processOutp
 
 /** The composition of the daemon: what it holds, and all that serves it. */
 async function runAgent(args: Arguments, output: Output): Promise<number> {
-  const config = configOf(args);
+  const config = await configOf(args);
   const stop = new AbortController();
   const { signal } = stop;
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
@@ -81,8 +81,8 @@ function printReady(
   );
 }
 
-function runStatus(args: Arguments, output: Output): number {
-  const status = readStatus(configOf(args).dir);
+async function runStatus(args: Arguments, output: Output): Promise<number> {
+  const status = readStatus((await configOf(args)).dir);
   const running = isRunning(status);
   output.stdout(args.has('json') ? `${JSON.stringify({ ...status, running })}\n` : statusText(status));
   return running ? 0 : 1;
@@ -102,7 +102,7 @@ const keyOfFlag = {
   'crl-refresh': 'crlRefresh',
 };
 
-function configOf(args: Arguments): AgentConfig {
+function configOf(args: Arguments): Promise<AgentConfig> {
   const flags = Object.entries(keyOfFlag).flatMap(([flag, key]) => {
     const value = args.value(flag);
     return value === undefined ? [] : [[key, value] as const];

@@ -3,7 +3,6 @@ import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
 import { deliverSchema } from './deliver-config.ts';
 import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
-import { parseDocument } from './document.ts';
 import { proxyConfig } from './proxy-config.ts';
 import { absolutePath, duration } from './values.ts';
 
@@ -43,16 +42,22 @@ function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
  * The configuration in `file`, which must be there where it is named, with `flags` over it. Throws `config-invalid` that
  * lists every problem.
  */
-export function loadAgentConfig(
+export async function loadAgentConfig(
   file: string | undefined,
   flags: { readonly [key: string]: string },
-): AgentConfig {
+): Promise<AgentConfig> {
   const path = file ?? defaultAgentConfigFile;
   const isThere = file !== undefined || existsSync(path);
-  const document: unknown = isThere ? parseDocument(path, 'name the file with --config') : {};
+  const document: unknown = isThere ? await read(path) : {};
   const isObject = typeof document === 'object' && document !== null && !Array.isArray(document);
   // An empty file is YAML's null.
   const result = parseAgentConfig(isObject || document === null ? { ...document, ...flags } : document);
   if (!Array.isArray(result)) return result;
   throw new VouchError('config-invalid', `${isThere ? path : 'the command line'}: ${listed(result)}`);
+}
+
+/** An agent without a file starts without YAML. */
+async function read(path: string): Promise<unknown> {
+  const { parseDocument } = await import('./document.ts');
+  return parseDocument(path, 'name the file with --config');
 }
