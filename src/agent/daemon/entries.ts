@@ -30,6 +30,7 @@ export class EntriesKeeper {
   /** What was told last; another than `#known` is asked for. */
   #told = -1;
   #isLive = false;
+  #isAsking = false;
   #due: ReturnType<typeof momentOf>;
   #woken = new AbortController();
   /** When the server last answered, by the wall clock. */
@@ -45,14 +46,14 @@ export class EntriesKeeper {
   /** The server tells that the entries have this sequence. */
   told(sequence: number): void {
     this.#told = sequence;
-    if (sequence !== this.#known) this.askNow();
+    if (sequence !== this.#known && !this.#isAsking) this.askNow();
   }
 
   /** Whether the server tells of changes. What it tells first is the present state; where it ends, it is asked. */
   live(isLive: boolean): void {
     if (this.#isLive === isLive) return;
     this.#isLive = isLive;
-    this.askNow();
+    if (!isLive || this.failure !== undefined) this.askNow();
   }
 
   /** What is known from before a restart has this sequence. */
@@ -77,9 +78,13 @@ export class EntriesKeeper {
     let failures = 0;
     while (!signal.aborted) {
       this.#woken = new AbortController();
-      // Told or woken while it is asked means once more.
+      // Woken while it is asked means once more; told, where the answer is another.
       this.#due = momentOf(Number.MAX_SAFE_INTEGER, clock);
+      const toldBefore = this.#told;
+      this.#isAsking = true;
       const error = await this.#askOnce();
+      this.#isAsking = false;
+      if (error === undefined && this.#told !== toldBefore && this.#told !== this.#known) this.askNow();
       failures = error === undefined ? 0 : failures + 1;
       const next = momentOf(this.#pauseMs(failures, error), clock);
       if (next.wallMs < this.#due.wallMs) this.#due = next;
