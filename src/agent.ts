@@ -214,4 +214,4 @@ function isStarted(script: string | undefined): boolean {
 }
 
 // At once: what a verb leaves pending does not keep a container from ending with its workload.
-if (isStarted(process.argv[1])) process.exit(await main(process.argv.slice(2)));
+if (isStarted(process.argv[1])) void main(process.argv.slice(2)).then((code) => process.exit(code));

@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module';
+import { isSea } from 'node:sea';
+import { embeddedAddon } from './embedded.ts';
 
 /** Calls of Linux that Node does not offer; src/native/*.c say what each throws. */
 export interface LinuxAddon {
@@ -17,8 +19,12 @@ let addon: LinuxAddon | undefined;
 
 /** Loads the addon at the first call; throws where it is missing. */
 export function linux(): LinuxAddon {
-  // The bundles stand in dist/, beside native/; the sources in src/native/.
-  const file = import.meta.url.endsWith('.ts') ? '../../dist/native/linux.node' : './native/linux.node';
-  addon ??= createRequire(import.meta.url)(file) as LinuxAddon;
+  addon ??= (isSea() ? embeddedAddon() : installedAddon()) as LinuxAddon;
   return addon;
+}
+
+/** The bundles stand in dist/, beside native/; the sources in src/native/. */
+function installedAddon(): unknown {
+  const file = import.meta.url.endsWith('.ts') ? '../../dist/native/linux.node' : './native/linux.node';
+  return createRequire(import.meta.url)(file);
 }

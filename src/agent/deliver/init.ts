@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs';
+import { isSea } from 'node:sea';
 
 /**
  * What runs as PID 1 in our place. The kernel hands every orphan of a container to PID 1, which must wait for it; Node
@@ -28,7 +29,9 @@ export function becomeChildOfInit(warn: (text: string) => void): void {
   const shell = shells.find(isExecutable);
   const script = process.argv[1];
   if (shell !== undefined && script !== undefined && typeof process.execve === 'function') {
-    const again = [process.execPath, ...process.execArgv, script, ...process.argv.slice(2)];
+    // A single-file executable is its own script.
+    const program = isSea() ? [process.execPath] : [process.execPath, ...process.execArgv, script];
+    const again = [...program, ...process.argv.slice(2)];
     process.execve(shell, [shell, '-c', initScript, 'vouch-init', ...again], process.env);
   }
   warn(
