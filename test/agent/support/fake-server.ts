@@ -125,6 +125,11 @@ export class FakeServer {
     });
   }
 
+  /** Who takes connections that came otherwise than over a port: the enrollment listener behind its TLS, the publication. */
+  get listeners(): { enrollment: TlsServer; publication: Server } {
+    return { enrollment: this.#tls, publication: this.#publication };
+  }
+
   /** The server is away: connections are refused until `comeBack`. */
   async goAway(): Promise<() => Promise<void>> {
     const port = portOf(this.#tls);
