@@ -94,18 +94,10 @@ const keyring: Keyring = {
   write: (name, value) => linux().keyringWrite(name, value),
 };
 
-const keyOfFlag = {
-  'join-file': 'joinFile',
-  dir: 'dir',
-  socket: 'socket',
-  crl: 'crl',
-  'crl-refresh': 'crlRefresh',
-};
-
 function configOf(args: Arguments): Promise<AgentConfig> {
-  const flags = Object.entries(keyOfFlag).flatMap(([flag, key]) => {
+  const flags = ['join-file', 'dir', 'socket', 'crl', 'crl-refresh'].flatMap((flag) => {
     const value = args.value(flag);
-    return value === undefined ? [] : [[key, value] as const];
+    return value === undefined ? [] : [[flag, value] as const];
   });
   return loadAgentConfig(args.value('config'), Object.fromEntries(flags));
 }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
 import { deliverSchema } from './deliver-config.ts';
@@ -39,21 +40,42 @@ function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
 }
 
 /**
- * The configuration in `file`, which must be there where it is named, with `flags` over it. Throws `config-invalid` that
- * lists every problem.
+ * The configuration in `file`, which must be there where it is named, with `flags` over it: by name, without dashes. Throws
+ * `usage-invalid` for flags and `config-invalid` for the file, with every problem of it.
  */
 export async function loadAgentConfig(
   file: string | undefined,
-  flags: { readonly [key: string]: string },
+  flags: { readonly [flag: string]: string },
 ): Promise<AgentConfig> {
+  const given = Object.fromEntries(
+    Object.entries(flags).map(([flag, value]) => [keyOf(flag), isPath(flag) ? resolve(value) : value]),
+  );
+  const ofFlags = parseAgentConfig(given);
+  if (Array.isArray(ofFlags))
+    throw new VouchError('usage-invalid', listed(ofFlags.map((one) => ({ ...one, path: flagOf(one.path) }))));
   const path = file ?? defaultAgentConfigFile;
-  const isThere = file !== undefined || existsSync(path);
-  const document: unknown = isThere ? await read(path) : {};
+  if (file === undefined && !existsSync(path)) return ofFlags;
+  const document = await read(path);
   const isObject = typeof document === 'object' && document !== null && !Array.isArray(document);
   // An empty file is YAML's null.
-  const result = parseAgentConfig(isObject || document === null ? { ...document, ...flags } : document);
+  const result = parseAgentConfig(isObject || document === null ? { ...document, ...given } : document);
   if (!Array.isArray(result)) return result;
-  throw new VouchError('config-invalid', `${isThere ? path : 'the command line'}: ${listed(result)}`);
+  throw new VouchError('config-invalid', `${path}: ${listed(result)}`);
+}
+
+/** Of the shell's folder, as everywhere on a command line; in the file paths are absolute. */
+function isPath(flag: string): boolean {
+  return ['join-file', 'dir', 'socket'].includes(flag);
+}
+
+/** `joinFile` for `join-file`. */
+function keyOf(flag: string): string {
+  return flag.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** `--join-file` for `joinFile`. */
+function flagOf(key: string): string {
+  return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** An agent without a file starts without YAML. */
