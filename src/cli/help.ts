@@ -13,6 +13,7 @@ First steps:
   vouch server                 runs the authority
   vouch token create --help    a join file for one identity
   vouch exec --help            where the workload runs: enrolls, starts it, renews while it runs
+  vouch agent --help           or one daemon for all workloads of a host; vouch entry --help: who of them gets what
   vouch revoke --help          ends it, everywhere, now
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 75 try again later, 78 configuration.`;

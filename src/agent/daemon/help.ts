@@ -42,6 +42,8 @@ what is delivered as files, and mTLS in front of plain ports.
   --crl-refresh 1s    how often to ask for new CRLs while the server does not tell of them by itself
   --json              {"event":"ready","spiffeId","socket","pid","entries"} on stdout when there is something to serve
 
+\`vouch agent status --help\`: what it holds. \`vouch agent proxy --help\`: mTLS beside \`vouch exec\`, without this daemon.
+
 SIGTERM ends it. Exit: 0 ended, 1 failed, 2 usage, 78 set something right first (no join file, folder not writable).
 `,
   'agent status': `usage: ${daemonUsage['agent status']}
