@@ -2,7 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
+import type { Outcome } from '../deliver/paced-task.ts';
+import type { TargetStatus } from '../deliver/targets.ts';
 import { hasExpired, type Held } from '../held.ts';
+import type { MtlsProxies } from '../proxy/mtls-proxies.ts';
 import type { SvidSlot } from './svid-slot.ts';
 
 /** Its name in the agent's folder; 0644, it holds no secret. */
@@ -30,6 +33,12 @@ export interface AgentStatus {
   entries: EntryStatus[];
   /** What `deliver:` and other parts say of themselves. */
   parts: Record<string, unknown>;
+}
+
+/** Of the parts, what a terminal is shown. */
+interface ShownParts {
+  deliver?: readonly TargetStatus[];
+  proxy?: ReturnType<MtlsProxies['status']>;
 }
 
 /** One registration entry in it. */
@@ -100,8 +109,11 @@ export function isRunning({ pid }: AgentStatus): boolean {
 /** For a terminal. */
 export function statusText(status: AgentStatus): string {
   const { identity, server, entries } = status;
+  const { deliver = [], proxy = [] } = status.parts as ShownParts;
   const lines = [
-    isRunning(status) ? `running, pid ${status.pid}` : `not running (pid ${status.pid} was)`,
+    isRunning(status)
+      ? `running, pid ${status.pid}`
+      : `NOT RUNNING: what follows is what pid ${status.pid} wrote at ${status.writtenAt}`,
     identity === null
       ? 'no identity yet'
       : `${identity.spiffeId}, serial ${identity.serial}, ${identity.isExpired ? 'EXPIRED' : 'valid until'} ${identity.notAfter}`,
@@ -109,6 +121,11 @@ export function statusText(status: AgentStatus): string {
     `changes are ${status.stream ? 'told' : 'asked for'}; cache saved ${status.cache.savedAt ?? 'never'}, its key in the ${status.cache.keyIn}`,
     `${entries.length} registration entries, ${entries.filter(({ served }) => served).length} served`,
     ...entries.map(entryLine),
+    ...deliver.flatMap(targetLines),
+    ...proxy.map(
+      ({ listen, to, open, passed, refused, unreachable }) =>
+        `proxy ${listen} to ${to}: ${open} open, ${passed} let through, ${refused} refused, ${unreachable} times nobody there`,
+    ),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -122,4 +139,21 @@ function entryLine(entry: EntryStatus): string {
       : `serial ${serial}, until ${notAfter}, renewal ${due}`;
   const why = failure === null ? '' : `; ${failure.at}: ${failure.detail} [${failure.code}]`;
   return `  ${spiffeId} (${entryId}): ${what}${why}`;
+}
+
+function targetLines({ of, dir, isServed, serial, notAfter, ...tasks }: TargetStatus): string[] {
+  const what = serial === undefined ? 'nothing yet' : `serial ${serial}, until ${notAfter}`;
+  const { files, crls, reload } = tasks;
+  return [
+    `${dir}: ${of}: ${what}${isServed ? '' : '; NO ENTRY GIVES IT NOW'}`,
+    ...taskLine('files', files),
+    ...taskLine('crl.pem', crls),
+    ...(reload === undefined ? [] : taskLine('reload', reload)),
+  ];
+}
+
+/** What is well is not worth a line. */
+function taskLine(name: string, { waitingSince, lastFailure }: Outcome): string[] {
+  if (waitingSince === undefined || lastFailure === undefined) return [];
+  return [`  ${name} due since ${waitingSince}; ${lastFailure.at}: ${lastFailure.problem}`];
 }

@@ -1,0 +1,45 @@
+import { expect, it } from 'vitest';
+import { type AgentStatus, statusText } from '../../src/agent/daemon/status.ts';
+
+const at = '2026-11-26T08:00:00Z';
+const status: AgentStatus = {
+  pid: process.pid,
+  startedAt: at,
+  writtenAt: at,
+  identity: null,
+  server: { url: null, reachable: false, since: null, failure: null },
+  stream: false,
+  cache: { keyIn: 'file', savedAt: null },
+  entries: [],
+  parts: {
+    deliver: [
+      {
+        ...{ of: 'spiffe://prod.example/web', dir: '/etc/nginx/vouch', isServed: false },
+        ...{ serial: '2a', notAfter: at, files: { lastSuccess: at }, crls: { lastSuccess: at } },
+        reload: { waitingSince: at, lastFailure: { at, problem: '/run/nginx.pid is not there' } },
+      },
+    ],
+    proxy: [
+      {
+        ...{ listen: '0.0.0.0:8443', to: '127.0.0.1:8080', passed: 7, refused: 3, handshakesFailed: 0 },
+        ...{ overLimit: 0, unreachable: 1, cut: 0, idle: 0, open: 2 },
+      },
+    ],
+  },
+};
+
+it('says how deliveries and proxies are, and of a delivery what is due and why', () => {
+  expect(statusText(status)).toContain(
+    `/etc/nginx/vouch: spiffe://prod.example/web: serial 2a, until ${at}; NO ENTRY GIVES IT NOW
+  reload due since ${at}; ${at}: /run/nginx.pid is not there
+proxy 0.0.0.0:8443 to 127.0.0.1:8080: 2 open, 7 let through, 3 refused, 1 times nobody there
+`,
+  );
+});
+
+it('says that what a process wrote that is gone is not how things are', () => {
+  // Above the kernel's highest process id.
+  expect(statusText({ ...status, pid: 2 ** 30 })).toContain(
+    `NOT RUNNING: what follows is what pid ${2 ** 30} wrote at ${at}`,
+  );
+});
