@@ -15,7 +15,8 @@ import { answer, fields, table } from './output.ts';
 import type { Preview } from './revocation-text.ts';
 import { duration, each, entryId, pageLimit, valueOf } from './values.ts';
 
-interface EntryRow {
+/** A registration entry, as the admin socket says it. */
+export interface EntryRow {
   entryId: string;
   spiffeId: string;
   parentId: string | null;

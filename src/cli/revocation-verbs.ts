@@ -5,7 +5,8 @@ import { operatorReasons } from '../core/reasons.ts';
 import { parseSerial } from '../core/serial.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
 import { adminPaths, type RevocationTargetJson } from '../wire/admin.ts';
-import { adminOf, confirm, globalsOf, yesOption } from './context.ts';
+import { adminOf, confirm, globalsOf, withQuery, yesOption } from './context.ts';
+import type { EntryRow } from './entry-verbs.ts';
 import { answer } from './output.ts';
 import {
   type Preview,
@@ -166,13 +167,39 @@ async function done<Result extends RevocationResult | ReleaseResult>(
   const admin = adminOf(command);
   try {
     const begun = await admin<Result | UnderWay>('POST', path, asked);
-    answer(globalsOf(command), await ended(begun, admin, command), text);
+    const result = await ended(begun, admin, command);
+    const also = globalsOf(command).json ? [] : await suspension(asked.target, admin);
+    answer(globalsOf(command), result, (one) => [text(one), ...also].join('\n'));
   } catch (error) {
     const isCut = error instanceof VouchError && error.code === 'unavailable-server';
     if (!isCut || 'serial' in asked.target) throw error;
     const goesOn = 'what had begun goes on by itself when the server runs, and the same command joins it';
     throw new VouchError(error.code, `${error.detail}; ${goesOn}`, { cause: error });
   }
+}
+
+/** That what was named stays without certificates, and how that ends; nothing where no entry of it is suspended. */
+async function suspension(target: RevocationTargetJson, admin: Admin): Promise<string[]> {
+  const [named, resume] =
+    'entry' in target
+      ? [adminPaths.entry.replace(':entry', target.entry), target.entry]
+      : 'id' in target || 'agent' in target
+        ? ofIdentity('id' in target ? target.id : target.agent)
+        : [];
+  if (named === undefined) return [];
+  try {
+    const found = await admin<EntryRow | { entries: EntryRow[] }>('GET', named);
+    const rows = 'entries' in found ? found.entries : [found];
+    if (rows.every(({ suspendedAt }) => suspendedAt === null)) return [];
+    return [`suspended: nothing is issued until \`vouch entry resume ${resume}\``];
+  } catch {
+    // A deleted entry, or a server that ended just now: what was asked for is done all the same.
+    return [];
+  }
+}
+
+function ofIdentity(id: string): [path: string, resume: string] {
+  return [withQuery(adminPaths.entries, { id }), `--id ${id}`];
 }
 
 /**

@@ -68,6 +68,20 @@ describe('an entry of an agent', () => {
   });
 });
 
+it('on a terminal a revocation by name says that nothing is issued until it is resumed', async () => {
+  const { entryId } = (await create('held', ...selector)).json<Entry>();
+  const said = async (...args: string[]) =>
+    (await runVouch([...args, '--config', authority.config])).stdout.split('\n');
+  const ofEntry = `suspended: nothing is issued until \`vouch entry resume ${entryId}\``;
+  expect(await said('revoke', '--entry', entryId)).toContain(ofEntry);
+  expect(await said('release', '--entry', entryId)).toContain(ofEntry);
+  expect(await said('revoke', '--id', authority.id('held'))).toContain(
+    `suspended: nothing is issued until \`vouch entry resume --id ${authority.id('held')}\``,
+  );
+  (await authority.vouch('entry', 'delete', entryId, '--yes')).json();
+  expect((await said('revoke', '--entry', entryId)).join()).not.toContain('resume');
+});
+
 describe('a deletion', () => {
   it('needs --yes without a terminal, says what goes on to count, and how to end that', async () => {
     const workload = await authority.enroll('orders');

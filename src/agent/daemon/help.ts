@@ -49,7 +49,8 @@ SIGTERM ends it. Exit: 0 ended, 1 failed, 2 usage, 78 set something right first 
   'agent status': `usage: ${daemonUsage['agent status']}
 
 What the agent with this folder holds: its own identity, each registration entry with its certificate, when that is renewed
-and what the last failure was, whether the server answers, and how deliveries and proxies are. It reads DIR/status.json, which holds no secret.
+and what the last failure was, whether the server answers, and how deliveries and proxies are. It reads DIR/status.json, which
+holds no secret.
 
   --dir DIR           the agent's own folder (default: of the configuration, /var/lib/vouch-agent)
   --json              status.json as it is, with "running"
