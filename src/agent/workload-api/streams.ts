@@ -17,6 +17,8 @@ interface Stream extends Listener {
   /** What the entries asked for when its peer was looked at. */
   asked: string;
   sent: Buffer | undefined;
+  /** Runs while the stream has no identity any more. */
+  lost: NodeJS.Timeout | undefined;
 }
 
 /** The streams of workloads that show the same selectors, and so are told the same. */
@@ -29,6 +31,11 @@ interface Group {
   served: Served | undefined;
 }
 
+/**
+ * How long a stream that had an identity is kept without one: a revoked certificate has a successor in a moment, and SDKs
+ * wait a second or more after a stream that ended.
+ */
+const lostMs = 750;
 /** Peers that are looked at again at one time. */
 const looksMax = 16;
 
@@ -60,13 +67,13 @@ export class Streams {
       group: this.#groupOf(selectors),
       asked: askedBy(served),
       sent: undefined,
+      lost: undefined,
     };
     this.#tell(stream, served);
     this.#streams.add(stream);
     this.#join(stream, stream.group);
     return () => {
-      this.#streams.delete(stream);
-      this.#leave(stream);
+      this.#forget(stream);
     };
   }
 
@@ -121,8 +128,12 @@ export class Streams {
   #tellOrEnd(stream: Stream, served: Served): void {
     try {
       this.#tell(stream, served);
+      clearTimeout(stream.lost);
+      stream.lost = undefined;
     } catch (error) {
-      this.#end(stream, error);
+      if (stream.lost === undefined && stream.peer.isAlive())
+        stream.lost = setTimeout(() => this.#end(stream, error), lostMs);
+      else if (stream.lost === undefined) this.#end(stream, error);
     }
   }
 
@@ -139,9 +150,14 @@ export class Streams {
     stream.out.send(frame);
   }
 
-  #end(stream: Stream, error: unknown): void {
+  #forget(stream: Stream): void {
+    clearTimeout(stream.lost);
     this.#streams.delete(stream);
     this.#leave(stream);
+  }
+
+  #end(stream: Stream, error: unknown): void {
+    this.#forget(stream);
     const isKnown = error instanceof GrpcError;
     stream.out.end(isKnown ? error : new GrpcError(GrpcStatus.internal, 'internal error'));
   }

@@ -107,6 +107,22 @@ describe('an identity', () => {
     expect((await stream.next()).svids).toHaveLength(2);
   });
 
+  test('that is gone ends an open stream, but not where another takes its place in a moment', async () => {
+    await open();
+    const [stream, other] = [x509(), x509()];
+    await Promise.all([stream.next(), other.next()]);
+    const before = served();
+    bed.workloads.set({ ...before, svids: [] });
+    await expect(stream.next(100)).rejects.toMatchObject({ code: 4 });
+    bed.workloads.set({ ...before });
+    await bed.workloads.rotate();
+    expect((await other.next()).svids).toHaveLength(2);
+    const started = performance.now();
+    bed.workloads.set({ ...served(), svids: [] });
+    await expect(other.next()).rejects.toMatchObject(denied);
+    expect(performance.now() - started).toBeLessThan(2000);
+  });
+
   test('of an entry that asks for more than was looked at comes to an open stream', async () => {
     const hash = 'unix:sha256:00';
     let wanted = false;
