@@ -36,7 +36,7 @@ import {
   isPeersFailure,
 } from './admission.ts';
 import { jwtRoute } from './jwt-route.ts';
-import { parseBody, refuseTooLarge } from './parse.ts';
+import { jsonUpTo, parseBody } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 import { entriesRoute } from './entries-route.ts';
 import { type SvidsParts, svidsRoute } from './svids-route.ts';
@@ -74,7 +74,6 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
     response.setHeader('Cache-Control', 'no-store');
     next();
   });
-  // Nobody who enrolls compresses, and what is not inflated is no bomb.
   const json = jsonUpTo(requestMaxBytes);
   const manyJson = jsonUpTo(svidsRequestMaxBytes);
 
@@ -120,10 +119,6 @@ export function enrollmentApi(parts: EnrollmentApiParts): Express {
   app.use(countFailures(parts.limits));
   app.use(problems(parts.log, parts.metrics));
   return app;
-}
-
-function jsonUpTo(limit: number): RequestHandler[] {
-  return [refuseTooLarge(limit), express.json({ limit, strict: true, inflate: false })];
 }
 
 /** Who answers for it where a request fails. */
