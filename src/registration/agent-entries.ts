@@ -5,8 +5,6 @@ import type { StoreReader } from '../store/port.ts';
 import type { AgentEntryJson } from '../wire/agent.ts';
 
 const pageRows = 100;
-/** Of all answers that are kept for who asks next. */
-const keptMaxBytes = 32 * 1024 * 1024;
 
 interface Answer {
   sequence: number;
@@ -19,10 +17,13 @@ interface Answer {
 export class AgentEntries {
   readonly #store: Pick<StoreReader, 'entries' | 'entriesChangedBy'>;
   readonly #kept = new Map<SpiffeId, Answer>();
+  readonly #keptMaxBytes: number;
   #keptBytes = 0;
 
-  constructor(store: Pick<StoreReader, 'entries' | 'entriesChangedBy'>) {
+  /** `keptMaxBytes`: of all answers that are kept for who asks next. */
+  constructor(store: Pick<StoreReader, 'entries' | 'entriesChangedBy'>, keptMaxBytes = 32 * 1024 * 1024) {
     this.#store = store;
+    this.#keptMaxBytes = keptMaxBytes;
   }
 
   /** Rises with each change; 0 where the agent never had an entry. */
@@ -48,8 +49,9 @@ export class AgentEntries {
     if (this.#kept.get(parentId) !== answer) return;
     answer.bytes = pieces.reduce((sum, { length }) => sum + length, 0);
     this.#keptBytes += answer.bytes;
+    // Never the one that was just made: who reads it slowly, many times over, shares it.
     for (const oldest of this.#kept.keys())
-      if (this.#keptBytes > keptMaxBytes) this.#forget(oldest);
+      if (this.#keptBytes > this.#keptMaxBytes && oldest !== parentId) this.#forget(oldest);
       else return;
   }
 

@@ -67,6 +67,17 @@ test('are encoded once for all who ask, and anew after a change', async () => {
   expect([sequence, told.length]).toEqual([after, 2]);
 });
 
+test('the last answer is kept for all who ask also where it is larger than what is kept, others go', async () => {
+  const other = parseSpiffeId('spiffe://example.test/host/b');
+  for (const parent of [parentId, other]) await committed(store, creation({ parentId: parent }));
+  const entries = new AgentEntries(store, 1);
+  const ask = (agent: typeof other) => entries.answerOf(agent, entries.sequenceOf(agent));
+  const first = await ask(parentId);
+  expect(await ask(parentId)).toBe(first);
+  await ask(other);
+  expect(await ask(parentId)).not.toBe(first);
+});
+
 test('only who enrolled itself is an agent', () => {
   const standing = { entryId: 'e_1', agent: undefined } as Parameters<typeof requireAgent>[0];
   requireAgent(standing);
