@@ -15,15 +15,19 @@ import {
   migrate,
   readMigrations,
 } from '../../../src/store/sqlite/migrations.ts';
+import { parseSpiffeId } from '../../../src/core/spiffe-id.ts';
 import { createSqliteStore, openSqliteStore } from '../../../src/store/sqlite/store.ts';
 import { joinedCrl } from '../../../src/x509/crl-tbs.ts';
 import {
   committed,
+  entry,
   freshSerial,
   identity,
   issuerKeyId,
   keyHash,
+  leaf,
   operatorMutation,
+  outcomeOf,
   revocationMutation,
   startMs,
 } from '../fixture.ts';
@@ -245,6 +249,46 @@ describe('the fourth schema', () => {
     const found = (operator: string) =>
       store.unexpiredCertificates({ operator }, startMs).map(({ serial }) => serial);
     expect([found('uid:1000'), found('uid:0')]).toEqual([[held], []]);
+    await store.close();
+  });
+});
+
+describe('the sixth schema', () => {
+  it('keeps entries of before as nobody’s, which change and are deleted as new ones are', async () => {
+    stateOfSchema(5, (db) => {
+      db.prepare('INSERT INTO leaves VALUES (0, zeroblob(32), ?)').run(randomBytes(9));
+      for (const [number, suspendedAtMs] of [
+        [1, null],
+        [2, 7],
+      ])
+        db.prepare(
+          `INSERT INTO entries (entry_number, entry_id, spiffe_id, selectors, selector_count, dns_names, ip_addresses, allowed_clients,
+             profile, version, suspended_at_ms, created_at_ms) VALUES (?, ?, ?, ?, 1, '[]', '[]', '[]', 'default', 1, ?, 0)`,
+        ).run(
+          ...[number, `e_${number}`, `spiffe://example.test/host-${number}`],
+          ...[JSON.stringify([{ type: 'join_token', value: `t_${number}` }]), suspendedAtMs],
+        );
+      db.exec("INSERT INTO entry_selectors (selector, entry_number) VALUES ('join_token:t_1', 1)");
+    });
+    await migrate(file);
+    const store = openSqliteStore(file);
+    const host = parseSpiffeId('spiffe://example.test/host-1');
+    expect(store.entry('e_1')).toMatchObject({ spiffeId: host, parentId: undefined, hint: '' });
+    expect(store.entriesMatching(['join_token:t_1']).map(({ entryId }) => entryId)).toEqual(['e_1']);
+    expect([store.entries({ limit: 9, parentId: host }), store.entriesChangedBy(host)]).toEqual([
+      [],
+      undefined,
+    ]);
+    const spiffeId = parseSpiffeId('spiffe://example.test/host-2');
+    const created = (over: object) => ({ kind: 'entry-created' as const, leaf: leaf(), entry: entry(over) });
+    expect(await outcomeOf(store, created({ spiffeId, parentId: host }))).toMatchObject({
+      code: 'denied-suspended',
+    });
+    await committed(store, created({ entryId: 'e_3', parentId: host }));
+    expect(store.entriesChangedBy(host)).toBe(1);
+    const at = { leaf: leaf(), parentId: undefined, atMs: startMs };
+    await committed(store, { kind: 'entry-deleted', entryId: 'e_1', ...at });
+    expect([store.entry('e_1'), store.isEntryOnRecord('e_1')]).toEqual([undefined, true]);
     await store.close();
   });
 });
