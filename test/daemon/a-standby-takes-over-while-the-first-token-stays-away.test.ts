@@ -2,7 +2,11 @@ import { writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { X509Certificate } from 'node:crypto';
 import { parseCrl } from '../../src/x509/crl.ts';
-import { enroll, newKey } from '../edge/client.ts';
+import { buildCsr } from '../../src/x509/csr.ts';
+import { parseCertificate } from '../../src/x509/certificate.ts';
+import { svidsAnswerSchema } from '../../src/wire/agent.ts';
+import { enroll, newKey, post } from '../edge/client.ts';
+import { createEntry } from '../support/jwt.ts';
 import { type Authority, bootAuthority, initAuthority, type Workload } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { runTool } from '../x509/oracle-tools.ts';
@@ -48,6 +52,8 @@ describe('an authority with a standby', () => {
   let authority: Authority;
   let orders: Workload;
   let billing: Workload;
+  let host: Workload;
+  let web: string;
   let first: string;
   let standby: string;
 
@@ -56,10 +62,24 @@ describe('an authority with a standby', () => {
     const { issuers } = await authority.status();
     [first = '', standby = ''] = issuers.map(({ keyId }) => keyId);
     orders = await authority.enroll('orders');
+    host = await authority.enroll('host');
+    web = await createEntry(authority, 'web', 'host');
     // A first that has not signed for 3 s on end counts as away since the start.
     const since = await lastSuccessMs(authority);
     await eventually(async () => (await lastSuccessMs(authority)) - since > 4000);
   });
+
+  /** What the agent of `host` gets for its workload, in one call. */
+  async function svids(...predecessors: readonly (string | undefined)[]) {
+    const requests = predecessors.map((predecessor) => {
+      const csr = buildCsr(newKey()).toString('base64');
+      return { entryId: web, csr, ...(predecessor === undefined ? {} : { predecessor }) };
+    });
+    const shown = { cert: host.read('svid.pem'), key: host.read('svid.key') };
+    const answer = await post(authority.server.ready.enrollmentUrl, '/v1/svids', { requests }, shown);
+    expect(answer.status, answer.text).toBe(200);
+    return svidsAnswerSchema.parse(JSON.parse(answer.text)).results;
+  }
 
   it('issues by the first while that signs; CRLs and CA certificates of both are served', async () => {
     expect(orders.delivery.issuerKeyId).toBe(first);
@@ -85,8 +105,23 @@ describe('an authority with a standby', () => {
     const { path } = await authority.join('waiting');
     const key = newKey();
     const { enrollmentUrl } = authority.server.ready;
+    const [before] = await svids(undefined);
+    if (!before || !('certificate' in before)) throw new Error('the first signs');
+    const { serial } = parseCertificate(before.certificate);
     const putBack = await authority.takeAway('online');
     const started = performance.now();
+    // An agent that asks again and again, for a new one and for one in place of what the first issued.
+    const asking = (async () => {
+      for (;;) {
+        const results = await svids(serial, undefined);
+        const issuers = results.flatMap((one) => ('certificate' in one ? one.issuerKeyId : []));
+        if (issuers.length > 0) return issuers;
+        for (const one of results)
+          expect(one).toMatchObject({
+            problem: { code: 'unavailable-signer', retryAfterSeconds: expect.any(Number) },
+          });
+      }
+    })();
     // A client that tries again and again with one key: its first attempt is logged under the first issuer.
     const answers = [503];
     while (answers.at(-1) === 503) answers.push((await enroll(enrollmentUrl, path, key)).status);
@@ -94,6 +129,7 @@ describe('an authority with a standby', () => {
     expect(answers.at(-1)).toBe(200);
     expect(tookMs).toBeGreaterThan(afterMs - 1000);
     expect(tookMs).toBeLessThan(afterMs + 3000);
+    expect(await asking).toEqual([standby, standby]);
     billing = await authority.enroll('billing');
     expect(billing.delivery.issuerKeyId).toBe(standby);
     expect(await ready(authority)).toEqual({ status: 200, degraded: [expect.stringContaining('degraded')] });
