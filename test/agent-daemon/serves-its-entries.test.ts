@@ -39,6 +39,19 @@ describe('an agent', () => {
     expect(trust.crls).toHaveLength(2);
   });
 
+  test('asks anew where the log is another one: its sequence says nothing of the one before', async () => {
+    const { authority, entries, start } = await startHost();
+    const web = entries.create('web');
+    const agent = start();
+    await agent.serves('web');
+    await agent.until(() => entries.streams.open.size > 0);
+    // A state that was put back, in which as much happened since.
+    entries.entries[0] = { ...web, entryId: 'e_00000000000000ff', spiffeId: `${web.spiffeId}-2` };
+    Object.assign(authority, { statementSequence: 5, bundleSequence: 5 });
+    entries.streams.tell('bundle', { sequence: 5 });
+    await agent.serves('web-2');
+  });
+
   test('without entries serves whom to trust', async () => {
     const { start } = await startHost();
     const { trust } = await start().serves();

@@ -226,8 +226,11 @@ export class AgentDaemon {
   }
 
   #tookBundle(bundle: BundleJson): void {
-    if (bundle.spiffe_sequence <= (this.#bundle?.spiffe_sequence ?? -1)) return;
+    const before = this.#bundle?.spiffe_sequence;
+    if (before !== undefined && bundle.spiffe_sequence <= before) return;
     this.#bundle = bundle;
+    // It may tell of another log, where the sequence that is known stands for other entries.
+    if (before !== undefined) this.#entries.forget();
     this.#publish();
   }
 
