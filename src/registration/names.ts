@@ -10,7 +10,8 @@ import {
   trustDomainOf,
 } from '../core/spiffe-id.ts';
 
-const label = /^(?!-)[a-z0-9-]{1,63}(?<!-)$/;
+/** With `--` in third place only A-labels (RFC 5890 §2.3.1): what the lint of certificates refuses is not registered. */
+const label = /^(?!-)(?!..--(?<!xn--))(?!xn--(?:-|$))[a-z0-9-]{1,63}(?<!-)$/;
 
 /** Parses a SPIFFE ID that an operator registers: in our trust domain, not under `/vouch/` (I9). */
 export function registrableId(text: string, trustDomain: TrustDomain): SpiffeId {
@@ -25,7 +26,7 @@ export function registrableId(text: string, trustDomain: TrustDomain): SpiffeId 
 /** Parses a DNS name as it may stand in a certificate: lower-case letters, digits and hyphens, no wildcard, no address. */
 export function registrableDnsName(text: string): string {
   const labels = text.split('.');
-  const numeric = /^\d+$/.test(labels.at(-1) ?? '');
+  const numeric = /^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) ?? '');
   if (text.length > 253 || numeric || !labels.every((one) => label.test(one)))
     throw new VouchError(
       'request-malformed',

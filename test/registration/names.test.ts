@@ -70,6 +70,10 @@ test.each([
   `${'a'.repeat(64)}.b`,
   '',
   'a.1',
+  'a.0x1f',
+  'ab--cd.example',
+  'xn--',
+  'xn---a.example',
 ])('%j is no DNS name for a certificate', (name) =>
   expect(() => registrableDnsName(name)).toThrow(/DNS name/),
 );
