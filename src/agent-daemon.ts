@@ -2,7 +2,7 @@ import { type Arguments, parseArguments } from './agent/arguments.ts';
 import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
 import { daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
-import { isRunning, readStatus, statusText } from './agent/daemon/status.ts';
+import { isRunning, isWell, readStatus, statusText } from './agent/daemon/status.ts';
 import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
 import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
@@ -82,10 +82,10 @@ function printReady(
 }
 
 async function runStatus(args: Arguments, output: Output): Promise<number> {
-  const status = readStatus((await configOf(args)).dir);
+  const status = readStatus((await configOf(args)).dir, systemClock.now());
   const running = isRunning(status);
   output.stdout(args.has('json') ? `${JSON.stringify({ ...status, running })}\n` : statusText(status));
-  return running ? 0 : 1;
+  return isWell(status) ? 0 : 1;
 }
 
 /** Both throw where the kernel has none for us, or the addon is not there. */

@@ -150,7 +150,7 @@ describe('an agent', () => {
     const agent = start();
     const { svids } = await agent.serves('web');
     const status = await agent.until(() => {
-      const read = readStatus(dir);
+      const read = readStatus(dir, Date.now());
       return read.stream && read.cache.savedAt !== null && read;
     });
     expect(status).toMatchObject({

@@ -124,7 +124,7 @@ describe.each(['go', 'python'] as const)('%s', (language) => {
     }
   });
 
-  test('who is nobody is refused, and is somebody within a second of the entry', async () => {
+  test('who is nobody is refused, and is somebody within a second of the entry (SPIRE 7198)', async () => {
     const sdk = sdks[language];
     const times = [];
     for (let index = 0; index < 3; index += 1) {

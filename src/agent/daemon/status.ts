@@ -83,10 +83,16 @@ export function entryStatus(slot: SvidSlot, clock: Clock): EntryStatus {
   };
 }
 
-/** The status that the agent with this folder wrote last. Throws `config-state` where there is none. */
-export function readStatus(dir: string): AgentStatus {
+/**
+ * The status that the agent with this folder wrote last, with what has ended since by the wall clock `nowMs`. Throws `config-state`
+ * where there is none.
+ */
+export function readStatus(dir: string, nowMs: number): AgentStatus {
   try {
-    return JSON.parse(readFileSync(join(dir, statusFile), 'utf8')) as AgentStatus;
+    const status = JSON.parse(readFileSync(join(dir, statusFile), 'utf8')) as AgentStatus;
+    const { identity } = status;
+    if (identity === null) return status;
+    return { ...status, identity: { ...identity, isExpired: nowMs > Date.parse(identity.notAfter) + 999 } };
   } catch (cause) {
     throw new VouchError(
       'config-state',
@@ -104,6 +110,11 @@ export function isRunning({ pid }: AgentStatus): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
+}
+
+/** It runs and is somebody: what it has no identity for any more it cannot keep fresh. */
+export function isWell(status: AgentStatus): boolean {
+  return isRunning(status) && status.identity?.isExpired === false;
 }
 
 /** For a terminal. */

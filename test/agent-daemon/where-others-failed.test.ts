@@ -1,0 +1,49 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { isWell, readStatus, statusText } from '../../src/agent/daemon/status.ts';
+import { problem } from '../agent/support/fake-server.ts';
+import { writeJoinFile } from '../agent/support/harness.ts';
+import { startHost } from './support/daemon.ts';
+
+test('an identity that has ended is said, fails the health check, and is had anew without a restart (SPIRE 1562)', async () => {
+  const { dir, entries, server, joinFile, folder, start } = await startHost();
+  server.lifetimeMs = 3000;
+  server.renewal = { earliestSeconds: 1, latestSeconds: 2 };
+  entries.create('web');
+  const agent = start();
+  await agent.serves('web');
+  await agent.until(() => readStatus(dir, Date.now()).identity !== null);
+  expect(isWell(readStatus(dir, Date.now()))).toBe(true);
+  const another = readFileSync(writeJoinFile(folder, server.joinLine()));
+  const back = await server.goAway();
+  await agent.until(() => !isWell(readStatus(dir, Date.now())));
+  expect(statusText(readStatus(dir, Date.now()))).toContain('EXPIRED');
+  server.lifetimeMs = 3_600_000;
+  writeFileSync(joinFile, another);
+  await back();
+  await agent.until(() => isWell(readStatus(dir, Date.now())), 20_000);
+  expect(agent.names).toEqual(['web']);
+}, 40_000);
+
+test('a valid identity and what is served stay where re-attestation is refused (SPIRE 2454)', async () => {
+  const { dir, entries, server, joinFile, folder, start } = await startHost();
+  server.renewal = { earliestSeconds: 1, latestSeconds: 2 };
+  entries.create('web');
+  const agent = start();
+  await agent.serves('web');
+  const held = () => readFileSync(join(dir, 'current/svid.pem'), 'utf8');
+  const before = held();
+  const [svid] = agent.now!.svids;
+  let refused = 0;
+  server.intercept = (kind) => {
+    refused += 1;
+    return problem(403, kind === 'renew' ? 'denied-certificate' : 'denied-evidence', 'no');
+  };
+  writeFileSync(joinFile, readFileSync(writeJoinFile(folder, server.joinLine())));
+  await agent.until(() => refused >= 2);
+  await agent.until(() => agent.notices.some((line) => line.includes('enrolling with the new join file')));
+  await new Promise((done) => setTimeout(done, 300));
+  expect(held()).toBe(before);
+  expect(agent.now!.svids).toEqual([svid]);
+});
