@@ -23,7 +23,8 @@ interface Item {
 }
 
 const allowedClients = 'allowed-clients';
-const keptAnswers = 1_000;
+/** A workload may ask by many sets of names, and each answer has the CRLs. The newest is always kept. */
+const keptAnswers = { most: 1_000, bytes: 128 * 1024 * 1024 };
 
 /**
  * What is served at one time, as secrets of Envoy by name. A certificate: its SPIFFE ID, or `default` for the first.
@@ -32,7 +33,8 @@ const keptAnswers = 1_000;
  */
 export class Secrets {
   readonly #served: Served;
-  readonly #answers = new Map<string, Promise<Answer>>();
+  /** By what is in them; bytes once they are made. Oldest first. */
+  readonly #answers = new Map<string, { answer: Promise<Answer>; bytes: number }>();
   #crls: Promise<{ pem: Buffer; hash: string }> | undefined;
 
   constructor(served: Served) {
@@ -43,12 +45,29 @@ export class Secrets {
   answer(svids: readonly Svid[], names: readonly string[]): Promise<Answer> | undefined {
     const items = [...new Set(names)].flatMap((name) => this.#find(name, svids) ?? []);
     if (items.length === 0) return undefined;
-    const key = items.map(({ name, svid }) => `${name} ${svid?.entryId ?? ''}`).join('\n');
+    const key = items
+      .map(({ name, svid }) => `${name} ${svid?.entryId ?? ''}`)
+      .sort()
+      .join('\n');
     const known = this.#answers.get(key);
-    if (known !== undefined) return known;
-    const answer = this.#make(items);
-    if (this.#answers.size < keptAnswers) this.#answers.set(key, answer);
-    return answer;
+    if (known !== undefined) return known.answer;
+    const kept = { answer: this.#make(items), bytes: 0 };
+    this.#answers.set(key, kept);
+    return kept.answer.then((answer) => {
+      kept.bytes = answer.frame.length;
+      this.#forgetOldest(key);
+      return answer;
+    });
+  }
+
+  #forgetOldest(newest: string): void {
+    let bytes = [...this.#answers.values()].reduce((sum, kept) => sum + kept.bytes, 0);
+    for (const [key, kept] of this.#answers) {
+      if (this.#answers.size <= keptAnswers.most && bytes <= keptAnswers.bytes) return;
+      if (key === newest) continue;
+      this.#answers.delete(key);
+      bytes -= kept.bytes;
+    }
   }
 
   /** Who names nothing is given all of these. */
@@ -72,7 +91,7 @@ export class Secrets {
     const made = await Promise.all(
       items.map(async (item) => (item.isContext ? this.#context(item) : this.#certificate(item))),
     );
-    const version = hashOf(made.map(({ hash }) => hash)).slice(0, 32);
+    const version = hashOf(made.map(({ hash }) => hash).sort()).slice(0, 32);
     const framed = frame(
       responseOf(
         version,
