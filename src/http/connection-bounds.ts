@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import type net from 'node:net';
+import { openFilesLimit } from '../native/open-files.ts';
 import { addressGroup } from './address-group.ts';
 
 const connectionsMax = 20_000;
@@ -62,14 +62,4 @@ export function boundConnections(
     places.set(ends, release);
     socket.once('close', release);
   });
-}
-
-/** RLIMIT_NOFILE as the kernel tells it (proc(5)). */
-function openFilesLimit(): number {
-  try {
-    const soft = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
-    return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
-  } catch {
-    return Number.POSITIVE_INFINITY;
-  }
 }

@@ -1,6 +1,19 @@
-/** Of one user: a host's workloads, most of them root's. */
+import { openFilesLimit } from '../../native/open-files.ts';
+
+/** Of all users: who owns a range of sub-uids is many. Of one: a host's workloads, most of them root's. */
+const connectionsMax = { all: 10_000, ofUser: 2_500 };
+
+/**
+ * How many connections there may be, by the descriptors that this process may open: each takes two, and a fifth of them is
+ * for the rest of the agent, which could renew nothing without.
+ */
+export function connectionBounds(descriptors = openFilesLimit()): { all: number; ofUser: number } {
+  const all = Math.min(connectionsMax.all, Math.floor((descriptors * 2) / 5));
+  return { all, ofUser: Math.min(connectionsMax.ofUser, Math.ceil(all / 3)) };
+}
+
+/** What one user may, besides connections. */
 const perUser = {
-  connections: 2_500,
   /** Three of each connection. */
   streams: 7_500,
   /** All streams come back at once when the agent has restarted. A call takes a tenth of a millisecond. */
@@ -19,8 +32,8 @@ export class Budget {
   readonly #connects = new Allowance(perUser.connects);
 
   /** Counts a connection. Gives why there may be none, or undefined. */
-  connect(nowMs: number): string | undefined {
-    if (this.connections >= perUser.connections) return `has ${perUser.connections} connections`;
+  connect(nowMs: number, most: number): string | undefined {
+    if (this.connections >= most) return `has ${most} connections`;
     if (!this.#connects.take(nowMs)) return 'connects again and again';
     this.connections += 1;
     return undefined;

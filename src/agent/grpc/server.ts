@@ -1,6 +1,6 @@
 import net, { type Socket } from 'node:net';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
-import { Budgets, Rate } from './budget.ts';
+import { Budgets, connectionBounds, Rate } from './budget.ts';
 import { Connection } from './connection.ts';
 import type { Method } from './method.ts';
 import { listenAtSocket } from './unix-socket.ts';
@@ -8,9 +8,6 @@ import { listenAtSocket } from './unix-socket.ts';
 export { frame } from './frame.ts';
 export type { Call, Method, Out } from './method.ts';
 export { GrpcError, GrpcStatus } from './status.ts';
-
-/** Of all users: who owns a range of sub-uids is many. */
-const connectionsMax = 10_000;
 
 interface Options {
   /** Absolute path. */
@@ -22,6 +19,7 @@ interface Options {
   peerOf(socket: Socket): WorkloadPeer;
   /** A line for the agent's log. */
   notice(line: string): void;
+  bounds?: ReturnType<typeof connectionBounds>;
 }
 
 /** gRPC over HTTP/2 with prior knowledge on a unix socket. Throws `config-in-use` and `config-invalid`. */
@@ -34,6 +32,7 @@ export async function serveGrpc(options: Options): Promise<GrpcServer> {
 /** What listens. */
 export class GrpcServer {
   readonly #options: Options;
+  readonly #bounds: ReturnType<typeof connectionBounds>;
   readonly #budgets = new Budgets();
   readonly #connections = new Set<Connection>();
   readonly #notice: (line: string) => void;
@@ -41,6 +40,7 @@ export class GrpcServer {
 
   constructor(options: Options) {
     this.#options = options;
+    this.#bounds = options.bounds ?? connectionBounds();
     // What strangers can cause again and again must not fill the log.
     const lines = new Rate(20, 60_000);
     this.#notice = (line) => {
@@ -78,12 +78,12 @@ export class GrpcServer {
     socket.on('error', () => {});
     let peer: WorkloadPeer | undefined;
     try {
-      if (this.#connections.size >= connectionsMax)
-        throw new Error(`there are ${connectionsMax} connections`);
+      const { all, ofUser } = this.#bounds;
+      if (this.#connections.size >= all) throw new Error(`there are ${all} connections`);
       peer = this.#options.peerOf(socket);
       const nowMs = performance.now();
       const budget = this.#budgets.of(peer.uid, nowMs);
-      const problem = budget.connect(nowMs);
+      const problem = budget.connect(nowMs, ofUser);
       if (problem !== undefined) throw new Error(`uid ${peer.uid} ${problem}`);
       const connection = new Connection(socket, peer, budget, this.#options.methods, this.#notice);
       this.#connections.add(connection);

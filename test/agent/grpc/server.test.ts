@@ -13,6 +13,7 @@ import {
   type Out,
   serveGrpc,
 } from '../../../src/agent/grpc/server.ts';
+import { connectionBounds } from '../../../src/agent/grpc/budget.ts';
 import { FakePeer } from '../../fakes/workload-peer.ts';
 import { answerOf, http2Frame, preface, RawClient } from '../../support/raw-grpc.ts';
 
@@ -413,6 +414,11 @@ describe('a stranger', () => {
       await othersAreServed();
       for (const socket of sockets) socket.destroy();
       await vi.waitUntil(() => shared.connections === 0, { timeout: 10_000 });
+    });
+
+    test('there are fewer where the process may open few files', () => {
+      expect(connectionBounds(1_024)).toEqual({ all: 409, ofUser: 137 });
+      expect(connectionBounds(1_048_576)).toEqual({ all: 10_000, ofUser: 2_500 });
     });
 
     test('who connects again and again is refused', async () => {
