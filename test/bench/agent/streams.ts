@@ -1,9 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { ClientHttp2Stream } from 'node:http2';
 import { fileURLToPath } from 'node:url';
 import { frame } from '../../../src/agent/grpc/frame.ts';
 import { RawClient } from '../../support/raw-grpc.ts';
+import { Told } from './told.ts';
 
 /** What connections and streams of the Workload API cost, and how long a rotation takes to reach all. */
 export interface StreamFigures {
@@ -88,42 +88,6 @@ async function rotations(child: ChildProcess, told: Told): Promise<number[]> {
     ms.push(Math.round(performance.now() - start));
   }
   return ms;
-}
-
-/** Counts the whole messages of many streams. */
-class Told {
-  #streams = 0;
-  #waiting = 0;
-  #done: () => void = () => {};
-
-  /** Resolves with the first message. */
-  follow(stream: ClientHttp2Stream): Promise<void> {
-    this.#streams++;
-    let isFirst = true;
-    let bytes = 0;
-    let length: number | undefined;
-    return new Promise((resolve) => {
-      stream.on('data', (part: Buffer) => {
-        // The prefix comes with the first bytes: the server writes both together.
-        length ??= part.readUInt32BE(1) + 5;
-        bytes += part.length;
-        if (bytes < length) return;
-        length = undefined;
-        bytes = 0;
-        if (isFirst) resolve();
-        else if (--this.#waiting === 0) this.#done();
-        isFirst = false;
-      });
-    });
-  }
-
-  /** Resolves when each stream has one more message. */
-  all(): Promise<void> {
-    this.#waiting = this.#streams;
-    return new Promise((resolve) => {
-      this.#done = resolve;
-    });
-  }
 }
 
 async function memoryOf(child: ChildProcess): Promise<number> {
