@@ -1,7 +1,6 @@
 import type { AgentEntryJson } from '../../../src/wire/agent.ts';
 import type { Served } from '../../../src/agent/workloads.ts';
 import type { Given, Process, Stream } from './host.ts';
-import { selectorsOf } from './host.ts';
 
 /** Problems beyond these add nothing. */
 const problemsMost = 10;
@@ -33,6 +32,8 @@ export interface World {
 export class Checker {
   readonly problems: string[] = [];
   readonly #world: World;
+  /** The newest versions of those that are neither suspended nor gone. */
+  readonly #standing = new Map<string, Version>();
   readonly #versions = new Map<string, Version[]>();
   readonly #revoked = new Map<string, number>();
   readonly #changes: number[] = [];
@@ -60,7 +61,12 @@ export class Checker {
     const versions = this.#versions.get(entryId) ?? [];
     const last = versions.at(-1);
     if (last && last.untilMs > nowMs) last.untilMs = nowMs;
-    if (entry) versions.push({ entry, fromMs: nowMs, untilMs: Number.POSITIVE_INFINITY });
+    this.#standing.delete(entryId);
+    if (entry) {
+      const version = { entry, fromMs: nowMs, untilMs: Number.POSITIVE_INFINITY };
+      versions.push(version);
+      this.#standing.set(entryId, version);
+    }
     this.#versions.set(entryId, versions);
     this.#changes.push(nowMs);
   }
@@ -95,7 +101,7 @@ export class Checker {
     if (standing.length === 0) return `entry ${entryId} is suspended, or gone`;
     const named = standing.filter(({ entry }) => entry.spiffeId === spiffeId);
     if (named.length === 0) return `entry ${entryId} has another name`;
-    const shown = selectorsOf(process);
+    const { selectors: shown } = process;
     if (!named.some(({ entry }) => entry.selectors.every((one) => shown.has(one))))
       return `it shows ${[...shown].join(' ')}, not ${named.at(-1)?.entry.selectors.join(' ')}`;
     const revokedMs = this.#revoked.get(leaf.serial);
@@ -119,13 +125,9 @@ export class Checker {
   #available(process: Process, nowMs: number, toleranceMs: number): void {
     const inOrder = this.#inOrder.get(process) ?? new Map<string, number>();
     this.#inOrder.set(process, inOrder);
-    const shown = selectorsOf(process);
     const settledMs = nowMs - recoveryMs;
-    for (const [entryId, versions] of this.#versions) {
-      const version = versions.at(-1);
-      const isMine =
-        version?.untilMs === Number.POSITIVE_INFINITY &&
-        version.entry.selectors.every((one) => shown.has(one));
+    for (const [entryId, version] of this.#standing) {
+      const isMine = version.entry.selectors.every((one) => process.selectors.has(one));
       const held = process.held.get(entryId);
       const revokedMs = held && this.#revoked.get(held.leaf.serial);
       if (!isMine || (revokedMs !== undefined && revokedMs > settledMs)) {
@@ -154,6 +156,16 @@ export class Checker {
       if (after.svids.some((svid) => svid.entryId === entryId) || agentNowMs > notAfterMs) continue;
       if (notBeforeMs + 60 * second >= this.#standsSince(entryId, spiffeId) && !this.#revoked.has(serial))
         this.problem(`${spiffeId}: a good certificate is served no more`);
+    }
+  }
+
+  /** A new life of the agent, with its cache: it goes on with what the one before it had, of which this was kept. */
+  restarted(kept: Served['svids'], now: Served | undefined, agentNowMs: number): void {
+    for (const { entryId, spiffeId, serial, notAfterMs } of kept) {
+      const isGood = agentNowMs <= notAfterMs && !this.#revoked.has(serial);
+      if (!isGood || this.#standing.get(entryId)?.entry.spiffeId !== spiffeId) continue;
+      if (now?.svids.some((svid) => svid.entryId === entryId) !== true)
+        this.problem(`${spiffeId}: a restart does not go on with a good certificate`);
     }
   }
 

@@ -14,6 +14,8 @@ export interface Process {
   path: string;
   bornMs: number;
   isAlive: boolean;
+  /** What it shows. */
+  selectors: ReadonlySet<string>;
   /** By entry: the newest certificate that it was given. */
   held: Map<string, Given>;
 }
@@ -111,11 +113,6 @@ function firstOf(der: Buffer): Buffer {
   return der.subarray(0, 2 + lengthBytes + der.readUIntBE(2, lengthBytes));
 }
 
-/** Selectors that a process shows. */
-export function selectorsOf({ uid, path }: Process): Set<string> {
-  return new Set([`unix:uid:${uid}`, `unix:path:${path}`]);
-}
-
 /** Processes by their number, each number given again, and the Workload API that serves them. */
 export class Host {
   readonly processes = new Map<number, Process>();
@@ -127,7 +124,8 @@ export class Host {
   }
 
   start(who: Pick<Process, 'pid' | 'uid' | 'path' | 'bornMs'>): Process {
-    const process = { ...who, isAlive: true, held: new Map<string, Given>() };
+    const selectors = new Set([`unix:uid:${who.uid}`, `unix:path:${who.path}`]);
+    const process = { ...who, selectors, isAlive: true, held: new Map<string, Given>() };
     this.end(who.pid);
     this.processes.set(who.pid, process);
     return process;

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeClock } from '../../fakes/clock.ts';
 import { Random } from '../../kills/random.ts';
-import { Checker } from './checker.ts';
+import type { Served } from '../../../src/agent/workloads.ts';
+import { Checker, recoveryMs } from './checker.ts';
 import { Host, type Process, Stream } from './host.ts';
 import { MemoryNetwork } from './memory-network.ts';
 import { lifetimeMs, SimulatedServer } from './server.ts';
@@ -34,6 +35,9 @@ const pids = [101, 102, 103, 104, 105, 106, 107, 108];
 const shapes = { uids: [1000, 1001], paths: ['/app/a', '/app/b'] };
 /** How far a wrong clock is off; certificates are taken up to five minutes. */
 const clockOffMs = 4 * minute;
+/** After a change all of it is in the cache; after a start it is served from there. */
+const savedMs = 5 * second;
+const restartMs = 10 * second;
 /** Things in memory that an agent at rest has. */
 const timersMost = 120;
 const connectionsMost = 60;
@@ -96,11 +100,16 @@ class Simulation {
   #trouble: { what: string; untilMs: number } | undefined;
   /** Turns of the event loop that the agent has left. */
   #turnsLeft: number | undefined;
+  /** Nothing is sure to have been renewed since. */
+  #troubleSinceMs: number | undefined;
   #startsAtMs: number | undefined;
   #joinsAtMs: number | undefined;
   /** The agent has nothing to go on with: its cache does not open. */
   #isWithoutCache = false;
   #lastAttemptMs: number | undefined;
+  #changedAtMs = 0;
+  /** What the next life has to go on with, and from when on. */
+  #kept: { svids: Served['svids']; fromMs: number } | undefined;
 
   constructor(options: SimulationOptions, { time, server, network, checker, folder }: Parts) {
     this.#options = options;
@@ -114,6 +123,7 @@ class Simulation {
     this.#agent = new SimulatedAgent(folder, { time, host: this.#host });
     this.#agent.ended = (why) => checker.problem(`the agent ended: ${why}`);
     this.#agent.changed = (before, after) => {
+      this.#changedAtMs = time.nowMs;
       if (before !== undefined) checker.dropped(before, after, time.clock.now());
     };
     this.#agent.said = (line) => this.#say(`agent: ${line}`);
@@ -212,6 +222,7 @@ class Simulation {
     ])!;
     const lifetimes = this.#random.chance(0.1) ? 1.3 : this.#random.unit() ** 2 * 0.9;
     this.#trouble = { what, untilMs: nowMs + 2 * second + lifetimes * lifetimeMs };
+    this.#troubleSinceMs ??= nowMs;
     this.#checker.calmSinceMs = undefined;
     this.#count(`trouble: ${what}`);
     this.#begin(what);
@@ -243,6 +254,10 @@ class Simulation {
     this.#turnsLeft -= 1;
     if (this.#turnsLeft >= 0) return;
     this.#turnsLeft = undefined;
+    const isKept = this.#changedAtMs < this.#time.nowMs - savedMs;
+    this.#kept = isKept
+      ? { svids: this.#agent.served?.svids ?? [], fromMs: Number.POSITIVE_INFINITY }
+      : undefined;
     this.#agent.kill();
     for (const stream of this.#streams) stream.close();
   }
@@ -264,8 +279,17 @@ class Simulation {
     if (isOlder) this.#count('older caches put back');
     if (losesKeyring) this.#count('keyrings lost');
     this.#isWithoutCache = isOlder || losesKeyring;
+    if (this.#isWithoutCache || this.#isIdentityOld) this.#kept = undefined;
+    if (this.#kept !== undefined) this.#kept.fromMs = this.#time.nowMs + restartMs;
     this.#agent.start();
     if (this.#trouble === undefined) this.#checker.calmSinceMs = this.#time.nowMs;
+  }
+
+  /** The agent's own certificate may be over. */
+  get #isIdentityOld(): boolean {
+    const { nowMs, clock } = this.#time;
+    const sinceMs = this.#troubleSinceMs ?? nowMs;
+    return nowMs - sinceMs > lifetimeMs / 2 - Math.abs(clock.now() - nowMs) - recoveryMs;
   }
 
   #start(pid: number): void {
@@ -316,6 +340,12 @@ class Simulation {
     const toleranceMs = Math.abs(clock.now() - nowMs);
     if (this.#agent.isDead || this.#joinsAtMs !== undefined) this.#checker.calmSinceMs &&= nowMs;
     this.#checker.second(this.#host.processes.values(), this.#streams, toleranceMs);
+    const { calmSinceMs = nowMs } = this.#checker;
+    if (nowMs - calmSinceMs > recoveryMs) this.#troubleSinceMs = undefined;
+    if (this.#kept !== undefined && nowMs >= this.#kept.fromMs) {
+      this.#checker.restarted(this.#kept.svids, this.#agent.served, clock.now());
+      this.#kept = undefined;
+    }
     const { attempts } = this.#network;
     while ((attempts[0] ?? nowMs) <= nowMs - minute) attempts.shift();
     this.#checker.attempts(attempts);
