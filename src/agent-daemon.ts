@@ -1,14 +1,17 @@
+import { openSync } from 'node:fs';
 import { type Arguments, parseArguments } from './agent/arguments.ts';
 import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
 import { daemonHelp, daemonSpecs, daemonUsage } from './agent/daemon/help.ts';
 import { isRunning, isWell, readStatus, statusText } from './agent/daemon/status.ts';
+import { makeDeliveryFolder } from './agent/deliver/files.ts';
 import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
 import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
 import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
+import { VouchError } from './core/errors.ts';
 import { linux } from './native/linux.ts';
 
 type Verb = keyof typeof specs;
@@ -43,6 +46,7 @@ export async function runDaemonVerb(argv: string[], output: Output = processOutp
 /** The composition of the daemon: what it holds, and all that serves it. */
 async function runAgent(args: Arguments, output: Output): Promise<number> {
   const config = await configOf(args);
+  await lockFolder(config.dir);
   const stop = new AbortController();
   const { signal } = stop;
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
@@ -65,6 +69,16 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     await services.close();
   }
   return 0;
+}
+
+/** For as long as this process lives: two agents would overwrite each other's identity and cache. */
+async function lockFolder(dir: string): Promise<void> {
+  await makeDeliveryFolder(dir);
+  if (linux().tryLock(openSync(dir, 'r'))) return;
+  throw new VouchError(
+    'config-in-use',
+    `another agent runs in ${dir}: stop it, or name another folder with --dir`,
+  );
 }
 
 function printReady(

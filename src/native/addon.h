@@ -28,4 +28,7 @@ napi_value pidfd_is_alive(napi_env env, napi_callback_info info);
 napi_value keyring_read(napi_env env, napi_callback_info info);
 napi_value keyring_write(napi_env env, napi_callback_info info);
 
+/* lock.c */
+napi_value try_lock(napi_env env, napi_callback_info info);
+
 #endif

@@ -13,6 +13,8 @@ export interface LinuxAddon {
   keyringRead(name: string): Buffer | undefined;
   /** 1 to 4096 bytes. The error's `code` is the errno's name: EPERM or ENOSYS where the keyring is not to be had. */
   keyringWrite(name: string, value: Buffer): void;
+  /** Locks a file or folder for as long as `fd` is open (flock(2)); false where another descriptor has it. */
+  tryLock(fd: number): boolean;
 }
 
 let addon: LinuxAddon | undefined;
