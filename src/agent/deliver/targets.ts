@@ -192,7 +192,7 @@ class Target {
     this.#parts.notice(
       left === undefined
         ? `no entry gives ${this.#of} to this agent; ${dir} waits for one`
-        : `${this.#of} is no longer given to this agent: is its entry gone? The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
+        : `${this.#of} is no longer given to this agent: its entry is suspended or gone. The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
     );
   }
 

@@ -29,7 +29,11 @@ async function removeDeadSocket(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) throw new VouchError('config-invalid', `${path} exists and is no socket`);
-  if (!(await refuses(path))) throw new VouchError('config-in-use', `somebody answers at ${path}`);
+  if (!(await refuses(path)))
+    throw new VouchError(
+      'config-in-use',
+      `another program answers at ${path}: stop it, or name another socket`,
+    );
   unlinkSync(path);
 }
 
