@@ -12,6 +12,7 @@ import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
+import { coreDumpsProblem } from './native/limits.ts';
 import { linux } from './native/linux.ts';
 
 type Verb = keyof typeof specs;
@@ -60,6 +61,8 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     },
     { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
+  const coreDumps = coreDumpsProblem();
+  if (coreDumps !== undefined) notice(coreDumps);
   // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
   const services = await openServices(config, daemon, notice);
   void daemon.ready().then((ready) => printReady(ready, config, args, output));

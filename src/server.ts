@@ -24,6 +24,7 @@ import { takingIn } from './server-ceremony.ts';
 import { openPushers, type Pushers } from './server-publish.ts';
 import { LateWatch, openWatch } from './server-watch.ts';
 import { type Kernel, openKernel, publicationBase, serverIdentityParts } from './kernel.ts';
+import { coreDumpsProblem } from './native/limits.ts';
 import { OperatorVerbs } from './operator/verbs.ts';
 import { statusView } from './operator/status.ts';
 import { CrlPublisher, defaultCrlTiming } from './revocation/publisher.ts';
@@ -32,7 +33,6 @@ import { LastCrls } from './revocation/last-crls.ts';
 import { MassRevocations } from './revocation/mass.ts';
 import { Revocation } from './revocation/revoke.ts';
 import { signerUp } from './signer-up.ts';
-import { warnOfCoreDumps } from './signer/core-dumps.ts';
 import { backupState } from './state.ts';
 import type { CertificateRecord } from './store/port.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
@@ -71,7 +71,8 @@ export async function startServer(
   clock: Clock = systemClock,
 ): Promise<Server> {
   const log = openLog(config.log.level);
-  warnOfCoreDumps((level, message, fields) => log[level](fields ?? {}, message));
+  const coreDumps = coreDumpsProblem();
+  if (coreDumps !== undefined) log.warn({}, coreDumps);
   const metrics = new Metrics();
   await using starting = new AsyncDisposableStack();
   const late = new LateWatch();

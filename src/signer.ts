@@ -6,7 +6,7 @@ import { systemClock } from './core/clock.ts';
 import { defaultConfigFile, loadConfig } from './config/config.ts';
 import { asVouchError, VouchError } from './core/errors.ts';
 import { problemOf } from './core/problem.ts';
-import { warnOfCoreDumps } from './signer/core-dumps.ts';
+import { coreDumpsProblem } from './native/limits.ts';
 import { listenForClients } from './signer/listener.ts';
 import { openPool } from './signer/pkcs11/pool.ts';
 import { decodeRequest } from './signer/protocol.ts';
@@ -175,7 +175,8 @@ class SignerProcess {
   /** Serves clients of a unix socket, one at a time, until it gets a signal. Rejects where it cannot. */
   async serveSocket(socket: { path: string; groupAccess: boolean }): Promise<void> {
     await this.#runtime;
-    warnOfCoreDumps(stderrLog);
+    const coreDumps = coreDumpsProblem();
+    if (coreDumps !== undefined) stderrLog('warn', coreDumps);
     await listenForClients(socket, (stream) => this.#serve(stream, () => undefined), systemClock);
     process.once('exit', () => rmSync(socket.path, { force: true }));
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#end());

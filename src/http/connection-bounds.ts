@@ -1,5 +1,5 @@
 import type net from 'node:net';
-import { openFilesLimit } from '../native/open-files.ts';
+import { openFilesLimit } from '../native/limits.ts';
 import { addressGroup } from './address-group.ts';
 
 const connectionsMax = 20_000;

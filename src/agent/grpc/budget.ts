@@ -1,4 +1,4 @@
-import { openFilesLimit } from '../../native/open-files.ts';
+import { openFilesLimit } from '../../native/limits.ts';
 
 /** Of all users: who owns a range of sub-uids is many. Of one: a host's workloads, most of them root's. */
 const connectionsMax = { all: 10_000, ofUser: 2_500 };
