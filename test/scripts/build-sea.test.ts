@@ -20,7 +20,7 @@ beforeAll(async () => {
   execFileSync(process.execPath, [join(project, 'scripts/build-sea.mjs'), '--outdir', built]);
   authority = await bootAuthority();
   image = newFolder();
-  for (const folder of ['tmp', 'proc', 'dev', 'work', 'bin']) mkdirSync(join(image, folder));
+  for (const folder of ['tmp', 'proc', 'dev', 'state', 'bin']) mkdirSync(join(image, folder));
   copyFileSync(join(built, 'vouch-agent'), join(image, 'bin/vouch-agent'));
   for (const program of ['sh', 'cat'])
     copyWithLibraries(
@@ -51,7 +51,7 @@ function copyLibraries(program: string): void {
 /** A join file inside the image. */
 async function joinFile(name: string): Promise<string> {
   const { path } = await authority.join(name);
-  const file = `/work/${name.replace('/', '-')}`;
+  const file = `/state/${name.replace('/', '-')}`;
   copyFileSync(path, join(image, file));
   return file;
 }
@@ -59,10 +59,10 @@ async function joinFile(name: string): Promise<string> {
 const agent = '/bin/vouch-agent';
 
 test('enrolls, in a file system without Node', async () => {
-  const flags = ['--join-file', await joinFile('one'), '--out', '/work/held', '--json'];
+  const flags = ['--join-file', await joinFile('one'), '--out', '/state/held', '--json'];
   const ran = await start([...inside, agent, 'enroll', ...flags]).ended();
   expect(ran.json()).toMatchObject({ spiffeId: authority.id('one') });
-  expect(existsSync(join(image, 'work/held/current/svid.key'))).toBe(true);
+  expect(existsSync(join(image, 'state/held/current/svid.key'))).toBe(true);
 });
 
 test.each([
@@ -74,7 +74,7 @@ test.each([
     '--join-file',
     await joinFile(name.replace(' ', '-').toLowerCase()),
     '--out',
-    `/work/run-${name}`,
+    `/state/run-${name}`,
   ];
   const ran = await start([...inside, agent, 'exec', ...flags, ...command], { wrapper }).ended();
   expect(ran).toMatchObject({ code: 7, stdout: expect.stringContaining('BEGIN CERTIFICATE') as string });
@@ -87,13 +87,13 @@ test('serves the Workload API with the addon that it carries, and leaves none of
     '--join-file',
     await joinFile('host'),
     '--dir',
-    '/work/agent',
+    '/state/agent',
     '--socket',
-    '/work/agent.sock',
+    '/state/agent.sock',
   ];
   const running = start([...inside, agent, 'agent', ...flags, '--json']);
   await running.until(({ stdout }) => stdout.includes('\n'));
-  const client = new WorkloadClient(join(image, 'work/agent.sock'));
+  const client = new WorkloadClient(join(image, 'state/agent.sock'));
   const { svids } = await client.first<X509SvidResponse>('FetchX509SVID');
   client.close();
   expect(svids.map((svid) => svid.spiffe_id)).toEqual([authority.id('web')]);
