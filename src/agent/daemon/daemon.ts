@@ -67,6 +67,7 @@ export class AgentDaemon {
   #held: Held | undefined;
   #fresh: Freshness | undefined;
   #bundle: BundleJson | undefined;
+  #firstBundle: Promise<void> | undefined;
   #known: EntriesAnswer | undefined;
   #trust: Trust | undefined;
   #cache: SealedCache | undefined;
@@ -175,7 +176,11 @@ export class AgentDaemon {
         this.#publish();
       },
       bundle: (bundle) => this.#tookBundle(bundle),
-      bundleSequence: () => this.#bundle?.spiffe_sequence ?? -1,
+      bundleSequence: async () => {
+        // Told while the first is fetched: mostly of that one.
+        await this.#firstBundle?.catch(() => undefined);
+        return this.#bundle?.spiffe_sequence ?? -1;
+      },
       entries: (sequence) => this.#entries.told(sequence),
       renewWorkloads: (order) => this.#svids.renew(order),
       live: (isLive) => {
@@ -204,10 +209,15 @@ export class AgentDaemon {
   }
 
   async #askEntries(known: number | undefined): Promise<EntriesAnswer | undefined> {
-    const bundle = this.#bundle ?? refreshBundle(this.#options.dir, Number.MAX_SAFE_INTEGER, this.#parts, -1);
-    const [answer, fetched] = await Promise.all([this.#server.entries(known), bundle]);
-    if (fetched !== undefined) this.#tookBundle(fetched);
+    const bundle = this.#bundle === undefined ? this.#fetchBundle() : undefined;
+    this.#firstBundle = bundle;
+    const [answer] = await Promise.all([this.#server.entries(known), bundle]);
     return answer;
+  }
+
+  async #fetchBundle(): Promise<void> {
+    const bundle = await refreshBundle(this.#options.dir, Number.MAX_SAFE_INTEGER, this.#parts, -1);
+    if (bundle !== undefined) this.#tookBundle(bundle);
   }
 
   #tookEntries(answer: EntriesAnswer): void {
