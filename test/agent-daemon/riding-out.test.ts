@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { readFileSync, writeFileSync } from 'node:fs';
+import type { Serial } from '../../src/core/serial.ts';
 import { problem } from '../agent/support/fake-server.ts';
 import { writeJoinFile } from '../agent/support/harness.ts';
 import { eventually } from '../support/running.ts';
@@ -94,6 +95,17 @@ describe('where the agent’s own identity', () => {
     expect(served).toEqual(['web', '', '/db']);
     expect(agent.notices.join('\n')).toContain('this agent is spiffe://example.org/agent/two now');
   });
+});
+
+test('a revocation that our own renewal brought the CRL of counts at once', async () => {
+  const { authority, entries, server, start } = await startHost();
+  server.renewal = { earliestSeconds: 1, latestSeconds: 2 };
+  entries.create('web');
+  const agent = start({ crlRefreshMs: 3_600_000 });
+  const [before] = (await agent.serves('web')).svids;
+  authority.revoke(before!.serial as Serial);
+  await agent.until(() => agent.now?.svids.some(({ serial }) => serial !== before!.serial));
+  expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
 });
 
 describe('a server that is there', () => {

@@ -170,11 +170,9 @@ export class AgentDaemon {
         if (detail !== this.#saidRevoked) notice(`REVOKED: the agent's own identity: ${detail}`);
         this.#saidRevoked = detail;
       },
-      changed: () => this.#publish(),
-      crlKnown: () => {
-        this.#svids.judge();
-        this.#publish();
-      },
+      // A renewal brings CRLs, too.
+      changed: () => this.#judge(),
+      crlKnown: () => this.#judge(),
       bundle: (bundle) => this.#tookBundle(bundle),
       bundleSequence: async () => {
         // Told while the first is fetched: mostly of that one.
@@ -189,6 +187,11 @@ export class AgentDaemon {
         this.#status.want();
       },
     });
+  }
+
+  #judge(): void {
+    this.#svids.judge();
+    this.#publish();
   }
 
   #renewed(held: Held): void {

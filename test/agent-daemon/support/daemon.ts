@@ -14,6 +14,7 @@ export interface DaemonOver {
   clock?: Clock;
   crlPolicy?: 'require' | 'allow-stale';
   joinFile?: string;
+  crlRefreshMs?: number;
 }
 
 /** A daemon of this process, with what it said. */
@@ -26,7 +27,7 @@ export class Daemon {
 
   constructor(dir: string, joinFile: string, over: DaemonOver = {}) {
     this.daemon = new AgentDaemon(
-      { dir, joinFile, crlPolicy: over.crlPolicy ?? 'require', crlRefreshMs: 100 },
+      { dir, joinFile, crlPolicy: over.crlPolicy ?? 'require', crlRefreshMs: over.crlRefreshMs ?? 100 },
       {
         clock: over.clock ?? systemClock,
         sleep: systemSleep,
