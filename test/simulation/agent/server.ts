@@ -95,7 +95,10 @@ export class SimulatedServer {
   #create(shapes: { uids: readonly number[]; paths: readonly string[] }): void {
     this.#lastEntry += 1;
     const entryId = `e_${String(this.#lastEntry).padStart(16, '0')}`;
-    const entry = this.entries.create(`w${this.#lastEntry}`, { entryId, selectors: this.#selectors(shapes) });
+    // Some have the name of another.
+    const other = this.#random.chance(0.3) ? this.#random.pick(this.entries.entries) : undefined;
+    const name = other?.spiffeId.split('/').at(-1) ?? `w${this.#lastEntry}`;
+    const entry = this.entries.create(name, { entryId, selectors: this.#selectors(shapes) });
     this.#checker.changed(entryId, entry);
   }
 
@@ -155,6 +158,10 @@ export class SimulatedServer {
       if (what < 0.2) names.uris = [`${names.uris[0]}x`];
       else if (what < 0.3) names.dnsNames.push('other.example');
     };
+    // All of them are asked for at once.
+    for (const one of [...this.entries.entries])
+      if (!one.suspended) this.#change(one, { hint: `h${random.unit()}` });
+    this.#greet();
     this.entries.bend = (answer) => {
       const what = random.unit();
       if (what < 0.2) return { ...answer, results: swapped(answer.results) };

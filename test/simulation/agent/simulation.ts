@@ -98,8 +98,8 @@ class Simulation {
   readonly #startMs: number;
   /** What is wrong with the server or the way to it, and until when. */
   #trouble: { what: string; untilMs: number } | undefined;
-  /** Turns of the event loop that the agent has left. */
-  #turnsLeft: number | undefined;
+  /** By the steps of time. */
+  #diesAtStep: number | undefined;
   /** Nothing is sure to have been renewed since. */
   #troubleSinceMs: number | undefined;
   #startsAtMs: number | undefined;
@@ -178,7 +178,8 @@ class Simulation {
     if (this.#each(40 * minute)) await this.#revoke();
     if (this.#each(6 * hour)) await this.#server.turnBundle();
     if (this.#each(2 * hour)) this.#stepClock();
-    if (this.#turnsLeft === undefined && this.#each(90 * minute)) this.#armDeath();
+    if (this.#diesAtStep === undefined && this.#each(this.#isAway ? 20 * minute : 90 * minute))
+      this.#armDeath();
     for (const pid of pids) {
       if (this.#each(20 * minute)) this.#host.end(pid);
       if (!this.#host.processes.has(pid) && this.#each(30 * second)) this.#start(pid);
@@ -186,6 +187,10 @@ class Simulation {
     for (const process of this.#host.processes.values()) this.#connect(process);
     for (const stream of this.#streams) this.#disconnect(stream);
     this.#operate();
+  }
+
+  get #isAway(): boolean {
+    return this.#network.outage !== undefined;
   }
 
   #changeEntry(): void {
@@ -245,15 +250,13 @@ class Simulation {
 
   /** Somewhere in what comes next; half of the time something has it do much at once. */
   #armDeath(): void {
-    this.#turnsLeft = Math.floor(this.#random.between(0, 7) ** 3);
+    this.#diesAtStep = this.#time.steps + Math.floor(this.#random.between(0, 5) ** 3);
     if (this.#random.chance(0.5)) this.#changeEntry();
   }
 
   #turned(): void {
-    if (this.#turnsLeft === undefined || this.#agent.isDead) return;
-    this.#turnsLeft -= 1;
-    if (this.#turnsLeft >= 0) return;
-    this.#turnsLeft = undefined;
+    if (this.#diesAtStep === undefined || this.#agent.isDead || this.#time.steps < this.#diesAtStep) return;
+    this.#diesAtStep = undefined;
     const isKept = this.#changedAtMs < this.#time.nowMs - savedMs;
     this.#kept = isKept
       ? { svids: this.#agent.served?.svids ?? [], fromMs: Number.POSITIVE_INFINITY }
@@ -274,7 +277,8 @@ class Simulation {
     if (nowMs < this.#startsAtMs) return;
     this.#startsAtMs = undefined;
     const losesKeyring = this.#random.chance(0.15);
-    const olderCache = this.#random.chance(0.2);
+    // Whoever puts an older cache back does it while nobody contradicts.
+    const olderCache = this.#random.chance(this.#isAway ? 0.4 : 0.1);
     const { isOlder } = await this.#agent.bury({ losesKeyring, olderCache });
     if (isOlder) this.#count('older caches put back');
     if (losesKeyring) this.#count('keyrings lost');
@@ -350,9 +354,9 @@ class Simulation {
     while ((attempts[0] ?? nowMs) <= nowMs - minute) attempts.shift();
     this.#checker.attempts(attempts);
     this.#watchPauses(attempts);
-    if (this.#isWithoutCache && this.#network.outage !== undefined && this.#agent.served !== undefined)
+    if (this.#isWithoutCache && this.#isAway && this.#agent.served !== undefined)
       this.#checker.problem('an agent whose cache was put back, or lost its key, serves from it');
-    if (this.#network.outage === undefined) this.#isWithoutCache = false;
+    if (!this.#isAway) this.#isWithoutCache = false;
     this.#bounds();
   }
 

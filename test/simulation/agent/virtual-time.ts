@@ -56,6 +56,8 @@ class VirtualTimer {
 export class VirtualTime {
   readonly clock: FakeClock;
   readonly timers = new Set<VirtualTimer>();
+  /** What was begun on threads, and how often all came to rest: the same for the same seed, as turns are not. */
+  steps = 0;
   /** Called at each turn of the event loop. */
   turned: () => void = () => undefined;
   readonly #startMs: number;
@@ -70,7 +72,11 @@ export class VirtualTime {
   };
   readonly #working = new Set<number>();
   readonly #hook = createHook({
-    init: (id, type) => void (onThreads.test(type) && this.#working.add(id)),
+    init: (id, type) => {
+      if (!onThreads.test(type)) return;
+      this.#working.add(id);
+      this.steps += 1;
+    },
     after: (id) => void this.#working.delete(id),
     destroy: (id) => void this.#working.delete(id),
   });
@@ -139,6 +145,7 @@ export class VirtualTime {
   async settle(): Promise<void> {
     // Keys that were made here before, and not on a thread, have no end.
     this.#hook.enable();
+    this.steps += 1;
     let working = this.#working.size;
     for (let turns = 0, quiet = 0; quiet < 2; turns += 1) {
       if (turns > turnsMost) throw new Error('it never comes to rest');
@@ -147,8 +154,7 @@ export class VirtualTime {
         (done) => void (isOnThreads ? this.#real.setTimeout(done, 1) : setImmediate(done)),
       );
       const isImmediate = process.getActiveResourcesInfo().includes('Immediate');
-      // A wait for threads is of no fixed length.
-      if (working !== this.#working.size || working === 0) this.turned();
+      this.turned();
       working = this.#working.size;
       quiet = working > 0 || isImmediate ? 0 : quiet + 1;
     }
