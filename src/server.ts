@@ -71,8 +71,7 @@ export async function startServer(
   clock: Clock = systemClock,
 ): Promise<Server> {
   const log = openLog(config.log.level);
-  const coreDumps = coreDumpsProblem();
-  if (coreDumps !== undefined) log.warn({}, coreDumps);
+  warnOfCoreDumps(log);
   const metrics = new Metrics();
   await using starting = new AsyncDisposableStack();
   const late = new LateWatch();
@@ -196,6 +195,11 @@ async function firstIdentity(
     log.error(errorFields(error), "the server's own certificate could not be renewed; it is tried again");
     return stored;
   }
+}
+
+function warnOfCoreDumps(log: Log): void {
+  const problem = coreDumpsProblem();
+  if (problem !== undefined) log.warn({}, problem);
 }
 
 /** Whether what is issued now can be signed now. */
