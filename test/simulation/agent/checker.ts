@@ -9,8 +9,8 @@ const second = 1000;
 export const recoveryMs = 150 * second;
 /** Of the CRL that lists a certificate, from its publication. */
 const crlMs = 5 * second;
-/** Calls to the server in a minute, and what each change of an entry may add. */
-const attemptsMost = 45;
+/** Calls to the server in a minute: four that back off by themselves, anew after a start; and what each change of an entry may add. */
+const attemptsMost = 75;
 const attemptsPerChange = 4;
 
 /** An entry as it was for a while; nothing stands for it while it is suspended or gone. */

@@ -38,6 +38,8 @@ const clockOffMs = 4 * minute;
 /** After a change all of it is in the cache; after a start it is served from there. */
 const savedMs = 5 * second;
 const restartMs = 10 * second;
+/** Longest that a look into /proc takes; there are two to a process. What a stream is told of is to be there within a second. */
+const lookMs = 100;
 /** Things in memory that an agent at rest has. */
 const timersMost = 120;
 const connectionsMost = 60;
@@ -119,7 +121,7 @@ class Simulation {
     this.#network = network;
     this.#checker = checker;
     this.#startMs = time.nowMs;
-    this.#host = new Host(() => time.sleep(this.#random.chance(0.7) ? 1 : this.#random.between(0, 300)));
+    this.#host = new Host(() => time.sleep(this.#random.chance(0.7) ? 1 : this.#random.between(0, lookMs)));
     this.#agent = new SimulatedAgent(folder, { time, host: this.#host });
     this.#agent.ended = (why) => checker.problem(`the agent ended: ${why}`);
     this.#agent.changed = (before, after) => {
@@ -313,7 +315,7 @@ class Simulation {
     // Who ends in the middle of it leaves the connection to somebody else, and its number.
     if (!this.#random.chance(0.03)) return;
     const { pid } = process;
-    setTimeout(() => this.#start(pid), this.#random.between(1, 400));
+    setTimeout(() => this.#start(pid), this.#random.between(1, 2 * lookMs));
   }
 
   /** The connection of a process that has ended may be held by others for a while. */
