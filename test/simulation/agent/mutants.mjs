@@ -52,7 +52,7 @@ const defects = {
   ],
   'does not hear of entries': [
     /is suspended, or gone|not unix|no good/,
-    ['daemon/entries.ts', 'if (sequence !== this.#known) this.askNow();', ''],
+    ['daemon/entries.ts', 'if (sequence !== this.#known && !this.#isAsking) this.askNow();', ''],
   ],
   'has no jitter': [/no jitter|a storm/, ['retry.ts', 'random() * bound', 'bound + 0 * random()']],
   'does not pause': [
@@ -120,7 +120,7 @@ const defects = {
   ],
   'keeps streams that have ended': [
     /streams that have ended/,
-    ['workload-api/streams.ts', 'return () => {\n      this.#streams.delete(stream);', 'return () => {'],
+    ['workload-api/streams.ts', 'return () => {\n      this.#forget(stream);', 'return () => {'],
   ],
 };
 
