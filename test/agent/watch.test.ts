@@ -115,7 +115,7 @@ const revokeSomebody = () => {
   return serial;
 };
 const listed = (serial: Parameters<typeof isListed>[1]) =>
-  eventually(() => isListed(one.read('crl.pem'), serial) || undefined, 3000);
+  eventually(() => isListed(one.read('crl.pem'), serial) || undefined, 10_000);
 
 describe('a CRL that the server tells of', () => {
   test('by a patch stands in crl.pem at once, byte for byte, and nothing is fetched', async () => {

@@ -76,7 +76,8 @@ it('--help names every verb, and each says which flags it needs', async () => {
     'enroll',
     'renew',
     'bundle fetch',
-    'entry list',
+    'agent',
+    'entry create',
   ];
   for (const verb of [...verbs, 'status', 'cert list', 'revoke', 'log verify', 'backup', 'restore', 'doctor'])
     expect(stdout).toMatch(new RegExp(`^  ${verb}\\b`, 'm'));

@@ -43,8 +43,8 @@ it('flags of the command that exec runs are its own', async () => {
 it.each([
   [['bundle'], /vouch bundle fetch/],
   [['bundle', 'frobnicate'], /vouch bundle fetch/],
-  [['agent'], /vouch exec/],
-  [['agent', 'proxy'], /vouch exec/],
+  [['agent', 'frobnicate'], /frobnicate/],
+  [['agent', 'proxy'], /--listen is missing/],
   [['signer', '--frobnicate'], /frobnicate/],
   [['signer', 'frobnicate'], /frobnicate/],
 ])('vouch %s: what is missing is said, with --json as a problem', async (args, words) => {

@@ -440,8 +440,8 @@ function malleated(der: Buffer): Buffer {
   const rLength = signature.readUInt8(3);
   const r = signature.subarray(2, 4 + rLength);
   const s = BigInt(`0x${signature.subarray(6 + rLength).toString('hex')}`);
-  const hex = (order - s).toString(16).padStart(64, '0');
-  const magnitude = Buffer.from(hex, 'hex');
+  const hex = (order - s).toString(16);
+  const magnitude = Buffer.from(hex.padStart(hex.length + (hex.length % 2), '0'), 'hex');
   const padded = (magnitude[0] ?? 0) >= 0x80 ? Buffer.concat([Buffer.alloc(1), magnitude]) : magnitude;
   const other = Buffer.concat([Buffer.from([0x02, padded.length]), padded]);
   const body = Buffer.concat([r, other]);

@@ -206,16 +206,21 @@ export class AgentDaemon {
       this.#entries.forget();
     }
     this.#svids.retryNow();
-    if (this.#entries.failure !== undefined || before !== now) this.#entries.askNow();
+    if (this.#entries.failure !== undefined || before !== now || this.#isBundleBehind) this.#entries.askNow();
     this.#publish();
     this.#status.want();
   }
 
   async #askEntries(known: number | undefined): Promise<EntriesAnswer | undefined> {
-    const bundle = this.#bundle === undefined ? this.#fetchBundle() : undefined;
+    const bundle = this.#isBundleBehind ? this.#fetchBundle() : undefined;
     this.#firstBundle = bundle;
     const [answer] = await Promise.all([this.#server.entries(known), bundle]);
     return answer;
+  }
+
+  /** Our own renewal showed a newer one: a cache with what is held now would be refused after a restart. */
+  get #isBundleBehind(): boolean {
+    return this.#bundle === undefined || this.#bundle.spiffe_sequence < this.#identity.state.seen.bundle;
   }
 
   async #fetchBundle(): Promise<void> {
