@@ -89,6 +89,10 @@ async function joinFile({ adminSocket }: Authority) {
 
 /** Every key that the token's log may name. */
 function publicKeysOf(authority: Authority): Buffer[] {
-  const { logKey, issuers } = readAuthority(statePaths(authority.state).authority);
-  return [logKey.publicKeySpki, ...issuers.map((issuer) => policyIssuer(issuer).spki)];
+  const { logKey, jwtKey, issuers } = readAuthority(statePaths(authority.state).authority);
+  const others = [logKey, ...(jwtKey ? [jwtKey] : [])];
+  return [
+    ...others.map(({ publicKeySpki }) => publicKeySpki),
+    ...issuers.map((issuer) => policyIssuer(issuer).spki),
+  ];
 }
