@@ -34,7 +34,7 @@ import { MassRevocations } from './revocation/mass.ts';
 import { Revocation } from './revocation/revoke.ts';
 import { signerUp } from './signer-up.ts';
 import { backupState } from './state.ts';
-import type { CertificateRecord } from './store/port.ts';
+import type { CertificateRecord } from './store/records.ts';
 import { errorFields, type Log, openLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import type { Watch } from './watch/watch.ts';

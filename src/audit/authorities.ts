@@ -1,4 +1,4 @@
-import type { AuthorityRecord } from '../store/port.ts';
+import type { AuthorityRecord } from '../store/records.ts';
 import { type Issuer, issuerOf, signedBy } from '../issuance/issuer.ts';
 import type { Problems } from './verification.ts';
 

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import type { AuthorityRecord, RevocationRecord, StateIdentity, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { AuthorityRecord, RevocationRecord, StateIdentity } from '../store/records.ts';
 import type { StoredCrossCertificate, StoredStatement } from '../store/rows-port.ts';
 import type { Leaf } from '../log/leaf.ts';
 import { openTranscript } from '../ceremony/transcript.ts';

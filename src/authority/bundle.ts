@@ -1,4 +1,4 @@
-import type { JwtKeyRecord } from '../store/port.ts';
+import type { JwtKeyRecord } from '../store/records.ts';
 import type { BundleJson } from '../wire/enrollment.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { encodePem } from '../x509/pem.ts';

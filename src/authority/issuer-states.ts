@@ -1,6 +1,7 @@
 import { VouchError } from '../core/errors.ts';
 import { type Issuer, issuerOf } from '../issuance/issuer.ts';
-import type { AuthorityRecord, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { AuthorityRecord } from '../store/records.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 
 /** The issuers of a state and what each may do now; what the root says of them is read again after a ceremony. */

@@ -4,7 +4,8 @@ import type { Issuance } from '../issuance/issue.ts';
 import { type Issuer, signedBy } from '../issuance/issuer.ts';
 import { defaultProfile } from '../issuance/profile.ts';
 import type { OcspKey, OcspSigner } from '../signer/port.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { importPublicKey } from '../x509/public-key.ts';
 

@@ -5,7 +5,8 @@ import { discoveryPaths } from '../core/publication.ts';
 import { caOf } from '../issuance/issuer.ts';
 import { openStatement } from '../log/statement.ts';
 import { readingState } from '../state.ts';
-import type { AuthorityRecord, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { AuthorityRecord } from '../store/records.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 
 /** Something an operator should mend: `error` hurts now, `warning` will. */

@@ -2,7 +2,7 @@ import { rfc3339 } from '../core/clock.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { IssuedCertificate } from '../issuance/issue.ts';
 import type { InclusionProof } from '../sequencer/submission.ts';
-import type { CertificateRecord } from '../store/port.ts';
+import type { CertificateRecord } from '../store/records.ts';
 import type { CertificateAnswerJson, InclusionProofJson, PeersJson } from '../wire/enrollment.ts';
 import type { Bundle } from '../authority/bundle.ts';
 import type { Consistency } from './consistency.ts';

@@ -1,7 +1,8 @@
 import { VouchError } from '../core/errors.ts';
 import { issuerRevoked } from '../issuance/issue.ts';
 import type { Issuers } from '../issuance/issuers.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 
 /**

@@ -11,7 +11,8 @@ import {
 } from '../issuance/issue.ts';
 import { type Profile, profileNamed } from '../issuance/profile.ts';
 import { matchEntry } from '../registration/match.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import {
   evidenceBytes,
   type EnrollRequest,

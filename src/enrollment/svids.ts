@@ -6,7 +6,8 @@ import { type Issuance, type IssuedCertificate, issuerRevoked } from '../issuanc
 import { type Profile, profileNamed } from '../issuance/profile.ts';
 import { FairQueue } from '../jobs/fair-queue.ts';
 import { Slice } from '../jobs/slice.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { type SvidRequest, svidsAnswerMaxBytes } from '../wire/agent.ts';
 import { csrDer } from '../wire/enrollment.ts';
 import { parseCsr, verifyCsr } from '../x509/csr.ts';

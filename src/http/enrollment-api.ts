@@ -17,7 +17,8 @@ import type { JwtSvids } from '../enrollment/jwt-svids.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import type { Issuers } from '../issuance/issuers.ts';
 import type { AgentEntries } from '../registration/agent-entries.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import {
   challengeRequestSchema,
   enrollmentPaths,

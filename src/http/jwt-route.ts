@@ -2,7 +2,7 @@ import type { Request, RequestHandler } from 'express';
 import { rfc3339 } from '../core/clock.ts';
 import { isIntegrityFailure } from '../core/errors.ts';
 import type { JwtSvids } from '../enrollment/jwt-svids.ts';
-import type { CertificateStanding } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type JwtSvidAnswer, jwtSvidRequestSchema } from '../wire/jwt.ts';

@@ -6,7 +6,7 @@ import { requireAgent } from '../enrollment/client-certificate.ts';
 import { consistencyWith, haltIfRewound, type RewindGuard } from '../enrollment/consistency.ts';
 import { answerRoom, type SvidCall, type Svids } from '../enrollment/svids.ts';
 import { type SvidOutcome, svidsAnswer } from '../enrollment/svids-answer.ts';
-import type { CertificateStanding } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { type SvidRequest, svidsRequestSchema } from '../wire/agent.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';

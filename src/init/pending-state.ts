@@ -6,7 +6,7 @@ import { statePaths } from '../config/config.ts';
 import type { HsmKey } from '../signer/hsm.ts';
 import type { RollbackMark } from '../signer/authority-file.ts';
 import type { CeremonyResult, RequestKeys } from '../signer/ceremony.ts';
-import type { StateIdentity } from '../store/port.ts';
+import type { StateIdentity } from '../store/records.ts';
 
 /** A state whose keys are made and that waits for what the root signs; `<state>/pending.json`. */
 export interface PendingState {

@@ -12,7 +12,7 @@ import { logOriginOf } from '../log/origin.ts';
 import { makeState } from './new-state.ts';
 import { encodePending, isPending, readPending } from './pending-state.ts';
 import { createRequestKeys, type RequestKeys } from '../signer/ceremony.ts';
-import type { StateIdentity } from '../store/port.ts';
+import type { StateIdentity } from '../store/records.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type CeremonyRequestJson, requestIssuersMost } from '../wire/ceremony.ts';
 import { encodePem } from '../x509/pem.ts';

@@ -11,7 +11,7 @@ import {
   leafDraft,
   type Submission,
 } from '../sequencer/submission.ts';
-import type { CertificateRecord } from '../store/port.ts';
+import type { CertificateRecord } from '../store/records.ts';
 import { assembleSigned } from '../x509/certificate-tbs.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import type { PublicKeyInfo } from '../x509/public-key.ts';

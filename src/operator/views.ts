@@ -1,7 +1,8 @@
 import { rfc3339 } from '../core/clock.ts';
 import { type RegistrationEntry, selectorText } from '../core/registration.ts';
 import type { PublishedCrl } from '../revocation/published-crls.ts';
-import type { CertificateStanding, JoinTokenRecord, RevocationRecord, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding, JoinTokenRecord, RevocationRecord } from '../store/records.ts';
 
 /** A certificate as operators see it; `state` is what counts now. */
 export function certificateView(certificate: CertificateStanding, nowMs: number) {

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { mayFollow, type Reason } from '../core/reasons.ts';
-import type { CertificateStanding } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { listedMost } from './tally.ts';
 import type { RevocationTarget, Targets } from './targets.ts';
 

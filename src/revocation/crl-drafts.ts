@@ -2,7 +2,7 @@ import { crlUrl } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import { Slice } from '../jobs/slice.ts';
-import type { CrlRecord } from '../store/port.ts';
+import type { CrlRecord } from '../store/records.ts';
 import { buildCrl } from '../x509/crl-tbs.ts';
 import type { Predecessor } from './publish-gate.ts';
 import {

@@ -6,12 +6,8 @@ import type { Serial } from '../core/serial.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { recordLeaf, revocationLeaf } from '../sequencer/record.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
-import type {
-  CertificateRecord,
-  MassRevocationRecord,
-  RevocationRecord,
-  StoreReader,
-} from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateRecord, MassRevocationRecord, RevocationRecord } from '../store/records.ts';
 import type { CrlPublisher } from './publisher.ts';
 
 /** What an operator has done to certificates. */

@@ -1,4 +1,4 @@
-import type { RevocationRecord } from '../store/port.ts';
+import type { RevocationRecord } from '../store/records.ts';
 import type { LastCrls } from './last-crls.ts';
 import type { PublishedCrl } from './published-crls.ts';
 import type { CrlPublisher } from './publisher.ts';

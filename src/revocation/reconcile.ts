@@ -1,6 +1,7 @@
 import type { Serial } from '../core/serial.ts';
 import { Slice } from '../jobs/slice.ts';
-import type { RevocationRecord, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { RevocationRecord } from '../store/records.ts';
 import type { ParsedRevoked } from '../x509/crl-entries.ts';
 import { entryOf, isStanding, type RevokedLists } from './revoked-lists.ts';
 

@@ -1,7 +1,7 @@
 import { shardOf } from '../core/publication.ts';
 import type { Serial } from '../core/serial.ts';
 import { Slice } from '../jobs/slice.ts';
-import type { RevocationRecord } from '../store/port.ts';
+import type { RevocationRecord } from '../store/records.ts';
 import { CrlList } from '../x509/crl-list.ts';
 import { encodeRevoked } from '../x509/crl-tbs.ts';
 

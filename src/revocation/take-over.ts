@@ -4,7 +4,8 @@ import type { RegistrationEntry } from '../core/registration.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { allStanding } from '../store/pages.ts';
-import type { JoinTokenRecord, Mutation, Page, StoreReader } from '../store/port.ts';
+import type { Mutation, Page, StoreReader } from '../store/port.ts';
+import type { JoinTokenRecord } from '../store/records.ts';
 import { revocationTakenOver } from './import.ts';
 
 /** Who ended it, where a restore did: nobody at this moment. */

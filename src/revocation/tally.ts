@@ -1,7 +1,7 @@
 import { rfc3339 } from '../core/clock.ts';
 import type { Reason } from '../core/reasons.ts';
 import type { Serial } from '../core/serial.ts';
-import type { RevocationRecord } from '../store/port.ts';
+import type { RevocationRecord } from '../store/records.ts';
 
 /** What of a revocation is listed one by one; what is more is counted. */
 export const listedMost = 1000;

@@ -4,7 +4,8 @@ import type { Serial } from '../core/serial.ts';
 import type { SpiffeId } from '../core/spiffe-id.ts';
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { entriesOf } from '../registration/entries.ts';
-import type { CertificateStanding, CommonOrigin, StoreReader } from '../store/port.ts';
+import type { CommonOrigin, StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 
 /** Unix milliseconds, both inclusive. */
 export type Interval = { fromMs: number; toMs: number };

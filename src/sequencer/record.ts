@@ -1,5 +1,6 @@
 import { canonicalJson, type Json } from '../core/canonical-json.ts';
-import type { LeafDraft, RevocationDraft, RevocationRecord } from '../store/port.ts';
+import type { LeafDraft, RevocationDraft } from '../store/port.ts';
+import type { RevocationRecord } from '../store/records.ts';
 import {
   crlBody,
   decisionContext,

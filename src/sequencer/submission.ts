@@ -1,7 +1,8 @@
 import type { Checkpoint } from '../log/checkpoint.ts';
 import { hashLeaf } from '../log/merkle.ts';
 import type { Purpose } from '../signer/port.ts';
-import type { CertificateRecord, LeafDraft, Mutation } from '../store/port.ts';
+import type { LeafDraft, Mutation } from '../store/port.ts';
+import type { CertificateRecord } from '../store/records.ts';
 
 /** One mutation on its way into the log, and what the signer is to sign for it. */
 export interface Submission {

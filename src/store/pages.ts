@@ -1,4 +1,5 @@
-import type { RevocationRecord, StoreReader } from './port.ts';
+import type { StoreReader } from './port.ts';
+import type { RevocationRecord } from './records.ts';
 
 const pageRows = 1_000;
 

@@ -17,19 +17,6 @@ import type {
 } from './records.ts';
 import type { StateRows } from './rows-port.ts';
 
-export type {
-  AuthorityRecord,
-  CertificateRecord,
-  CertificateStanding,
-  CrlRecord,
-  CrlScope,
-  JoinTokenRecord,
-  JwtKeyRecord,
-  MassRevocationRecord,
-  RevocationRecord,
-  StateIdentity,
-} from './records.ts';
-
 /** A leaf without its index; the transaction that commits the mutation gives it one. */
 export interface LeafDraft {
   bytes: Buffer;

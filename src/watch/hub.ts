@@ -1,7 +1,8 @@
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { VouchError } from '../core/errors.ts';
 import { Slice } from '../jobs/slice.ts';
-import type { CertificateStanding, StoreReader } from '../store/port.ts';
+import type { StoreReader } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 import { heartbeatSeconds } from '../wire/watch.ts';
 import { comeBackWithin, heartbeat, seenUpTo } from './encoding.ts';
 import { EventRing, type Holder, type RingBounds, type RingEvent } from './ring.ts';

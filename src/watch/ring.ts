@@ -1,4 +1,4 @@
-import type { CertificateStanding } from '../store/port.ts';
+import type { CertificateStanding } from '../store/records.ts';
 
 /** Whose stream it is: the certificate that was shown. */
 export type Holder = Pick<

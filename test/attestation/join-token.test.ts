@@ -5,7 +5,7 @@ import {
   parseCidr,
 } from '../../src/attestation/node/join-token/verify.ts';
 import { isJoinToken, joinTokenHash, newJoinToken } from '../../src/attestation/node/join-token/token.ts';
-import type { JoinTokenRecord } from '../../src/store/port.ts';
+import type { JoinTokenRecord } from '../../src/store/records.ts';
 
 const record: JoinTokenRecord = {
   tokenId: 't_1',

@@ -3,7 +3,7 @@ import type { RegistrationEntry } from '../../src/core/registration.ts';
 import { answerRoom, type Svids } from '../../src/enrollment/svids.ts';
 import type { IssuedCertificate } from '../../src/issuance/issue.ts';
 import { type EntryRequest, WorkloadEntries } from '../../src/registration/workload-entries.ts';
-import type { CertificateStanding } from '../../src/store/port.ts';
+import type { CertificateStanding } from '../../src/store/records.ts';
 import { buildCsr } from '../../src/x509/csr.ts';
 import {
   registered,

@@ -8,7 +8,7 @@ import { parseSpiffeId, type SpiffeId } from '../../src/core/spiffe-id.ts';
 import { JwtSvids } from '../../src/enrollment/jwt-svids.ts';
 import { soleIssuer } from '../../src/issuance/issuers.ts';
 import { recordLeaf } from '../../src/sequencer/record.ts';
-import type { CertificateStanding } from '../../src/store/port.ts';
+import type { CertificateStanding } from '../../src/store/records.ts';
 import {
   type PairedAuthority,
   pairedAuthority,

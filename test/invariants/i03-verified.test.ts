@@ -13,7 +13,7 @@ import { shardOf } from '../../src/core/publication.ts';
 import { revocationLeaf } from '../../src/sequencer/record.ts';
 import { runCeremony } from '../../src/signer/ceremony.ts';
 import type { HsmConfig } from '../../src/signer/hsm.ts';
-import type { CertificateRecord } from '../../src/store/port.ts';
+import type { CertificateRecord } from '../../src/store/records.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { newTestToken } from '../support/hsm.ts';
 import {

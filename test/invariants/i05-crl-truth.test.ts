@@ -14,7 +14,7 @@ import { shardOf } from '../../src/core/publication.ts';
 import { crlLeaf } from '../../src/sequencer/record.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { type ParsedCrl, splitCrl } from '../../src/x509/crl.ts';
-import type { RevocationRecord } from '../../src/store/port.ts';
+import type { RevocationRecord } from '../../src/store/records.ts';
 import {
   buildCrlTbs,
   type CrlBytes,

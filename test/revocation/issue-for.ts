@@ -3,7 +3,7 @@ import type { RegistrationEntry } from '../../src/core/registration.ts';
 import { newSerial } from '../../src/core/serial.ts';
 import { parseSpiffeId, type SpiffeId } from '../../src/core/spiffe-id.ts';
 import { recordLeaf } from '../../src/sequencer/record.ts';
-import type { CertificateRecord } from '../../src/store/port.ts';
+import type { CertificateRecord } from '../../src/store/records.ts';
 import type { SoftwareAuthority } from '../support/software-authority.ts';
 
 interface Origin {

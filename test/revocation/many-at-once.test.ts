@@ -4,7 +4,7 @@ import { shardOf } from '../../src/core/publication.ts';
 import { newSerial, type Serial } from '../../src/core/serial.ts';
 import { CrlDrafts } from '../../src/revocation/crl-drafts.ts';
 import { RevokedLists, scopesOf } from '../../src/revocation/revoked-lists.ts';
-import type { RevocationRecord } from '../../src/store/port.ts';
+import type { RevocationRecord } from '../../src/store/records.ts';
 import { CrlList } from '../../src/x509/crl-list.ts';
 import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { publicationUrl, type SoftwareAuthority, softwareAuthority } from '../support/software-authority.ts';

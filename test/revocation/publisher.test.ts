@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PublishedCrl } from '../../src/revocation/published-crls.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
 import type { Reason } from '../../src/core/reasons.ts';
-import type { CertificateRecord } from '../../src/store/port.ts';
+import type { CertificateRecord } from '../../src/store/records.ts';
 import { Revocation } from '../../src/revocation/revoke.ts';
 import type { RevocationTarget } from '../../src/revocation/targets.ts';
 import { shardOf } from '../../src/core/publication.ts';

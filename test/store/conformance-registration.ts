@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import type { RegistrationEntry, Selector } from '../../src/core/registration.ts';
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts';
-import type { AuthorityRecord, Store } from '../../src/store/port.ts';
+import type { Store } from '../../src/store/port.ts';
+import type { AuthorityRecord } from '../../src/store/records.ts';
 import type { Current } from './conformance.ts';
 import {
   committed,

@@ -4,7 +4,8 @@ import type { Serial } from '../../src/core/serial.ts';
 import { newSerial } from '../../src/core/serial.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 import { unsplitCrl } from '../../src/x509/crl-tbs.ts';
-import type { LeafDraft, Mutation, MutationOutcome, StateIdentity, Store } from '../../src/store/port.ts';
+import type { LeafDraft, Mutation, MutationOutcome, Store } from '../../src/store/port.ts';
+import type { StateIdentity } from '../../src/store/records.ts';
 
 /** One kind of the port's mutations. */
 export type Kind<K extends Mutation['kind']> = Extract<Mutation, { kind: K }>;

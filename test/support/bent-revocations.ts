@@ -1,4 +1,5 @@
-import type { RevocationRecord, Store } from '../../src/store/port.ts';
+import type { Store } from '../../src/store/port.ts';
+import type { RevocationRecord } from '../../src/store/records.ts';
 
 /** Has a store say otherwise of its revocations than it knows, until the returned function is called. */
 export function bendRevocations(

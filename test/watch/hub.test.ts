@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { newSerial } from '../../src/core/serial.ts';
 import type { SpiffeId } from '../../src/core/spiffe-id.ts';
-import type { CertificateStanding } from '../../src/store/port.ts';
+import type { CertificateStanding } from '../../src/store/records.ts';
 import { encodeEvent } from '../../src/watch/encoding.ts';
 import { WatchHub, type WatchLimits } from '../../src/watch/hub.ts';
 import type { Holder } from '../../src/watch/ring.ts';

@@ -4,7 +4,8 @@ import { VouchError } from '../../core/errors.ts';
 import { crlLeaf, recordLeaf } from '../../sequencer/record.ts';
 import type { CeremonyRecord, CeremonyResult } from '../../signer/ceremony.ts';
 import { commitAll } from '../../store/commit.ts';
-import type { Mutation, StateIdentity, Store } from '../../store/port.ts';
+import type { Mutation, Store } from '../../store/port.ts';
+import type { StateIdentity } from '../../store/records.ts';
 import { parseCrl, parseTbsCrl } from '../../x509/crl.ts';
 import { unsplitCrl } from '../../x509/crl-tbs.ts';
 

@@ -6,7 +6,8 @@ import { issuerOf } from '../../issuance/issuer.ts';
 import { revocationTakenOver } from '../../revocation/import.ts';
 import { recordLeaf } from '../../sequencer/record.ts';
 import type { HsmKey } from '../../signer/hsm.ts';
-import type { AuthorityRecord, Mutation, Store, StoreReader } from '../../store/port.ts';
+import type { Mutation, Store, StoreReader } from '../../store/port.ts';
+import type { AuthorityRecord } from '../../store/records.ts';
 import type { ParsedRevoked } from '../../x509/crl-entries.ts';
 import { parseCertificate } from '../../x509/certificate.ts';
 

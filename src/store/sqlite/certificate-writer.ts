@@ -1,7 +1,8 @@
 import { assert, VouchError } from '../../core/errors.ts';
 import type { Serial } from '../../core/serial.ts';
 import { takeOverOperator } from '../../core/take-over.ts';
-import type { CertificateRecord, Mutation } from '../port.ts';
+import type { Mutation } from '../port.ts';
+import type { CertificateRecord } from '../records.ts';
 import type { Connection } from './connection.ts';
 import { isDuplicate } from './failure.ts';
 import type { ReadStatements } from './read-statements.ts';

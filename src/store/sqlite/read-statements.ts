@@ -1,6 +1,7 @@
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
-import type { ClockMark, JwtKeyRecord } from '../port.ts';
+import type { ClockMark } from '../port.ts';
+import type { JwtKeyRecord } from '../records.ts';
 import type { Connection } from './connection.ts';
 import type {
   AuthorityRow,

@@ -2,21 +2,18 @@ import { VouchError } from '../../core/errors.ts';
 import type { RegistrationEntry } from '../../core/registration.ts';
 import type { Serial } from '../../core/serial.ts';
 import type { SpiffeId } from '../../core/spiffe-id.ts';
+import type { ClockMark, CommonOrigin, Page, StoreReader } from '../port.ts';
 import type {
-  ClockMark,
   AuthorityRecord,
   CertificateRecord,
   CertificateStanding,
-  CommonOrigin,
   CrlRecord,
   JoinTokenRecord,
   JwtKeyRecord,
   MassRevocationRecord,
-  Page,
   RevocationRecord,
   StateIdentity,
-  StoreReader,
-} from '../port.ts';
+} from '../records.ts';
 import type { StateRows } from '../rows-port.ts';
 import { PieceIds, readList } from './crl-pieces.ts';
 import { storeFailure } from './failure.ts';

@@ -12,7 +12,7 @@ import type {
   MassRevocationRecord,
   RevocationRecord,
   StateIdentity,
-} from '../port.ts';
+} from '../records.ts';
 
 /** A row of `state_identity`. */
 export interface IdentityRow {

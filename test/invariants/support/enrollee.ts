@@ -6,7 +6,7 @@ import { Challenges } from '../../../src/enrollment/challenge.ts';
 import { type Channel, type Enrolled, Enrollment } from '../../../src/enrollment/enroll.ts';
 import { type TokenRequest, Tokens } from '../../../src/enrollment/tokens.ts';
 import { bindingInput, evidenceBytes, renewalEvidenceBytes } from '../../../src/wire/enrollment.ts';
-import type { CertificateStanding } from '../../../src/store/port.ts';
+import type { CertificateStanding } from '../../../src/store/records.ts';
 import { parseJoinFile } from '../../../src/wire/join-file.ts';
 import { buildCsr } from '../../../src/x509/csr.ts';
 import { importPublicKey, type PublicKeyInfo } from '../../../src/x509/public-key.ts';

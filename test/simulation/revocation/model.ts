@@ -1,6 +1,7 @@
 import type { Reason } from '../../../src/core/reasons.ts';
 import type { Serial } from '../../../src/core/serial.ts';
-import type { CrlRecord, RevocationDraft } from '../../../src/store/port.ts';
+import type { RevocationDraft } from '../../../src/store/port.ts';
+import type { CrlRecord } from '../../../src/store/records.ts';
 
 /** What is known of one certificate. */
 export interface Certificate {

@@ -1,7 +1,8 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import { VouchError } from '../../../core/errors.ts';
 import { joinTokenHash } from './token.ts';
-import type { JoinTokenRecord, StoreReader } from '../../../store/port.ts';
+import type { StoreReader } from '../../../store/port.ts';
+import type { JoinTokenRecord } from '../../../store/records.ts';
 import type { AttestationContext, Attested, Evidence, NodeAttestor } from '../../port.ts';
 
 /** Selector type, evidence type and attestor name in one. */
