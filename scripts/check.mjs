@@ -123,7 +123,9 @@ async function text() {
   if (files.length === 0) return 'no file of the project was found';
   const left = files.filter((file) => /[.](pem|key|crt|crl|p12)$/.test(file));
   return [
-    ...left.map((file) => `${String(file)}: a key, certificate or CRL that a run left behind; tests make their own`),
+    ...left.map(
+      (file) => `${String(file)}: a key, certificate or CRL that a run left behind; tests make their own`,
+    ),
     ...files.flatMap(textProblems),
   ].join('\n');
 }
