@@ -35,7 +35,7 @@ export async function refreshBundle(
       ...{ address: state, root: state.root, seen: state.seen, nowMs: clock.now() },
     });
     const seen = { ...state.seen, statement: statement.sequence, bundle: bundle.spiffe_sequence };
-    await replaceFile(join(dir, stateFile), formatState({ ...state, seen }), 0o600);
+    await replaceFile(join(dir, stateFile), formatState({ ...state, seen, bundle }), 0o600);
     const pem = roots.map((der) => encodePem('CERTIFICATE', der)).join('');
     if (pem !== delivered.bundlePem) await replaceFile(join(delivered.folder, fileNames.bundle), pem, 0o644);
     return bundle;

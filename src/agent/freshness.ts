@@ -32,7 +32,7 @@ export interface FreshParts extends AgentParts {
   /** Fetched because the server told of it; verified. */
   bundle?: (bundle: BundleJson) => void;
   /** Sequence of the bundle that `bundle` was last called with. */
-  bundleSequence?: () => Promise<number>;
+  bundleSequence?: () => number;
   /** Entries that name us as parent have this sequence. */
   entries?: (sequence: number) => void;
   /** An operator asks that what we hold for workloads be renewed. */
@@ -63,7 +63,7 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
   let order = (): void => undefined;
   const refresh = async (sequence: number): Promise<void> => {
     try {
-      const bundle = await refreshBundle(dir, sequence, parts, await parts.bundleSequence?.());
+      const bundle = await refreshBundle(dir, sequence, parts, parts.bundleSequence?.());
       if (bundle === undefined) return;
       parts.bundle?.(bundle);
       // Bundle and the root's CRL come of one ceremony.

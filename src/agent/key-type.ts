@@ -11,10 +11,9 @@ export const workloadKeyTypes = [
   'ed25519',
 ] as const satisfies KeyType[];
 
-const generate = promisify(generateKeyPair);
-
 /** A fresh private key, made beside whatever else goes on: RSA takes seconds. */
 export async function newWorkloadKey(type: KeyType): Promise<KeyObject> {
+  const generate = promisify(generateKeyPair);
   if (type === 'ed25519') return (await generate('ed25519')).privateKey;
   if (type === 'ec-p256') return (await generate('ec', { namedCurve: 'P-256' })).privateKey;
   if (type === 'ec-p384') return (await generate('ec', { namedCurve: 'P-384' })).privateKey;

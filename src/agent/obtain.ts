@@ -6,7 +6,7 @@ import { VouchError } from '../core/errors.ts';
 import type { SpiffeId } from '../core/spiffe-id.ts';
 import type { CertificateAnswer } from '../wire/enrollment.ts';
 import { keyIdOf, type KeyType } from '../x509/public-key.ts';
-import { type VerifiedAnswer, verifyAnswer } from './answer.ts';
+import { rootsOf, type VerifiedAnswer, verifyAnswer } from './answer.ts';
 import { ask, type Credential, evidenceOf } from './ask.ts';
 import { describeSkew, withSkew } from './clock-skew.ts';
 import { learnRoot, type ServerAddress } from './connection.ts';
@@ -16,7 +16,7 @@ import { deliverGeneration, makeDeliveryFolder } from './deliver/files.ts';
 import { readHeldCrls } from './held-crls.ts';
 import { dropPendingKey, type PendingKey, pendingKey } from './pending-key.ts';
 import { type Backoff, type Retries, untilDone, withRetries } from './retry.ts';
-import { type AgentState, formatState, readState, type Seen, stateFile } from './state.ts';
+import { type AgentState, formatState, highest, newestOf, readState, type Seen, stateFile } from './state.ts';
 
 /** One enrollment or renewal. */
 export interface Errand {
@@ -123,7 +123,8 @@ async function delivered(
   const { answer, leaf, authorities, otherIssuers } = verified;
   const urls = new Map(answer.crlUrls.map(({ keyId, url }) => [keyId, url]));
   const chain = chainAuthorities(leaf, authorities, otherIssuers, urls);
-  const known = newestNumbers(errand, verified);
+  const newest = newestFor(errand, verified);
+  const known = newest.seen.crlNumbers;
   const { notice, signal } = parts;
   const nowMs = parts.clock.now();
   const held = readHeldCrls(join(dir, 'current'), chain, known);
@@ -135,13 +136,14 @@ async function delivered(
     signal,
     notice,
   });
-  const state = stateOf(errand, verified, got.root, withNumbers(known, crls), urls, nowMs);
+  const seen = { ...newest.seen, crlNumbers: withNumbers(known, crls) };
+  const state = stateOf(errand, verified, { ...newest, seen, root: got.root, crlUrls: urls }, nowMs);
   await replaceFile(join(dir, stateFile), formatState(state), 0o600);
   await deliverGeneration(dir, {
     chain: [leaf, ...authorities.slice(0, -1)].map((certificate) => certificate.der),
     otherIssuers: otherIssuers.map((certificate) => certificate.der),
     keyPem: got.pending.keyPem,
-    roots: verified.roots,
+    roots: rootsOf(newest.bundle ?? answer.bundle),
     crls: crls.map((crl) => crl.der),
     proof: answer.proof,
     peers: answer.peers,
@@ -168,11 +170,11 @@ function retrying(errand: Errand, { clock, signal, notice }: AgentParts): Retrie
   };
 }
 
-/** What a CRL refresh beside us may have seen since the errand began counts as well. */
-function newestNumbers(errand: Errand, verified: VerifiedAnswer): Map<string, bigint> {
-  const { crlNumbers } = verified.seen;
+/** What somebody beside us may have seen since the errand began counts as well: CRLs, or the bundle. */
+function newestFor(errand: Errand, { answer, seen }: VerifiedAnswer): Pick<AgentState, 'seen' | 'bundle'> {
+  const shown = { seen, bundle: answer.bundle };
   const state = readState(errand.dir);
-  return state?.pin === errand.address.pin ? highest(crlNumbers, state.seen.crlNumbers) : new Map(crlNumbers);
+  return state?.pin === errand.address.pin ? newestOf(shown, state) : shown;
 }
 
 /** The numbers seen, with those of `crls`; none falls. */
@@ -186,35 +188,22 @@ export function withNumbers(
   );
 }
 
-function highest(
-  seen: ReadonlyMap<string, bigint>,
-  more: Iterable<readonly [string, bigint]>,
-): Map<string, bigint> {
-  const numbers = new Map(seen);
-  for (const [keyId, number] of more) if (number > (numbers.get(keyId) ?? 0n)) numbers.set(keyId, number);
-  return numbers;
-}
-
 function stateOf(
   errand: Errand,
-  { answer, spiffeId, leaf, seen }: VerifiedAnswer,
-  root: Buffer,
-  crlNumbers: ReadonlyMap<string, bigint>,
-  crlUrls: ReadonlyMap<string, string>,
+  { answer, spiffeId, leaf }: VerifiedAnswer,
+  known: Pick<AgentState, 'root' | 'seen' | 'bundle' | 'crlUrls'>,
   nowMs: number,
 ): AgentState {
   const { earliestSeconds, latestSeconds } = answer.renewal;
   return {
     ...errand.address,
-    root,
-    seen: { ...seen, crlNumbers },
+    ...known,
     spiffeId,
     serial: leaf.serial,
     renewal: {
       earliestMs: nowMs + earliestSeconds * 1000,
       latestMs: nowMs + Math.max(earliestSeconds, latestSeconds) * 1000,
     },
-    crlUrls,
     usedToken: errand.usedToken,
   };
 }

@@ -4,6 +4,7 @@ import { VouchError } from '../core/errors.ts';
 import { parseSerial, type Serial } from '../core/serial.ts';
 import { parseSpiffeId, parseTrustDomain, type SpiffeId } from '../core/spiffe-id.ts';
 import type { Checkpoint } from '../log/checkpoint.ts';
+import { type BundleJson, bundleSchema } from '../wire/enrollment.ts';
 import type { ServerAddress } from './connection.ts';
 
 /** The newest of everything the agent was shown and believed: nothing older is accepted again (I9). */
@@ -24,6 +25,11 @@ export interface AgentState extends ServerAddress {
   /** DER. */
   root: Buffer;
   seen: Seen;
+  /**
+   * The bundle that `seen` has the sequence of, in the same file: after a crash, too, nobody who goes on from here is
+   * without the newest. Undefined in what an earlier version wrote. To be verified before it is used.
+   */
+  bundle: BundleJson | undefined;
   spiffeId: SpiffeId;
   /** The certificate that `renewal` speaks of. */
   serial: Serial;
@@ -32,6 +38,33 @@ export interface AgentState extends ServerAddress {
   crlUrls: ReadonlyMap<string, string>;
   /** Hex SHA-256 of the join token that was used last, so that a new one is told apart; '' where none was. */
   usedToken: string;
+}
+
+/** What counts after an answer showed `shown`, where others may have moved `kept` on since it was asked for: nothing falls. */
+export function newestOf(
+  shown: Pick<AgentState, 'seen' | 'bundle'>,
+  kept: Pick<AgentState, 'seen' | 'bundle'>,
+): Pick<AgentState, 'seen' | 'bundle'> {
+  const { seen } = shown;
+  return {
+    seen: {
+      ...seen,
+      statement: Math.max(seen.statement, kept.seen.statement),
+      bundle: Math.max(seen.bundle, kept.seen.bundle),
+      crlNumbers: highest(seen.crlNumbers, kept.seen.crlNumbers),
+    },
+    bundle: kept.seen.bundle > seen.bundle ? kept.bundle : shown.bundle,
+  };
+}
+
+/** Of each CRL the higher number. */
+export function highest(
+  numbers: ReadonlyMap<string, bigint>,
+  more: Iterable<readonly [string, bigint]>,
+): Map<string, bigint> {
+  const all = new Map(numbers);
+  for (const [keyId, number] of more) if (number > (all.get(keyId) ?? 0n)) all.set(keyId, number);
+  return all;
 }
 
 /** Where `crlNumbers` has the number of an issuer's delta CRL. */
@@ -117,6 +150,7 @@ function parseState(members: Members): AgentState {
         Object.entries(record(seen.crlNumbers)).map(([keyId, number]) => [keyId, BigInt(text(number))]),
       ),
     },
+    bundle: bundleSchema.safeParse(members.bundle).data,
     spiffeId: parseSpiffeId(text(members.spiffeId)),
     serial: parseSerial(text(members.serial)),
     renewal: { earliestMs: count(renewal.earliestMs), latestMs: count(renewal.latestMs) },

@@ -2,7 +2,7 @@ import * as z from 'zod/mini';
 import { parseSerial } from '../core/serial.ts';
 import { entriesAnswerSchema } from './agent.ts';
 import { base64Bytes } from './bytes.ts';
-import { bundleSchema, inclusionProofSchema } from './enrollment.ts';
+import { inclusionProofSchema } from './enrollment.ts';
 
 // What the agent's sealed cache holds. It is read by the version that wrote it, or by another.
 
@@ -25,7 +25,6 @@ export const agentCacheSchema = z.looseObject({
   version: z.literal(1),
   savedAtMs: unixMs,
   ...entriesAnswerSchema.shape,
-  bundle: bundleSchema,
   svids: z.array(cachedSvidSchema),
 });
 /** As it is read: bytes decoded. */

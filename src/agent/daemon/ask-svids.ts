@@ -10,7 +10,7 @@ import { earlyWindow } from '../held.ts';
 import { newWorkloadKey } from '../key-type.ts';
 import type { AgentParts } from '../obtain.ts';
 import { requireState } from '../renew.ts';
-import { formatState, type Seen, stateFile } from '../state.ts';
+import { formatState, newestOf, type Seen, stateFile } from '../state.ts';
 import type { AgentServer } from './server-calls.ts';
 import { type VerifiedSvid, verifySvids } from './svid-answer.ts';
 import type { HeldSvid } from './svid-slot.ts';
@@ -57,7 +57,7 @@ export function svidAsker(
       const asked = asks.map(({ entry }, at) => ({ entry, spki: spkiOf(keyAt(keys, at)) }));
       const expected = { address: state, root: state.root, seen: state.seen, nowMs };
       const { outcomes, seen } = await verifySvids(answer, asked, expected);
-      await parts.exclusively(() => writeSeen(dir, seen));
+      await parts.exclusively(() => writeSeen(dir, seen, answer.bundle));
       parts.bundle(answer.bundle);
       return outcomes.map((outcome, at) =>
         outcome instanceof VouchError
@@ -80,16 +80,10 @@ function spkiOf(key: KeyObject): Buffer {
   return createPublicKey(key).export({ format: 'der', type: 'spki' });
 }
 
-/** CRL numbers, statement and bundle may have moved on meanwhile; none falls. */
-async function writeSeen(dir: string, seen: Seen): Promise<void> {
+async function writeSeen(dir: string, seen: Seen, bundle: BundleJson): Promise<void> {
   const state = requireState(dir);
-  const { crlNumbers, statement, bundle } = state.seen;
-  const merged = {
-    ...{ ...seen, crlNumbers },
-    statement: Math.max(statement, seen.statement),
-    bundle: Math.max(bundle, seen.bundle),
-  };
-  await replaceFile(join(dir, stateFile), formatState({ ...state, seen: merged }), 0o600);
+  const newest = newestOf({ seen, bundle }, state);
+  await replaceFile(join(dir, stateFile), formatState({ ...state, ...newest }), 0o600);
 }
 
 function heldOf(

@@ -13,24 +13,17 @@ import type { HeldSvid, SvidSlot } from './svid-slot.ts';
 /** What a restart goes on with. */
 export interface Restored {
   entries: EntriesAnswer;
-  bundle: BundleJson;
   svids: { entryId: string; held: HeldSvid }[];
   /** Why some were left out. */
   problems: string[];
 }
 
 /** The content of the cache, to be sealed. */
-export function cacheContent(
-  entries: EntriesAnswer,
-  bundle: BundleJson,
-  slots: readonly SvidSlot[],
-  nowMs: number,
-): Buffer {
+export function cacheContent(entries: EntriesAnswer, slots: readonly SvidSlot[], nowMs: number): Buffer {
   const content: AgentCacheJson = {
     version: 1,
     savedAtMs: nowMs,
     ...entries,
-    bundle,
     svids: slots.flatMap(({ entry, held }) =>
       held === undefined
         ? []
@@ -45,13 +38,19 @@ export function cacheContent(
   return Buffer.from(JSON.stringify(content));
 }
 
+/** The bundle in agent.json, checked as if it came from the server. Throws as `verifyBundle` does. */
+export function keptBundle(state: AgentState, nowMs: number): BundleJson | undefined {
+  const { bundle, root, seen } = state;
+  if (bundle !== undefined) verifyBundle(bundle, { address: state, root, seen, nowMs });
+  return bundle;
+}
+
 /**
- * Reads what was sealed and checks it as if it came from the server: bundle by the pinned root and by what was seen since,
- * each certificate by path, entry and key. What has expired is left out. Throws `config-state`, or as `verifyBundle` does.
+ * Reads what was sealed and checks it as if it came from the server: each certificate by path, entry and key. What has
+ * expired is left out. Throws `config-state`.
  */
 export function restored(content: Buffer, state: AgentState, nowMs: number): Restored {
-  const { svids, bundle, entries, sequence } = parsed(content);
-  verifyBundle(bundle, { address: state, root: state.root, seen: state.seen, nowMs });
+  const { svids, entries, sequence } = parsed(content);
   const problems: string[] = [];
   const attempt = <T>(work: () => T): T[] => {
     try {
@@ -68,7 +67,7 @@ export function restored(content: Buffer, state: AgentState, nowMs: number): Res
     if (entry === undefined) return [];
     return attempt(() => ({ entryId: cached.entryId, held: heldOf(cached, entry, state, nowMs) }));
   });
-  return { entries: { sequence, entries }, bundle, svids: held, problems };
+  return { entries: { sequence, entries }, svids: held, problems };
 }
 
 function parsed(content: Buffer): AgentCache {

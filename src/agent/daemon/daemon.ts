@@ -5,7 +5,6 @@ import { VouchError } from '../../core/errors.ts';
 import type { EntriesAnswer } from '../../wire/agent.ts';
 import type { BundleJson } from '../../wire/enrollment.ts';
 import { type IdentityOptions, renewOrRejoin } from '../boot.ts';
-import { refreshBundle } from '../bundle-keeper.ts';
 import { replaceFile } from '../deliver/durable-file.ts';
 import { type Freshness, freshness } from '../freshness.ts';
 import { oneAtATime } from '../one-at-a-time.ts';
@@ -14,7 +13,7 @@ import type { Sleep } from '../sleep.ts';
 import type { Trust } from '../workloads.ts';
 import { svidAsker } from './ask-svids.ts';
 import { type Keyring, keyringOrFile } from './cache-keys.ts';
-import { cacheContent, restored } from './cached.ts';
+import { cacheContent, keptBundle, restored } from './cached.ts';
 import { EntriesKeeper } from './entries.ts';
 import { agentEntry } from './entry.ts';
 import { ownIdentity } from './identity.ts';
@@ -67,7 +66,6 @@ export class AgentDaemon {
   #held: Held | undefined;
   #fresh: Freshness | undefined;
   #bundle: BundleJson | undefined;
-  #firstBundle: Promise<void> | undefined;
   #known: EntriesAnswer | undefined;
   #trust: Trust | undefined;
   #cache: SealedCache | undefined;
@@ -108,7 +106,7 @@ export class AgentDaemon {
     });
     this.#entries = new EntriesKeeper({
       ...{ clock, signal, sleep, notice },
-      ask: (known) => this.#askEntries(known),
+      ask: (known) => this.#server.entries(known),
       took: (answer) => this.#tookEntries(answer),
     });
     this.#saving = new Latest(writeEveryMs, () => this.#save(), parts);
@@ -174,11 +172,7 @@ export class AgentDaemon {
       changed: () => this.#judge(),
       crlKnown: () => this.#judge(),
       bundle: (bundle) => this.#tookBundle(bundle),
-      bundleSequence: async () => {
-        // Told while the first is fetched: mostly of that one.
-        await this.#firstBundle?.catch(() => undefined);
-        return this.#bundle?.spiffe_sequence ?? -1;
-      },
+      bundleSequence: () => this.#bundle?.spiffe_sequence ?? -1,
       entries: (sequence) => this.#entries.told(sequence),
       renewWorkloads: (order) => this.#svids.renew(order),
       live: (isLive) => {
@@ -202,30 +196,15 @@ export class AgentDaemon {
     if (before !== now) {
       this.#parts.notice(`this agent is ${now} now, it was ${before}: its entries are others`);
       this.#cache = undefined;
+      this.#bundle = undefined;
       this.#svids.take([]);
       this.#entries.forget();
     }
     this.#svids.retryNow();
-    if (this.#entries.failure !== undefined || before !== now || this.#isBundleBehind) this.#entries.askNow();
+    if (this.#entries.failure !== undefined || before !== now) this.#entries.askNow();
+    if (held.state.bundle !== undefined) this.#tookBundle(held.state.bundle);
     this.#publish();
     this.#status.want();
-  }
-
-  async #askEntries(known: number | undefined): Promise<EntriesAnswer | undefined> {
-    const bundle = this.#isBundleBehind ? this.#fetchBundle() : undefined;
-    this.#firstBundle = bundle;
-    const [answer] = await Promise.all([this.#server.entries(known), bundle]);
-    return answer;
-  }
-
-  /** Our own renewal showed a newer one: a cache with what is held now would be refused after a restart. */
-  get #isBundleBehind(): boolean {
-    return this.#bundle === undefined || this.#bundle.spiffe_sequence < this.#identity.state.seen.bundle;
-  }
-
-  async #fetchBundle(): Promise<void> {
-    const bundle = await refreshBundle(this.#options.dir, Number.MAX_SAFE_INTEGER, this.#parts, -1);
-    if (bundle !== undefined) this.#tookBundle(bundle);
   }
 
   #tookEntries(answer: EntriesAnswer): void {
@@ -267,19 +246,19 @@ export class AgentDaemon {
     if (this.workloads.publish(this.#svids.svids, this.#trust)) this.#saving.want();
   }
 
-  /** Goes on with what the cache has, where that is there and holds. */
+  /** Goes on with the bundle that was seen last and what the cache has, where they hold. */
   #restore(held: Held): void {
     const { clock, notice } = this.#parts;
     const cache = this.#cacheOf(held);
     this.#cache = cache;
     try {
+      this.#bundle = keptBundle(held.state, clock.now());
       const content = cache.read();
       if (content === undefined) return;
-      const { entries, bundle, svids, problems } = restored(content, held.state, clock.now());
+      const { entries, svids, problems } = restored(content, held.state, clock.now());
       const [problem] = problems;
       if (problem !== undefined)
         notice(`the sealed cache: ${problems.length} of what it holds cannot be used, the first: ${problem}`);
-      this.#bundle = bundle;
       this.#tookEntries(entries);
       this.#svids.restore(svids);
       this.#entries.restored(entries.sequence);
@@ -298,12 +277,12 @@ export class AgentDaemon {
   }
 
   async #save(): Promise<void> {
-    const [bundle, known] = [this.#bundle, this.#known];
-    if (bundle === undefined || known === undefined) return;
+    const known = this.#known;
+    if (known === undefined) return;
     const { clock, notice } = this.#parts;
     try {
       this.#cache ??= this.#cacheOf(this.#identity);
-      await this.#cache.save(cacheContent(known, bundle, this.#svids.slots, clock.now()));
+      await this.#cache.save(cacheContent(known, this.#svids.slots, clock.now()));
       this.#savedAtMs = clock.now();
       this.#status.want();
     } catch (error) {

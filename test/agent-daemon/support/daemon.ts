@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import type { Keyring } from '../../../src/agent/daemon/cache-keys.ts';
 import { AgentDaemon } from '../../../src/agent/daemon/daemon.ts';
 import { systemSleep } from '../../../src/agent/sleep.ts';
 import type { Served } from '../../../src/agent/workloads.ts';
@@ -15,6 +16,8 @@ export interface DaemonOver {
   crlPolicy?: 'require' | 'allow-stale';
   joinFile?: string;
   crlRefreshMs?: number;
+  keyring?: Keyring;
+  dir?: string;
 }
 
 /** A daemon of this process, with what it said. */
@@ -33,6 +36,7 @@ export class Daemon {
         sleep: systemSleep,
         signal: this.#stop.signal,
         notice: (line) => void this.notices.push(line),
+        keyring: over.keyring,
       },
     );
     this.daemon.workloads.subscribe((served) => void this.changes.push(served));
@@ -85,7 +89,7 @@ export async function startHost() {
     rmSync(folder, { recursive: true, force: true });
   });
   const start = (over: DaemonOver = {}): Daemon => {
-    const daemon = new Daemon(dir, over.joinFile ?? joinFile, over);
+    const daemon = new Daemon(over.dir ?? dir, over.joinFile ?? joinFile, over);
     daemons.push(daemon);
     return daemon;
   };
