@@ -144,18 +144,9 @@ export class SimulatedAgent {
     return { isOlder };
   }
 
-  /** Files are written beside us: what is gone in the middle of it is copied anew. */
   #copy(): void {
-    const to = this.#kept;
-    rmSync(to, { recursive: true, force: true });
-    for (let attempt = 0; existsSync(this.#dir) && attempt < 20; attempt += 1) {
-      try {
-        rmSync(to, { recursive: true, force: true });
-        cpSync(this.#dir, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
-        return;
-      } catch (error) {
-        if (attempt === 19) throw error;
-      }
-    }
+    rmSync(this.#kept, { recursive: true, force: true });
+    if (!existsSync(this.#dir)) return;
+    cpSync(this.#dir, this.#kept, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
   }
 }

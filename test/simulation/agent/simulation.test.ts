@@ -13,3 +13,10 @@ test.each([1, 2])(
   },
   60_000,
 );
+
+test('the same seed is the same run', async () => {
+  const [one, other] = [await simulate({ hours: 2, seed: 3 }), await simulate({ hours: 2, seed: 3 })];
+  expect(one.counts.deaths).toBeGreaterThan(0);
+  expect(other).toEqual(one);
+  expect((await simulate({ hours: 2, seed: 4 })).trace).not.toBe(one.trace);
+}, 60_000);

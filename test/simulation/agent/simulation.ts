@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +22,8 @@ export interface SimulationOptions {
 
 /** What was done, and what is wrong. */
 export interface SimulationResult {
+  /** Hex SHA-256 of what happened and when: the same for the same seed. */
+  trace: string;
   counts: Record<string, number>;
   problems: string[];
 }
@@ -30,6 +33,8 @@ const memory = '/dev/shm';
 const second = 1000;
 const minute = 60 * second;
 const hour = 60 * minute;
+/** What is made by chance without the seed: serials and hashes, ports, names of folders. */
+const accidents = /[0-9a-f]{12,}|(?<=127\.0\.0\.1:)\d+|(?<=vouch-hours-)\w+/g;
 /** Few, so that their numbers are soon given again. */
 const pids = [101, 102, 103, 104, 105, 106, 107, 108];
 const shapes = { uids: [1000, 1001], paths: ['/app/a', '/app/b'] };
@@ -97,6 +102,7 @@ class Simulation {
   readonly #agent: SimulatedAgent;
   readonly #streams = new Set<Stream>();
   readonly #counts: Record<string, number> = {};
+  readonly #trace = createHash('sha256');
   readonly #startMs: number;
   /** What is wrong with the server or the way to it, and until when. */
   #trouble: { what: string; untilMs: number } | undefined;
@@ -149,7 +155,12 @@ class Simulation {
     this.#checker.end();
     this.#agent.kill();
     await this.#agent.bury({ losesKeyring: false, olderCache: false });
-    return { counts: { ...this.#counts, checked: this.#checker.checked }, problems: this.#checker.problems };
+    const trace = this.#trace.digest('hex');
+    return {
+      trace,
+      counts: { ...this.#counts, checked: this.#checker.checked },
+      problems: this.#checker.problems,
+    };
   }
 
   #count(what: string): void {
@@ -160,7 +171,9 @@ class Simulation {
   #say(line: string): void {
     const elapsed = new Date(this.#time.nowMs - this.#startMs);
     const hours = Math.floor(elapsed.getTime() / hour);
-    this.#options.notice?.(`${hours}:${elapsed.toISOString().slice(14, 19)} ${line}`);
+    const text = `${hours}:${elapsed.toISOString().slice(14, 19)} ${line}`;
+    this.#trace.update(text.replaceAll(accidents, ''));
+    this.#options.notice?.(text);
   }
 
   /** Once in so long, on average. */
@@ -309,7 +322,10 @@ class Simulation {
     const { api } = this.#agent;
     const has = [...this.#streams].some((stream) => stream.process === process);
     if (api === undefined || has || !this.#random.chance(0.3)) return;
-    const stream = new Stream(process, (own, given) => this.#checker.given(own, given, true));
+    const stream = new Stream(process, (own, given) => {
+      this.#trace.update(`${this.#time.nowMs} ${own.pid} ${given.map((one) => one.spiffeId).join(' ')}\n`);
+      this.#checker.given(own, given, true);
+    });
     this.#streams.add(stream);
     void stream.open(api);
     // Who ends in the middle of it leaves the connection to somebody else, and its number.
@@ -367,6 +383,7 @@ class Simulation {
     if (last === undefined || last === this.#lastAttemptMs) return;
     const before = this.#lastAttemptMs;
     this.#lastAttemptMs = last;
+    this.#trace.update(`${last}\n`);
     if (this.#network.outage === 'refused' && before !== undefined && last - before > 50)
       this.#checker.pause(last - before);
   }

@@ -1,15 +1,11 @@
-import { createHook } from 'node:async_hooks';
 import { syncBuiltinESMExports } from 'node:module';
 import timersPromises from 'node:timers/promises';
 import type { FakeClock } from '../../fakes/clock.ts';
 import type { Random } from '../../kills/random.ts';
+import { Threadless } from './threadless.ts';
 
 /** Turns without end: something asks for the next one for ever. */
 const turnsMost = 1_000_000;
-/** Turns without anything to do while others work, before they are given time. */
-const spins = 20;
-/** What runs on other threads, by the names that async hooks have for it. */
-const onThreads = /^(FSREQ|FILEHANDLECLOSEREQ|KEYPAIRGENREQUEST)/;
 
 /** What `setTimeout` gives out here. */
 class VirtualTimer {
@@ -51,13 +47,12 @@ class VirtualTimer {
 
 /**
  * Time in which everything waits by a fake clock, and chance by a seed. While it is installed the globals of this process
- * (timers, `Date.now`, which is the server's true time, `performance.now`, `Math.random`) go by it.
+ * (timers, `Date.now`, which is the server's true time, `performance.now`, `Math.random`) go by it, and nothing is done on
+ * threads: the same seed gives the same run.
  */
 export class VirtualTime {
   readonly clock: FakeClock;
   readonly timers = new Set<VirtualTimer>();
-  /** What was begun on threads, and how often all came to rest: the same for the same seed, as turns are not. */
-  steps = 0;
   /** Called at each turn of the event loop. */
   turned: () => void = () => undefined;
   readonly #startMs: number;
@@ -70,16 +65,8 @@ export class VirtualTime {
     sleep: timersPromises.setTimeout,
     timeout: AbortSignal.timeout,
   };
-  readonly #working = new Set<number>();
-  readonly #hook = createHook({
-    init: (id, type) => {
-      if (!onThreads.test(type)) return;
-      this.#working.add(id);
-      this.steps += 1;
-    },
-    after: (id) => void this.#working.delete(id),
-    destroy: (id) => void this.#working.delete(id),
-  });
+  readonly #threadless = new Threadless();
+  #rests = 0;
 
   constructor(clock: FakeClock) {
     this.clock = clock;
@@ -91,7 +78,13 @@ export class VirtualTime {
     return this.#startMs + this.clock.elapsedMs;
   }
 
+  /** Calls for files and keys, and how often all came to rest. */
+  get steps(): number {
+    return this.#threadless.steps + this.#rests;
+  }
+
   install(random: Random): void {
+    this.#threadless.install();
     const set = (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
       new VirtualTimer(this, ms, () => run(...args));
     const clear = (timer?: unknown): void => void (timer instanceof VirtualTimer && timer.close());
@@ -112,7 +105,7 @@ export class VirtualTime {
 
   restore(): void {
     const { dateNow, performanceNow, random, sleep, timeout, ...timers } = this.#real;
-    this.#hook.disable();
+    this.#threadless.restore();
     Object.assign(globalThis, timers);
     Date.now = dateNow;
     performance.now = performanceNow;
@@ -143,20 +136,13 @@ export class VirtualTime {
 
   /** Lets everything go on that waits for no time. */
   async settle(): Promise<void> {
-    // Keys that were made here before, and not on a thread, have no end.
-    this.#hook.enable();
-    this.steps += 1;
-    let working = this.#working.size;
+    this.#rests += 1;
     for (let turns = 0, quiet = 0; quiet < 2; turns += 1) {
       if (turns > turnsMost) throw new Error('it never comes to rest');
-      const isOnThreads = working > 0 && turns % spins === spins - 1;
-      await new Promise<void>(
-        (done) => void (isOnThreads ? this.#real.setTimeout(done, 1) : setImmediate(done)),
-      );
+      await new Promise<void>((done) => void setImmediate(done));
       const isImmediate = process.getActiveResourcesInfo().includes('Immediate');
       this.turned();
-      working = this.#working.size;
-      quiet = working > 0 || isImmediate ? 0 : quiet + 1;
+      quiet = isImmediate ? 0 : quiet + 1;
     }
   }
 
