@@ -344,7 +344,7 @@ class Simulation {
   #operate(): void {
     const { nowMs } = this.#time;
     if (this.#joinsAtMs === undefined) {
-      const isLost = this.#agent.notices.some((line) => /new join file|has expired: peers/.test(line));
+      const isLost = this.#agent.notices.some((line) => /make a new join file|has expired: peers/.test(line));
       if (isLost && this.#trouble === undefined)
         this.#joinsAtMs = nowMs + this.#random.between(5, 120) * second;
       return;
