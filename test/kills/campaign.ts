@@ -20,6 +20,8 @@ const aimMs = 1500;
 /** A signer that lost its server ends by itself. */
 const orphanMs = 5000;
 const usableMs = 15_000;
+/** At signers that may be killed. */
+const looksMost = 3;
 const drainMs = 60_000;
 
 interface Parts {
@@ -46,6 +48,8 @@ export class Campaign {
   #broken: { victim: 'server' | 'signer'; atMs: number } | undefined;
   #signerPid: number | undefined;
   #kills = 0;
+  /** Signers that had ended by the time they were to be killed. */
+  #replaced = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -119,15 +123,9 @@ export class Campaign {
   async #strike(plan: Plan): Promise<void> {
     const start = this.#start;
     if (start === undefined) throw new Error('a kill before any start');
+    if (plan.victim === 'signer' && (await this.#strikeSigner())) return;
     const signers = this.#signers();
     this.#kills += 1;
-    if (plan.victim === 'signer' && signers.length > 0) {
-      this.#broken = { victim: this.#broken === undefined ? 'signer' : 'server', atMs: performance.now() };
-      for (const pid of signers)
-        if (!kill(pid) && this.#broken.victim === 'signer')
-          this.#parts.verdicts.add('faults', `the signer ${pid} had ended before it was killed`);
-      return;
-    }
     const exited = exitOf(start.child);
     if (plan.victim === 'both') for (const pid of signers) kill(pid);
     this.#broken = { victim: 'server', atMs: performance.now() };
@@ -137,6 +135,28 @@ export class Campaign {
     for (const pid of signers) this.#expectEnd(pid);
     // As a supervisor does it: at once, whether the old signer is gone or not.
     this.#start = this.#parts.authority.start();
+  }
+
+  /** False where there is none, as while a server starts. One that is gone before it is killed is looked for again. */
+  async #strikeSigner(): Promise<boolean> {
+    const { authority, verdicts, options } = this.#parts;
+    const isAtRest = this.#broken === undefined;
+    for (let looks = 0; looks < looksMost; looks += 1) {
+      const atMs = performance.now();
+      if (this.#signers().filter(kill).length > 0) {
+        this.#broken = { victim: isAtRest ? 'signer' : 'server', atMs };
+        this.#kills += 1;
+        return true;
+      }
+      if (!isAtRest) return false;
+      // A server under load takes a signer that does not answer in time for one that hangs, and starts another.
+      this.#replaced += 1;
+      if (this.#replaced > 1 + options.kills / 20)
+        verdicts.add('faults', `${this.#replaced} signers had ended before they were killed`);
+      this.#signerPid = await authority.signerOtherThan(this.#signerPid, usableMs);
+    }
+    verdicts.add('faults', 'no signer stays long enough to be killed');
+    return false;
   }
 
   /** While a server starts, what is there: the last one's, its own, both or none. Looking takes too long for an aim. */
