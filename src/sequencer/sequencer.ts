@@ -121,7 +121,7 @@ export class Sequencer {
   /** Takes a checkpoint that a resumed signer made over the committed tree. Throws `integrity-log`. */
   adoptCheckpoint(note: string): Checkpoint {
     const checkpoint = this.#verifiedCheckpoint(note);
-    this.#noteSigned([], checkpoint.note);
+    this.#noteSigned([]);
     this.#outage.over();
     return checkpoint;
   }
@@ -181,7 +181,7 @@ export class Sequencer {
       this.halt(asVouchError(error));
       throw error;
     }
-    this.#noteSigned([{ leafIndex, submission, signature }], undefined);
+    this.#noteSigned([{ leafIndex, submission, signature }]);
     return { status: 'signed', leafIndex, signature, proof: this.inclusion(leafIndex) };
   }
 
@@ -314,7 +314,7 @@ export class Sequencer {
         auditPath: (index, treeSize) => inclusionPath(index, treeSize, rangeHasher(this.#tree)),
       });
       const checkpoint = this.#verifiedCheckpoint(result.checkpoint.note);
-      this.#noteSigned([], checkpoint.note);
+      this.#noteSigned([]);
       const hash = rangeHasher(this.#tree);
       await startInSlices(committed, (one, position) =>
         this.#settle(one, result.signatures[position], checkpoint, hash),
@@ -348,7 +348,7 @@ export class Sequencer {
       await this.signAgain(one.leafIndex, one.submission).then(one.resolve, one.reject);
       return;
     }
-    this.#noteSigned([{ leafIndex: one.leafIndex, submission: one.submission, signature }], undefined);
+    this.#noteSigned([{ leafIndex: one.leafIndex, submission: one.submission, signature }]);
     const path = inclusionPath(one.leafIndex, checkpoint.treeSize, hash);
     one.resolve({
       status: 'signed',
@@ -387,14 +387,12 @@ export class Sequencer {
       );
   }
 
-  #noteSigned(
-    signed: readonly { leafIndex: number; submission: Submission; signature: Buffer }[],
-    checkpointNote: string | undefined,
-  ): void {
+  /** With the newest checkpoint: a batch of CRLs overtakes others at the signer, so that theirs come after a larger one. */
+  #noteSigned(signed: readonly { leafIndex: number; submission: Submission; signature: Buffer }[]): void {
     const signatures = signed.flatMap(({ leafIndex, submission, signature }) => {
       const kind = submission.mutation.kind;
       return kind === 'certificate' || kind === 'crl' ? [{ kind, leafIndex, signature } as const] : [];
     });
-    this.#keeper.keep(signatures, checkpointNote);
+    this.#keeper.keep(signatures, this.#checkpoint?.note);
   }
 }

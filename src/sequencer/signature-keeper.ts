@@ -14,6 +14,8 @@ export class SignatureKeeper {
     signatures: [],
     checkpointNote: undefined,
   };
+  /** The last that was kept, whether it is stored or not. */
+  #newestNote: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   /** Writes under way that carry what was held. */
@@ -24,9 +26,11 @@ export class SignatureKeeper {
     this.#withinMs = withinMs;
   }
 
+  /** `checkpointNote`: the newest there is. */
   keep(signatures: readonly StoredSignature[], checkpointNote: string | undefined): void {
     this.#held.signatures.push(...signatures);
-    this.#held.checkpointNote = checkpointNote ?? this.#held.checkpointNote;
+    if (checkpointNote !== this.#newestNote) this.#held.checkpointNote = checkpointNote;
+    this.#newestNote = checkpointNote;
     this.#storeWithin(this.#withinMs);
   }
 
@@ -74,7 +78,8 @@ export class SignatureKeeper {
   #putBack(signed: SignedSoFar): void {
     this.#held = {
       signatures: [...signed.signatures, ...this.#held.signatures],
-      checkpointNote: this.#held.checkpointNote ?? signed.checkpointNote,
+      // A newer one may be stored by now: not the one of the write that failed.
+      checkpointNote: this.#newestNote,
     };
     this.#storeWithin(retryAfterMs);
   }
