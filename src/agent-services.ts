@@ -49,7 +49,9 @@ async function openSocket(
   { workloads, statusParts }: AgentDaemon,
   notice: (line: string) => void,
 ): Promise<Service> {
-  const attest = createAttest([createUnixAttestor()], () => workloads.now?.svids ?? []);
+  // Also by what is withheld: a refusal is to say so.
+  const entries = () => [...(workloads.now?.svids ?? []), ...workloads.withheld()];
+  const attest = createAttest([createUnixAttestor()], entries);
   const api = createWorkloadApi({
     ...{ workloads, attest, notice },
     validate: (token, audience, { trustDomain, jwtKeys }) =>

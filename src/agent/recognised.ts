@@ -1,6 +1,6 @@
 import type { Attest } from '../attestation/workload/attest.ts';
 import { unknownWorkload, type WorkloadPeer } from '../attestation/workload/peer.ts';
-import { type Served, type Svid, svidsFor } from './workloads.ts';
+import { type Served, type Svid, svidsFor, type Withheld } from './workloads.ts';
 
 /** What was seen of a process for entries that ask for the same. */
 interface Look {
@@ -38,8 +38,8 @@ export class Recognised {
   }
 
   /** For the agent's log. */
-  explain(served: Served): string {
-    return explain(this.#peer, this.#seen, served);
+  explain(served: Served, withheld: readonly Withheld[]): string {
+    return explain(this.#peer, this.#seen, served, withheld);
   }
 }
 
@@ -56,16 +56,36 @@ export function lookAt(peer: WorkloadPeer, attest: Attest, asked: string): Look 
   return look;
 }
 
-/** For the agent's log: what was seen of a workload, and what the entries miss that it comes nearest to. */
-export function explain(peer: WorkloadPeer, seen: ReadonlySet<string>, served: Served): string {
-  const misses = served.svids
-    .map(({ entryId, selectors }) => ({ entryId, missing: selectors.filter((one) => !seen.has(one)) }))
+/** Entries that a refusal names at most. */
+const namedMax = 3;
+
+/**
+ * For the agent's log: what was seen of a workload; which entries it is named by that have no certificate now, and why; and
+ * what the entries miss that it comes nearest to.
+ */
+export function explain(
+  peer: WorkloadPeer,
+  seen: ReadonlySet<string>,
+  served: Served,
+  withheld: readonly Withheld[],
+): string {
+  const missing = ({ selectors }: { selectors: readonly string[] }): string[] =>
+    selectors.filter((one) => !seen.has(one));
+  const mine = withheld
+    .filter((one) => one.selectors.length > 0 && missing(one).length === 0)
+    .map(({ entryId, spiffeId, why }) => `; ${entryId} makes it ${spiffeId}, without a certificate: ${why}`);
+  const near = [...served.svids, ...withheld]
+    .map((one) => ({ entryId: one.entryId, missing: missing(one) }))
+    .filter((one) => one.missing.length > 0)
     .sort((a, b) => a.missing.length - b.missing.length)
-    .slice(0, 3)
-    .map(({ entryId, missing }) => `; ${entryId} asks for ${missing.join(' ')}`);
+    .slice(0, namedMax)
+    .map((one) => `; ${one.entryId} asks for ${one.missing.join(' ')}`);
+  const named = [...mine, ...near].slice(0, namedMax);
+  const none =
+    served.svids.length === 0 && withheld.length === 0 ? '; no entry names this agent as parent' : '';
   // A workload chooses what its program is called.
   const shown = [...seen].join(' ').replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, '?');
-  return `pid ${peer.pid} shows ${shown || 'nothing'}${misses.join('')}`;
+  return `pid ${peer.pid} shows ${shown || 'nothing'}${named.join('')}${none}`;
 }
 
 const asked = new WeakMap<Served, string>();

@@ -45,6 +45,15 @@ export interface Served {
   trust: Trust;
 }
 
+/** A registration entry of this agent that nothing is served for now. */
+export interface Withheld {
+  entryId: string;
+  spiffeId: SpiffeId;
+  selectors: readonly string[];
+  /** For the agent's log; completes "it has no certificate:". */
+  why: string;
+}
+
 /** A JWT-SVID as it was signed. */
 export interface MintedJwt {
   token: string;
@@ -55,6 +64,8 @@ export interface MintedJwt {
 export interface Workloads {
   /** Undefined until there is something to serve. */
   readonly now: Served | undefined;
+  /** What is not served now and why, for the agent's log; looked up when asked for. */
+  withheld(): readonly Withheld[];
   /** Called at each change, in a turn of its own, never with the same object twice; returns what ends that. Must not throw. */
   subscribe(listener: (served: Served) => void): () => void;
   /** Has the server sign a JWT-SVID of an entry, or gives one that is not past half its life. Rejects with `denied-…` or `unavailable-…`. */

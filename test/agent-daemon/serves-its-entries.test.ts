@@ -100,9 +100,30 @@ describe('an agent', () => {
     await agent.serves('web');
     const suspended = entries.change(web, { suspended: true });
     await agent.serves();
-    entries.change(suspended, { suspended: false });
+    const { workloads } = agent.daemon;
+    expect(workloads.withheld()).toMatchObject([
+      { entryId: web.entryId, selectors: web.selectors, why: expect.stringContaining('suspended') as string },
+    ]);
+    const resumed = entries.change(suspended, { suspended: false });
     await agent.serves('web');
+    expect(workloads.withheld()).toEqual([]);
     expect(entries.calls.at(-1)?.[0]?.predecessor).toBeUndefined();
+    entries.delete(resumed);
+    await agent.serves();
+    expect(agent.notices).toEqual([
+      `suspended, not served: ${web.spiffeId} (entry ${web.entryId})`,
+      `resumed, served with its next certificate: ${web.spiffeId} (entry ${web.entryId})`,
+      `no longer an entry of this agent, not served: ${web.spiffeId} (entry ${web.entryId})`,
+    ]);
+  });
+
+  test('of many that are suspended at once its log has one line', async () => {
+    const { entries, start } = await startHost();
+    for (let number = 0; number < 12; number += 1) entries.create(`w${number}`, { suspended: true });
+    const agent = start();
+    await agent.serves();
+    expect(agent.notices).toHaveLength(1);
+    expect(agent.notices[0]).toMatch(/^suspended, not served: (\S+ \(entry \S+\)(, | and )){3}9 more$/);
   });
 
   test('one that is refused takes nobody down, and is tried again by itself', async () => {
@@ -149,6 +170,7 @@ describe('an agent', () => {
       entryId === bad.entryId ? { code: 'policy-names', detail: 'no such name' } : undefined;
     const agent = start();
     const { svids } = await agent.serves('web');
+    expect(agent.daemon.workloads.withheld()[0]?.why).toMatch(/^no such name \[policy-names, /);
     const status = await agent.until(() => {
       const read = readStatus(dir, Date.now());
       return read.stream && read.cache.savedAt !== null && read;

@@ -1,9 +1,11 @@
-import type { Served, Svid, Workloads } from '../../src/agent/workloads.ts';
+import type { Served, Svid, Withheld, Workloads } from '../../src/agent/workloads.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 
 /** What an agent holds, as a test says. */
 export class HeldWorkloads implements Workloads {
   now: Served | undefined;
+  /** What is withheld. */
+  kept: readonly Withheld[] = [];
   readonly #listeners = new Set<(served: Served) => void>();
 
   constructor(now?: Served) {
@@ -13,6 +15,10 @@ export class HeldWorkloads implements Workloads {
   subscribe(listener: (served: Served) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  withheld(): readonly Withheld[] {
+    return this.kept;
   }
 
   mintJwt(): Promise<never> {

@@ -1,7 +1,7 @@
 import 'reflect-metadata';
 import { createHash, generateKeyPairSync, type KeyObject, sign, webcrypto } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
-import type { MintedJwt, Served, Svid, Trust, Workloads } from '../../src/agent/workloads.ts';
+import type { MintedJwt, Served, Svid, Trust, Withheld, Workloads } from '../../src/agent/workloads.ts';
 import { VouchError } from '../../src/core/errors.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../src/core/spiffe-id.ts';
 
@@ -124,6 +124,8 @@ export class FakeWorkloads implements Workloads {
   readonly #authority: FakeAuthority;
   readonly #listeners = new Set<(served: Served) => void>();
   #now: Served | undefined;
+  /** What is withheld. */
+  kept: readonly Withheld[] = [];
   /** Instead of a token. */
   mintFails: VouchError | undefined;
 
@@ -153,6 +155,10 @@ export class FakeWorkloads implements Workloads {
   subscribe(listener: (served: Served) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  withheld(): readonly Withheld[] {
+    return this.kept;
   }
 
   async mintJwt(entryId: string, audience: readonly string[]): Promise<MintedJwt> {

@@ -85,7 +85,10 @@ export class AgentDaemon {
       clock,
       spiffeIdOf: (entryId) => this.workloads.now?.svids.find((svid) => svid.entryId === entryId)?.spiffeId,
     });
-    this.workloads = new ServedWorkloads((entryId, audience) => this.#jwts.mint(entryId, audience));
+    this.workloads = new ServedWorkloads(
+      (entryId, audience) => this.#jwts.mint(entryId, audience),
+      () => this.#svids.withheld,
+    );
     const ask = svidAsker({
       ...{ clock, notice, server: this.#server, dir: this.#options.dir },
       exclusively: this.#parts.exclusively,

@@ -1,15 +1,20 @@
-import type { MintedJwt, Served, Svid, Trust, Workloads } from '../workloads.ts';
+import type { MintedJwt, Served, Svid, Trust, Withheld, Workloads } from '../workloads.ts';
 
 /** What is held now, for those who serve it. */
 export class ServedWorkloads implements Workloads {
   readonly #listeners = new Set<(served: Served) => void>();
   readonly mintJwt: Workloads['mintJwt'];
+  readonly withheld: Workloads['withheld'];
   #now: Served | undefined;
   #told: Served | undefined;
   #isDue = false;
 
-  constructor(mintJwt: (entryId: string, audience: readonly string[]) => Promise<MintedJwt>) {
+  constructor(
+    mintJwt: (entryId: string, audience: readonly string[]) => Promise<MintedJwt>,
+    withheld: () => readonly Withheld[],
+  ) {
     this.mintJwt = mintJwt;
+    this.withheld = withheld;
   }
 
   get now(): Served | undefined {

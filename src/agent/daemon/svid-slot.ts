@@ -6,7 +6,7 @@ import type { RenewWorkloads } from '../../wire/watch.ts';
 import type { InclusionProofJson } from '../../wire/enrollment.ts';
 import { toleratedSkewMs } from '../answer.ts';
 import { type Moment, momentOf } from '../moment.ts';
-import type { Svid } from '../workloads.ts';
+import type { Svid, Withheld } from '../workloads.ts';
 import type { AgentEntry } from './entry.ts';
 
 /** A certificate with its key, held for an entry. */
@@ -70,6 +70,21 @@ export class SvidSlot {
     if (this.#svid?.of !== held || this.#svid.entry !== entry)
       this.#svid = { of: held, entry, svid: svidOf(entry, held) };
     return this.#svid.svid;
+  }
+
+  /** The entry, where `svid` is undefined. */
+  withheld(nowMs: number): Withheld {
+    const { entryId, spiffeId, selectors } = this.entry;
+    return { entryId, spiffeId, selectors, why: this.#whyWithheld(nowMs) };
+  }
+
+  #whyWithheld(nowMs: number): string {
+    const { entry, held, failure } = this;
+    if (entry.suspended) return 'the entry is suspended (`vouch entry resume` lifts that)';
+    if (failure !== undefined) return `${failure.detail} [${failure.code}, ${rfc3339(failure.atMs)}]`;
+    if (held === undefined || held.spiffeId !== entry.spiffeId) return 'the server has not given one yet';
+    if (nowMs > held.notAfterMs) return `the last one ended at ${rfc3339(held.notAfterMs)}`;
+    return `by the clock of this host it is not valid before ${rfc3339(held.notBeforeMs)}`;
   }
 
   /** Takes a new certificate, to be renewed at a random moment of its window. */

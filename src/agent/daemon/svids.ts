@@ -6,8 +6,9 @@ import type { RenewWorkloads } from '../../wire/watch.ts';
 import { type Moment, momentOf, msUntil } from '../moment.ts';
 import { backgroundBackoff, isTransient, pauseMs } from '../retry.ts';
 import type { Sleep } from '../sleep.ts';
-import type { Svid } from '../workloads.ts';
+import type { Svid, Withheld } from '../workloads.ts';
 import type { AgentEntry } from './entry.ts';
+import { entryChanges } from './entry-changes.ts';
 import { type HeldSvid, SvidSlot } from './svid-slot.ts';
 
 /** Longest sleep at once: the wall clock is looked at again. */
@@ -76,6 +77,12 @@ export class SvidKeeper {
     return this.slots.flatMap((slot) => slot.svid(nowMs) ?? []);
   }
 
+  /** What cannot, and why. */
+  get withheld(): readonly Withheld[] {
+    const nowMs = this.#parts.clock.now();
+    return this.slots.flatMap((slot) => (slot.svid(nowMs) === undefined ? slot.withheld(nowMs) : []));
+  }
+
   /** For every entry that is not suspended something is held, or the server had its say. */
   get isComplete(): boolean {
     return this.slots.every((slot) => slot.isTried || slot.entry.suspended || slot.held !== undefined);
@@ -83,7 +90,9 @@ export class SvidKeeper {
 
   /** From here on these are the entries. What one of them is gone or suspended for is no longer served. */
   take(entries: readonly AgentEntry[]): void {
-    const { clock } = this.#parts;
+    const { clock, notice } = this.#parts;
+    const before = new Map(this.slots.map(({ entry }) => [entry.entryId, entry]));
+    entryChanges(before, entries).forEach(notice);
     const slots = new Map<string, SvidSlot>();
     for (const entry of entries) {
       const slot = this.#slots.get(entry.entryId);
@@ -128,8 +137,9 @@ export class SvidKeeper {
   }
 
   #putBack(slot: SvidSlot, held: HeldSvid): void {
-    const { clock, isRevoked } = this.#parts;
-    if (isRevoked(held.issuerKeyId, held.serial)) return;
+    const { clock, isRevoked, notice } = this.#parts;
+    if (isRevoked(held.issuerKeyId, held.serial))
+      return notice(`REVOKED: ${slot.description}, serial ${held.serial}; it is not served again`);
     slot.adopt(held, clock, this.#random);
     if (held.entryVersion !== slot.entry.version) slot.askAt(momentOf(0, clock));
     else if (msUntil(slot.due, clock) < 0)

@@ -34,8 +34,9 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
       secrets.set(served, known);
       return known;
     },
+    withheld: () => workloads.withheld(),
     notice(line) {
-      if (lines.take(performance.now())) options.notice(line);
+      if (lines.take(performance.now())) options.notice(line());
     },
   };
   const unsubscribe = workloads.subscribe(() => void tell(streams));

@@ -2,7 +2,7 @@ import { asVouchError } from '../../core/errors.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
 import type { Out } from '../grpc/method.ts';
 import type { Recognised } from '../recognised.ts';
-import type { Served } from '../workloads.ts';
+import type { Served, Withheld } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
 import type { Answer, Secrets } from './secrets.ts';
 
@@ -11,8 +11,10 @@ export interface Source {
   /** Undefined until there is something to serve. */
   readonly now: Served | undefined;
   secretsOf(served: Served): Secrets;
-  /** For the agent's log. */
-  notice(line: string): void;
+  /** What is not served, and why. */
+  withheld(): readonly Withheld[];
+  /** For the agent's log; a line is made only where it is taken. */
+  notice(line: () => string): void;
 }
 
 /**
@@ -106,7 +108,7 @@ export class Subscription {
 
   #noticeRefusal({ refusal = '', nonce }: DiscoveryRequest): void {
     const who = `pid ${this.#pid}${this.#nodeId && ` (${printable(this.#nodeId)})`}`;
-    this.#source.notice(`${who} refuses the secrets of version ${nonce}: ${printable(refusal)}`);
+    this.#source.notice(() => `${who} refuses the secrets of version ${nonce}: ${printable(refusal)}`);
   }
 
   #fail(error: unknown): void {
@@ -125,16 +127,15 @@ export async function answerFor(
   const served = source.now;
   if (served === undefined) throw new GrpcError(GrpcStatus.unavailable, 'nothing is served yet');
   const svids = await workload.svids(served);
+  const why = () => workload.explain(served, source.withheld());
   if (svids.length === 0) {
-    source.notice(`no identity for a caller of secret discovery: ${workload.explain(served)}`);
+    source.notice(() => `no identity for a caller of secret discovery: ${why()}`);
     throw new GrpcError(GrpcStatus.permissionDenied, 'no identity issued');
   }
   const secrets = source.secretsOf(served);
   const answer = await secrets.answer(svids, names ?? secrets.namesOf(svids));
   if (answer === undefined)
-    source.notice(
-      `secrets ${printable((names ?? []).join(' '))} are not for this caller: ${workload.explain(served)}`,
-    );
+    source.notice(() => `secrets ${printable((names ?? []).join(' '))} are not for this caller: ${why()}`);
   return answer;
 }
 
@@ -143,7 +144,7 @@ export function failureOf(error: unknown, source: Source): GrpcError {
   if (error instanceof GrpcError) return error;
   const failure = asVouchError(error);
   const cause = failure.cause instanceof Error ? `: ${failure.cause.message}` : '';
-  source.notice(`secret discovery failed: ${failure.detail}${cause}`);
+  source.notice(() => `secret discovery failed: ${failure.detail}${cause}`);
   return failure.code === 'denied-workload'
     ? new GrpcError(GrpcStatus.permissionDenied, 'no identity issued')
     : new GrpcError(GrpcStatus.internal, 'internal error');

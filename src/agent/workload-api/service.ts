@@ -135,7 +135,8 @@ export class WorkloadApi {
     const { selectors, served } = await this.#lookAtPresent(call.peer);
     const svids = svidsFor(served, selectors);
     if (svids.length > 0 && call.peer.isAlive()) return { served, selectors, svids };
-    this.#say(() => `no identity: ${explain(call.peer, selectors, served)}`);
+    const { workloads } = this.#parts;
+    this.#say(() => `no identity: ${explain(call.peer, selectors, served, workloads.withheld())}`);
     throw noIdentity();
   }
 
