@@ -82,7 +82,10 @@ async function openProxies(
 ): Promise<Service> {
   const { MtlsProxies } = await import('./agent/proxy/mtls-proxies.ts');
   const staleCrl = crl === 'require' ? 'refuse' : 'allow';
-  const proxies = new MtlsProxies(proxy, { clock: systemClock, notice, staleCrl });
+  const proxies = new MtlsProxies(proxy, {
+    ...{ clock: systemClock, notice, staleCrl },
+    withheld: () => workloads.withheld(),
+  });
   await proxies.listen();
   statusParts.set('proxy', () => proxies.status());
   const unsubscribe = workloads.subscribe((served) => proxies.take(served));

@@ -22,6 +22,7 @@ const status: AgentStatus = {
     proxy: [
       {
         ...{ listen: '0.0.0.0:8443', to: '127.0.0.1:8080', passed: 7, refused: 3, handshakesFailed: 0 },
+        ...{ of: 'spiffe://prod.example/web', isServed: true },
         ...{ overLimit: 0, unreachable: 1, cut: 0, idle: 0, open: 2 },
       },
     ],
@@ -35,6 +36,9 @@ it('says how deliveries and proxies are, and of a delivery what is due and why',
 proxy 0.0.0.0:8443 to 127.0.0.1:8080: 2 open, 7 let through, 3 refused, 1 times nobody there
 `,
   );
+  const [proxy] = status.parts.proxy as { of: string }[];
+  const waiting = { ...status, parts: { proxy: [{ ...proxy, isServed: false }] } };
+  expect(statusText(waiting)).toContain('; WAITS FOR A CERTIFICATE OF spiffe://prod.example/web\n');
 });
 
 it('says that what a process wrote that is gone is not how things are', () => {

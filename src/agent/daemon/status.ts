@@ -134,8 +134,8 @@ export function statusText(status: AgentStatus): string {
     ...entries.map(entryLine),
     ...deliver.flatMap(targetLines),
     ...proxy.map(
-      ({ listen, to, open, passed, refused, unreachable }) =>
-        `proxy ${listen} to ${to}: ${open} open, ${passed} let through, ${refused} refused, ${unreachable} times nobody there`,
+      ({ of, isServed, listen, to, open, passed, refused, unreachable }) =>
+        `proxy ${listen} to ${to}: ${open} open, ${passed} let through, ${refused} refused, ${unreachable} times nobody there${isServed ? '' : `; WAITS FOR A CERTIFICATE OF ${of}`}`,
     ),
   ];
   return `${lines.join('\n')}\n`;

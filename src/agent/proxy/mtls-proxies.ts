@@ -1,21 +1,38 @@
 import { addressText, type ProxyConfig } from '../../config/proxy-config.ts';
 import { asVouchError } from '../../core/errors.ts';
-import type { Served } from '../workloads.ts';
+import type { Served, Withheld } from '../workloads.ts';
 import type { ProxyCounts } from './journal.ts';
 import { MtlsProxy, type ProxyParts } from './mtls-proxy.ts';
 import { ServedIdentities } from './served-identities.ts';
 
+/** One of an agent's proxies. */
+interface Configured {
+  config: ProxyConfig;
+  proxy: MtlsProxy;
+  /** Undefined before the agent serves anything. */
+  isServed?: boolean;
+}
+
+/** How proxies are run by an agent. */
+interface Parts extends ProxyParts {
+  /** As `vouch/client` has it: whether new peers are let in past a CRL's nextUpdate. */
+  staleCrl: 'refuse' | 'allow';
+  /** What the agent does not serve now, and why. */
+  withheld: () => readonly Withheld[];
+}
+
 /** The proxies of an agent's configuration, each with an identity that the agent serves. */
 export class MtlsProxies {
-  readonly #proxies: readonly { config: ProxyConfig; proxy: MtlsProxy }[];
+  readonly #proxies: readonly Configured[];
   readonly #identities: ServedIdentities;
   readonly #notice: (line: string) => void;
+  readonly #withheld: Parts['withheld'];
   #waiting: Served | undefined;
   #isTaking = false;
 
-  /** `staleCrl` as `vouch/client` has it: whether new peers are let in past a CRL's nextUpdate. */
-  constructor(configs: readonly ProxyConfig[], parts: ProxyParts & { staleCrl: 'refuse' | 'allow' }) {
+  constructor(configs: readonly ProxyConfig[], parts: Parts) {
     this.#notice = parts.notice;
+    this.#withheld = parts.withheld;
     this.#identities = new ServedIdentities(parts.staleCrl, (line) => parts.notice(`proxy: ${line}`));
     this.#proxies = configs.map((config) => ({ config, proxy: new MtlsProxy(config, parts) }));
   }
@@ -35,8 +52,12 @@ export class MtlsProxies {
   }
 
   /** For the agent's status. */
-  status(): ({ listen: string; to: string } & ProxyCounts & { open: number })[] {
-    return this.#proxies.map(({ config, proxy }) => ({
+  status(): ({ of: string; isServed: boolean; listen: string; to: string } & ProxyCounts & {
+      open: number;
+    })[] {
+    return this.#proxies.map(({ config, proxy, isServed = false }) => ({
+      of: nameOf(config),
+      isServed,
       listen: addressText(proxy.listening),
       to: addressText(config.to),
       ...proxy.counts,
@@ -53,13 +74,37 @@ export class MtlsProxies {
     for (let served = this.#next(); served !== undefined; served = this.#next()) {
       try {
         const identityOf = await this.#identities.take(served);
-        for (const { config, proxy } of this.#proxies)
-          this.#reported(addressText(proxy.listening), () => proxy.take(identityOf(config)));
+        for (const one of this.#proxies)
+          this.#reported(addressText(one.proxy.listening), () => {
+            const identity = identityOf(one.config);
+            one.proxy.take(identity);
+            this.#serving(one, identity !== undefined);
+          });
       } catch (error) {
         this.#report('whom to trust', error);
       }
     }
     this.#isTaking = false;
+  }
+
+  /** A line where it begins to wait for its certificate, and where it has waited. */
+  #serving(one: Configured, isServed: boolean): void {
+    const before = one.isServed ?? true;
+    one.isServed = isServed;
+    if (before === isServed) return;
+    const place = `proxy ${addressText(one.proxy.listening)}`;
+    if (isServed) this.#notice(`${place}: the certificate of ${nameOf(one.config)} is there`);
+    else this.#notice(`${place} lets nobody through: it waits for ${this.#waitsFor(one.config)}`);
+  }
+
+  #waitsFor(config: ProxyConfig): string {
+    const { id, entry } = config;
+    const withheld = this.#withheld().find((one) =>
+      entry === undefined ? one.spiffeId === id : one.entryId === entry,
+    );
+    return withheld === undefined
+      ? `an entry that gives ${nameOf(config)} to this agent (\`vouch entry create --parent\`)`
+      : `the certificate of ${withheld.spiffeId} (entry ${withheld.entryId}): ${withheld.why}`;
   }
 
   /** What is wrong with one identity is no reason to leave the others as they were. */
@@ -82,4 +127,9 @@ export class MtlsProxies {
     this.#waiting = undefined;
     return served;
   }
+}
+
+/** SPIFFE ID or entry, as configured. */
+function nameOf({ id, entry }: ProxyConfig): string {
+  return entry ?? id ?? '';
 }

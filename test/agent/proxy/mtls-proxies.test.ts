@@ -2,7 +2,7 @@ import { createPrivateKey } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import * as z from 'zod/mini';
 import { MtlsProxies } from '../../../src/agent/proxy/mtls-proxies.ts';
-import type { Served, Svid } from '../../../src/agent/workloads.ts';
+import type { Served, Svid, Withheld } from '../../../src/agent/workloads.ts';
 import { proxyConfig } from '../../../src/config/proxy-config.ts';
 import { parseSpiffeId } from '../../../src/core/spiffe-id.ts';
 import { parseCertificate } from '../../../src/x509/certificate.ts';
@@ -64,11 +64,16 @@ async function agent() {
     { entry: 'e_db', listen: '127.0.0.1:0', to },
   ].map((document) => z.parse(proxyConfig, document));
   const parts = { clock: new MovedClock(), staleCrl: 'refuse' as const };
-  const proxies = new MtlsProxies(configs, { ...parts, notice: (line) => void notices.push(line) });
+  const withheld: Withheld[] = [];
+  const proxies = new MtlsProxies(configs, {
+    ...parts,
+    notice: (line) => void notices.push(line),
+    withheld: () => withheld,
+  });
   await proxies.listen();
   onTestFinished(() => proxies.close());
   const [web = 0, db = 0] = proxies.status().map(({ listen }) => Number(listen.split(':')[1]));
-  return { authority, client, notices, proxies, web, db };
+  return { authority, client, notices, proxies, withheld, web, db };
 }
 
 type Agent = Awaited<ReturnType<typeof agent>>;
@@ -104,6 +109,30 @@ describe('the proxies of an agent', () => {
     expect(await nameAt(parts, web)).toBeUndefined();
     toDb.socket.write(' again');
     expect(await eventually(() => (toDb.text() === 'hello again' ? true : undefined))).toBe(true);
+  });
+
+  test('say for which entry they wait, why, and that it is there', async () => {
+    const { authority, notices, proxies, withheld } = await agent();
+    const spiffeId = parseSpiffeId('spiffe://example.org/db');
+    withheld.push({ entryId: 'e_db', spiffeId, selectors: ['unix:uid:0'], why: 'the entry is suspended' });
+    const nothing = served(authority, []);
+    proxies.take(nothing);
+    await eventually(() => (notices.length === 2 ? true : undefined));
+    expect(notices[0]).toMatch(
+      /^proxy 127\.0\.0\.1:\d+ lets nobody through: it waits for an entry that gives spiffe:\/\/example\.org\/web /,
+    );
+    expect(notices[1]).toMatch(
+      /: it waits for the certificate of spiffe:\/\/example\.org\/db \(entry e_db\): the entry is suspended$/,
+    );
+    expect(proxies.status()).toMatchObject([
+      { of: 'spiffe://example.org/web', isServed: false },
+      { of: 'e_db', isServed: false },
+    ]);
+    proxies.take({ ...nothing });
+    proxies.take(served(authority, [svid(authority, 'web')]));
+    await eventually(() => (notices.length === 3 ? true : undefined));
+    expect(notices[2]).toMatch(/: the certificate of spiffe:\/\/example\.org\/web is there$/);
+    expect(proxies.status()).toMatchObject([{ isServed: true }, { isServed: false }]);
   });
 
   test('show each its own, by id or by entry', async () => {
