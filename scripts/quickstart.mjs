@@ -198,7 +198,7 @@ async function main() {
     billing = await workload(
       'billing',
       billingId,
-      ['--allowed-client', ordersId],
+      ['--allow', ordersId],
       [path.join(root, 'examples/billing/main.mjs')],
     );
     const listening = await billing.seen((event) => event.event === 'listening');

@@ -1,19 +1,14 @@
 import { type Command, Option } from 'commander';
-import { parseDuration } from '../config/duration.ts';
 import { VouchError } from '../core/errors.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
-import {
-  allowedClient,
-  registrableAddress,
-  registrableDnsName,
-  registrableHint,
-} from '../registration/names.ts';
+import { registrableHint } from '../registration/names.ts';
 import { workloadSelector } from '../registration/selectors.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, confirm, globalsOf, withQuery, yesOption } from './context.ts';
+import { addIdentityFlags, identityOf, type IdentityOptions } from './identity-flags.ts';
 import { answer, fields, table } from './output.ts';
 import type { Preview } from './revocation-text.ts';
-import { duration, each, entryId, pageLimit, valueOf } from './values.ts';
+import { each, entryId, pageLimit, valueOf } from './values.ts';
 
 /** A registration entry, as the admin socket says it. */
 export interface EntryRow {
@@ -32,16 +27,20 @@ export interface EntryRow {
   createdAt: string;
 }
 
-interface CreateOptions {
+interface CreateOptions extends IdentityOptions {
   id: string;
   parent: string;
   selector: string[];
-  dns?: string[];
-  ip?: string[];
-  allow?: string[];
   hint?: string;
   profile: string;
-  lifetime?: string;
+}
+
+/** What `vouch entry create` is answered. */
+interface MadeRow extends EntryRow {
+  /** False where there was such an entry already. */
+  created: boolean;
+  /** What an operator should know of it. */
+  notes: string[];
 }
 
 interface Deleted {
@@ -104,7 +103,7 @@ export function addEntryVerbs(program: Command): void {
 }
 
 function addCreate(entry: Command): void {
-  entry
+  const create = entry
     .command('create')
     .description('let the agent of a host have an identity for the processes there that have these selectors')
     .requiredOption('--id <spiffe-id>', 'identity of the workload', valueOf('--id', parseSpiffeId))
@@ -117,22 +116,8 @@ function addCreate(entry: Command): void {
       '--selector <type:value>',
       'what a process must have (repeatable)',
       each(valueOf('--selector', workloadSelector)),
-    )
-    .option(
-      '--dns <name>',
-      'DNS name in the certificate (repeatable)',
-      each(valueOf('--dns', registrableDnsName)),
-    )
-    .option(
-      '--ip <address>',
-      'IP address in the certificate (repeatable)',
-      each(valueOf('--ip', registrableAddress)),
-    )
-    .option(
-      '--allow <spiffe-id>',
-      'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
-      each(valueOf('--allow', allowedClient)),
-    )
+    );
+  addIdentityFlags(create)
     .option(
       '--hint <text>',
       'what tells a workload with several identities this one from the others',
@@ -146,25 +131,19 @@ function addCreate(entry: Command): void {
         .choices(['default', 'cn-first-dns'])
         .default('default'),
     )
-    .option(
-      '--lifetime <duration>',
-      "lifetime of its certificates, 2m to 24h (default: the profile's 1h)",
-      duration('--lifetime'),
-    )
     .addHelpText('after', aboutSelectors)
     .action(async (options: CreateOptions, command: Command) => {
-      const result = await adminOf(command)<EntryRow>('POST', adminPaths.entries, {
+      const result = await adminOf(command)<MadeRow>('POST', adminPaths.entries, {
         spiffeId: options.id,
         parentId: options.parent,
         selectors: options.selector,
-        dnsNames: options.dns,
-        ipAddresses: options.ip,
-        allowedClients: options.allow,
         hint: options.hint,
         profile: options.profile,
-        ...(options.lifetime === undefined ? {} : { lifetimeSeconds: parseDuration(options.lifetime) }),
+        ...identityOf(options),
       });
-      answer(globalsOf(command), result, entryText);
+      const output = globalsOf(command);
+      answer(output, result, entryText);
+      if (!output.json) for (const note of result.notes) process.stderr.write(`note: ${note}\n`);
     });
 }
 

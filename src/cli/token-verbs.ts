@@ -3,22 +3,18 @@ import { parseDuration } from '../config/duration.ts';
 import { parseCidr } from '../attestation/node/join-token/verify.ts';
 import { VouchError } from '../core/errors.ts';
 import { parseSpiffeId } from '../core/spiffe-id.ts';
-import { allowedClient, registrableAddress, registrableDnsName } from '../registration/names.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, globalsOf, withQuery, yesOption } from './context.ts';
+import { addIdentityFlags, identityOf, type IdentityOptions } from './identity-flags.ts';
 import { NewFile } from './new-file.ts';
 import { answer, fields, table } from './output.ts';
 import { duration, each, pageLimit, tokenId, valueOf, wholeNumber } from './values.ts';
 
-interface CreateOptions {
+interface CreateOptions extends IdentityOptions {
   id: string;
-  dns?: string[];
-  ip?: string[];
-  allowedClient?: string[];
   cidr?: string[];
   ttl: string;
   uses: string;
-  lifetime?: string;
   out: string;
 }
 
@@ -84,7 +80,7 @@ export function addTokenVerbs(program: Command): void {
 }
 
 function addCreate(token: Command): void {
-  token
+  const create = token
     .command('create')
     .description(
       'make a join file for one identity: all that a workload needs for its first start. The token in it stands nowhere else.',
@@ -93,22 +89,8 @@ function addCreate(token: Command): void {
       '--id <spiffe-id>',
       'identity, such as spiffe://example.org/orders',
       valueOf('--id', parseSpiffeId),
-    )
-    .option(
-      '--dns <name>',
-      'DNS name in the certificate (repeatable)',
-      each(valueOf('--dns', registrableDnsName)),
-    )
-    .option(
-      '--ip <address>',
-      'IP address in the certificate (repeatable)',
-      each(valueOf('--ip', registrableAddress)),
-    )
-    .option(
-      '--allowed-client <spiffe-id>',
-      'who may call it, an ID or a prefix ending in /* (repeatable; none: nobody)',
-      each(valueOf('--allowed-client', allowedClient)),
-    )
+    );
+  addIdentityFlags(create)
     .option(
       '--cidr <range>',
       'addresses that may use the token (repeatable; none: any)',
@@ -117,34 +99,31 @@ function addCreate(token: Command): void {
     .option(
       '--ttl <duration>',
       'how long the join file may be used, such as 90s, 10m, 24h; 7d at most',
-      duration('--ttl'),
+      duration('--ttl', '1s', '7d'),
       '10m',
     )
-    .option('--uses <n>', 'how many workloads may use it', wholeNumber('--uses', 1, 999_999), '1')
     .option(
-      '--lifetime <duration>',
-      "lifetime of its certificates, 2m to 24h (default: the profile's 1h)",
-      duration('--lifetime'),
+      '--uses <n>',
+      'how many workloads may use it, 10000 at most',
+      wholeNumber('--uses', 1, 10_000),
+      '1',
     )
     .requiredOption('--out <file>', 'where to write the join file, mode 0600; - for standard output')
     .addHelpText('after', createExample)
-    .action(async (options: CreateOptions, command: Command) => create(options, command));
+    .action(async (options: CreateOptions, command: Command) => createToken(options, command));
 }
 
 /** The join file is opened before the token is made, so that no token is lost to a path that cannot be written. */
-async function create(options: CreateOptions, command: Command): Promise<void> {
+async function createToken(options: CreateOptions, command: Command): Promise<void> {
   const file = options.out === '-' ? undefined : new NewFile(options.out);
   let created: Created & { joinFile: string };
   try {
     created = await adminOf(command)<Created & { joinFile: string }>('POST', adminPaths.tokens, {
       spiffeId: options.id,
-      dnsNames: options.dns,
-      ipAddresses: options.ip,
-      allowedClients: options.allowedClient,
       cidrs: options.cidr,
       ttlSeconds: parseDuration(options.ttl),
       uses: Number(options.uses),
-      ...(options.lifetime === undefined ? {} : { lifetimeSeconds: parseDuration(options.lifetime) }),
+      ...identityOf(options),
     });
   } catch (error) {
     file?.discard();

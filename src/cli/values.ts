@@ -37,11 +37,13 @@ export function wholeNumber(flag: string, least: number, most: number): Checked 
   };
 }
 
-/** `90s`, `10m`, `24h`, `7d`; a second at least. */
-export function duration(flag: string): Checked {
+/** `90s`, `10m`, `24h`, `7d`, within bounds of the same form. */
+export function duration(flag: string, least: string, most: string): Checked {
   const check = valueOf(flag, parseDuration);
   return (text) => {
-    if (parseDuration(check(text)) === 0) throw new VouchError('usage-invalid', `${flag} takes 1s at least`);
+    const seconds = parseDuration(check(text));
+    if (seconds < parseDuration(least) || seconds > parseDuration(most))
+      throw new VouchError('usage-invalid', `${flag} takes ${least} to ${most}: ${text}`);
     return text;
   };
 }

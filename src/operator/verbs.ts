@@ -6,6 +6,7 @@ import type { CreatedToken, TokenRequest, Tokens } from '../enrollment/tokens.ts
 import type { ClockGuard } from '../issuance/clock-guard.ts';
 import { recordLeaf } from '../sequencer/record.ts';
 import { entriesOf } from '../registration/entries.ts';
+import { parentNotes } from '../registration/parent-notes.ts';
 import type { EntryRequest, WorkloadEntries } from '../registration/workload-entries.ts';
 import type { Sequencer } from '../sequencer/sequencer.ts';
 import type { CrlPublishers } from '../revocation/publishers.ts';
@@ -132,8 +133,20 @@ export class OperatorVerbs {
     return entryView(this.#parts.workloadEntries.require(entryId));
   }
 
+  /** Idempotent: the answer says whether it was made now. */
   async createEntry(request: EntryRequest, operator: string): Promise<object> {
-    return entryView(await this.#parts.workloadEntries.create(request, operator));
+    const { store, workloadEntries } = this.#parts;
+    const { entry, isNew, alike } = await workloadEntries.create(request, operator);
+    const { entryId, parentId } = entry;
+    const notes = [
+      ...(isNew ? [] : [`${entryId} says all of this already: nothing was made`]),
+      ...(isNew ? alike : []).map(
+        (one) =>
+          `${one.entryId} gives the same processes this identity, too: if this entry takes its place, \`vouch entry delete ${one.entryId}\``,
+      ),
+      ...(parentId === undefined ? [] : parentNotes(store, parentId)),
+    ];
+    return { ...entryView(entry), created: isNew, notes };
   }
 
   /** What the entry issued goes on to count: the answer says how much that is. */
@@ -146,6 +159,11 @@ export class OperatorVerbs {
   /** Lifts the suspension that a revocation by id or entry left. Idempotent. */
   async resumeEntries(which: { entryId: string } | { spiffeId: string }, operator: string): Promise<object> {
     const { store, sequencer, clockGuard } = this.#parts;
+    if ('entryId' in which && !store.entry(which.entryId) && store.isEntryOnRecord(which.entryId))
+      throw new VouchError(
+        'request-not-found',
+        `the registration entry ${which.entryId} was deleted, which is for good: make another with \`vouch entry create\` or \`vouch token create\``,
+      );
     const entries =
       'entryId' in which ? [store.entry(which.entryId)] : entriesOf(store, parseSpiffeId(which.spiffeId));
     const found = entries.filter((entry) => entry !== undefined);

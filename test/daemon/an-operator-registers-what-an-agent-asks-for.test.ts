@@ -28,7 +28,7 @@ describe('an entry of an agent', () => {
         ...['--dns', 'cache.test.example', '--ip', '10.0.0.1', '--allow', 'spiffe://test.example/web/*'],
         ...['--hint', 'the cache', '--profile', 'cn-first-dns', '--lifetime', '10m'],
       )
-    ).json<Entry>();
+    ).json<Entry & { created: boolean; notes: string[] }>();
     expect(made).toMatchObject({
       ...{ entryId: expect.stringMatching(/^e_[0-9a-f]{16}$/) as unknown, spiffeId: authority.id('cache') },
       ...{ parentId: authority.id(host), selectors: ['unix:user:cache', 'unix:path:/usr/bin/cache'] },
@@ -36,7 +36,10 @@ describe('an entry of an agent', () => {
       ...{ allowedClients: ['spiffe://test.example/web/*'], profile: 'cn-first-dns', lifetimeSeconds: 600 },
       ...{ version: 1, suspendedAt: null },
     });
-    expect((await authority.vouch('entry', 'show', made.entryId)).json()).toEqual(made);
+    const { created, notes, ...row } = made;
+    expect(created).toBe(true);
+    expect(notes.join()).toContain(`no join token was made for ${authority.id(host)} yet`);
+    expect((await authority.vouch('entry', 'show', made.entryId)).json()).toEqual(row);
     const other = (await create('other', ...selector)).json<Entry>();
     const listed = async (...by: string[]) =>
       (await authority.vouch('entry', 'list', ...by)).json<{ entries: Entry[] }>().entries;
@@ -47,12 +50,36 @@ describe('an entry of an agent', () => {
     expect(stdout).toMatch(/^selectors +unix:user:cache unix:path:\/usr\/bin\/cache$/m);
   });
 
+  it('is made once, however often a pipeline asks, and says so', async () => {
+    const { path } = await authority.join('host/ci');
+    expect(path).toBeTruthy();
+    const again = () => create('again', '--parent', authority.id('host/ci'), ...selector);
+    const first = (await again()).json<Entry>();
+    expect(first).toMatchObject({ created: true, notes: [] });
+    const note = `${first.entryId} says all of this already: nothing was made`;
+    expect((await again()).json()).toEqual({ ...first, created: false, notes: [note] });
+    const args = ['entry', 'create', '--id', authority.id('again'), '--parent', authority.id('host/ci')];
+    const ran = await runVouch([...args, ...selector, '--config', authority.config]);
+    expect(ran).toMatchObject({ code: 0, stderr: `note: ${note}\n` });
+    expect(ran.stdout).toMatch(new RegExp(`^entry +${first.entryId}$`, 'm'));
+  });
+
+  it('takes who may call it by the flag of `vouch token create`, too, which takes its', async () => {
+    const clients = [authority.id('a'), authority.id('b')];
+    const flags = ['--allow', clients[0]!, '--allowed-client', clients[1]!];
+    expect((await create('called', ...selector, ...flags)).json()).toMatchObject({ allowedClients: clients });
+    await authority.join('called-too', ...flags);
+    const { entries } = (await authority.vouch('entry', 'list', '--id', authority.id('called-too'))).json<{
+      entries: object[];
+    }>();
+    expect(entries).toMatchObject([{ allowedClients: clients }]);
+  });
+
   it.each([
     ['its own parent', ['--id', 'spiffe://test.example/host/db-7', ...selector], /its own parent/],
     ['a name of Vouch', ['--id', 'spiffe://test.example/vouch/server', ...selector], /reserved/],
     ['another trust domain', ['--id', 'spiffe://other.example/a', ...selector], /outside the trust domain/],
     ['a parent elsewhere', ['--parent', 'spiffe://other.example/a', ...selector], /outside the trust domain/],
-    ['a lifetime too long', ['--lifetime', '48h', ...selector], /lifetime/],
     ['no name for the profile', ['--profile', 'cn-first-dns', ...selector], /needs a first DNS name/],
   ])('with %s is refused', async (_what, flags, why) => {
     const ran = await create('bad', ...flags);
@@ -94,6 +121,11 @@ describe('a deletion', () => {
     expect((await authority.vouch(...remove, '--yes')).json()).toMatchObject({
       ...{ entryId, spiffeId: authority.id('orders'), parentId: null },
       ...{ certificateCount: 1, validUntil: workload.delivery.notAfter },
+    });
+    const resumed = await authority.vouch('entry', 'resume', entryId);
+    expect(resumed.problem).toMatchObject({
+      code: 'request-not-found',
+      detail: expect.stringContaining('was deleted, which is for good') as string,
     });
     for (const args of [
       ['entry', 'show', entryId],

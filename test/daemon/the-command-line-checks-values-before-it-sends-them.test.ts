@@ -8,23 +8,31 @@ beforeAll(async () => {
 });
 
 const create = ['token', 'create', '--id', 'spiffe://test.example/a', '--out', '-'];
+const entry = [
+  ...['entry', 'create', '--id', 'spiffe://test.example/a', '--parent', 'spiffe://test.example/h'],
+  ...['--selector', 'unix:uid:1'],
+];
 const pin = `sha256:${'0'.repeat(64)}`;
 
 // No server runs: what is sent at all ends with 75.
 it.each([
   [
     [...create, '--ttl'],
-    ['abc', '600', '0s'],
+    ['abc', '600', '0s', '8d'],
   ],
-  [[...create, '--lifetime'], ['abc']],
+  [
+    [...create, '--lifetime'],
+    ['abc', '1m', '25h'],
+  ],
   [
     [...create, '--uses'],
-    ['0', '1.5', '99999999'],
+    ['0', '1.5', '10001'],
   ],
   [[...create, '--dns'], ['Upper.example']],
   [[...create, '--ip'], ['1.2.3']],
   [[...create, '--cidr'], ['10.0.0.0/33']],
   [[...create, '--allowed-client'], ['orders']],
+  [[...create, '--allow'], ['orders']],
   [['token', 'create', '--out', '-', '--id'], ['orders']],
   [
     ['token', 'list', '--limit'],
@@ -55,6 +63,11 @@ it.each([
       '--selector',
     ],
     ['unix:uid:root', 'uid:1000'],
+  ],
+  [[...entry, '--allowed-client'], ['orders']],
+  [
+    [...entry, '--lifetime'],
+    ['1m', '48h'],
   ],
   [['entry', 'show'], ['orders']],
   [['entry', 'delete', '--yes'], ['orders']],

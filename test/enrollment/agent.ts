@@ -45,7 +45,9 @@ export class Agent {
       ...{ allowedClients: [], hint: '', profile: 'default' },
       ...over,
     };
-    return new WorkloadEntries(this.#authority, trustDomain).create(request, 'uid:0');
+    return new WorkloadEntries(this.#authority, trustDomain)
+      .create(request, 'uid:0')
+      .then(({ entry }) => entry);
   }
 
   /** Asks for one certificate in a call of its own. */
