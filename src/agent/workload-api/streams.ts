@@ -163,7 +163,8 @@ export class Streams {
   }
 
   #groupOf(selectors: ReadonlySet<string>): Group {
-    const key = [...selectors].sort().join('\n');
+    // A path may hold any character but NUL.
+    const key = JSON.stringify([...selectors].sort());
     return this.#groups.get(key) ?? { key, selectors, streams: new Set(), svids: [], served: undefined };
   }
 

@@ -78,6 +78,22 @@ describe('an identity', () => {
     await expect(x509().next()).rejects.toMatchObject(denied);
   });
 
+  test('is not had by a program whose path spells the selectors of another', async () => {
+    const [uid, path, hash] = ['unix:uid:1000', 'unix:path:/app/web', 'unix:sha256:00'];
+    const entries = [
+      { entryId: 'e_1', spiffeId: 'spiffe://fake.example/web', selectors: [uid, path, hash] },
+      { entryId: 'e_2', spiffeId: 'spiffe://fake.example/any', selectors: [uid] },
+    ];
+    // A program that is too large has no hash.
+    const seen = [
+      [uid, path, hash],
+      [uid, `${path}\n${hash}`],
+    ];
+    await open({ entries, attest: async () => new Set(seen.shift()) });
+    expect((await x509().next()).svids).toHaveLength(2);
+    expect((await x509().next()).svids).toMatchObject([{ spiffe_id: 'spiffe://fake.example/any' }]);
+  });
+
   test('that comes to who was denied is there at the next call', async () => {
     await open({ entries: [] });
     await expect(x509().next()).rejects.toMatchObject(denied);
