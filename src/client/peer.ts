@@ -55,19 +55,26 @@ export function checkPeer(leafDer: Buffer, trust: Trust, allowed: AllowedPeers, 
 }
 
 /**
- * True while the connection of `peer`, let in earlier, may go on: it is still allowed, neither it nor its issuer stands
- * on a CRL, and its certificate has not ended. A revocation lists unexpired certificates only: it would never reach a
- * connection that outlives its own.
+ * True while the connection of `peer`, let in earlier, may go on: it is still allowed, its path still leads to a root,
+ * nothing of that stands on a CRL, and its certificate has not ended. A revocation lists unexpired certificates only: it
+ * would never reach a connection that outlives its own.
  */
 export function mayStay(peer: Peer, trust: Trust, allowed: AllowedPeers, nowMs: number): boolean {
-  const issuer = trust.issuers.get(peer.issuerKeyId);
-  const listed = (keyId: string, serial: Serial) => trust.crls.get(keyId)?.has(serial) === true;
   return (
-    nowMs <= peer.notAfterMs + clockSkewMs &&
-    !listed(peer.issuerKeyId, peer.serial) &&
-    (issuer === undefined || !listed(issuer.authorityKeyId ?? '', issuer.serial)) &&
-    isAllowed(peer.spiffeId, allowed)
+    nowMs <= peer.notAfterMs + clockSkewMs && isStillTrusted(peer, trust) && isAllowed(peer.spiffeId, allowed)
   );
+}
+
+function isStillTrusted({ issuerKeyId, serial }: Peer, { issuers, roots, crls }: Trust): boolean {
+  let [keyId, below] = [issuerKeyId, serial];
+  for (let depth = 0; depth <= issuers.size; depth += 1) {
+    if (crls.get(keyId)?.has(below) === true) return false;
+    if (roots.some(({ subjectKeyId }) => subjectKeyId === keyId)) return true;
+    const issuer = issuers.get(keyId);
+    if (issuer === undefined) return false;
+    [keyId, below] = [issuer.authorityKeyId ?? '', issuer.serial];
+  }
+  return false;
 }
 
 /** How far a peer's clock may be from ours: certificates are dated 60 s back, clocks differ by minutes. */

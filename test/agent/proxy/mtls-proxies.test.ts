@@ -171,6 +171,33 @@ describe('the proxies of an agent', () => {
     expect(await caller.over).toBe('ECONNRESET');
   });
 
+  test.each<[string, (authority: FakeAuthority, own: Svid) => Served]>([
+    [
+      'issuer has been revoked and is named no more',
+      (authority, own) => {
+        const next = authority.addIssuer();
+        authority.revoke(parseCertificate(authority.issuer.der).serial, 'cACompromise');
+        const before = served(authority, [own], [authority.crl(next), authority.crl(authority.root)]);
+        return { ...before, trust: { ...before.trust, issuers: [next.der] } };
+      },
+    ],
+    [
+      'root has left the bundle',
+      (authority, own) => {
+        const before = served(authority, [own]);
+        return { ...before, trust: { ...before.trust, roots: [new FakeAuthority().root.der] } };
+      },
+    ],
+  ])('cut whose %s', async (_what, after) => {
+    const parts = await agent();
+    const { authority, proxies, web } = parts;
+    const own = svid(authority, 'web');
+    proxies.take(served(authority, [own]));
+    const caller = await open(parts, web);
+    proxies.take(after(authority, own));
+    expect(await Promise.race([caller.over, eventually(() => undefined, 3000)])).toBe('ECONNRESET');
+  });
+
   test('believe no CRL of another key, and none older than one seen', async () => {
     const parts = await agent();
     const { authority, client, proxies, web, notices } = parts;
