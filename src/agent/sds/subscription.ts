@@ -1,10 +1,14 @@
 import { asVouchError } from '../../core/errors.ts';
+import { Rate } from '../grpc/budget.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
 import type { Out } from '../grpc/method.ts';
 import type { Recognised } from '../recognised.ts';
 import type { Served, Withheld } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
 import type { Answer, Secrets } from './secrets.ts';
+
+/** Of one stream: Envoy answers each response, of which there are a few a second where CRLs come fast. */
+const requestsMax = { most: 300, inMs: 10_000 };
 
 /** What all streams have in common. */
 export interface Source {
@@ -26,6 +30,7 @@ export class Subscription {
   readonly #workload: Recognised;
   readonly #pid: number;
   readonly #out: Out;
+  readonly #requests = new Rate(requestsMax.most, requestsMax.inMs);
   #request: DiscoveryRequest | undefined;
   #nodeId = '';
   /** Names nothing from its first request on: is given all. */
@@ -44,7 +49,10 @@ export class Subscription {
 
   /** A DiscoveryRequest of the caller. */
   message(bytes: Buffer): void {
+    if (this.#hasEnded) return;
     try {
+      if (!this.#requests.take(performance.now()))
+        throw new GrpcError(GrpcStatus.resourceExhausted, 'too many requests on one stream');
       this.#take(readRequest(bytes));
     } catch (error) {
       this.#fail(error);

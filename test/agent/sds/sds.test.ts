@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type GrpcServer, serveGrpc } from '../../../src/agent/grpc/server.ts';
 import { createSds } from '../../../src/agent/sds/service.ts';
 import { decodePem } from '../../../src/x509/pem.ts';
@@ -270,6 +270,40 @@ describe('a stream', () => {
     const many = client.stream();
     many.send({ resourceNames: Array.from({ length: 257 }, (_, index) => `n${index}`) });
     expect(await many.ended()).toBe(3);
+  });
+
+  it('that says no to each version as fast as it can has the agent do nothing', async () => {
+    const stream = open('default');
+    await stream.response(1);
+    for (let at = 0; at < 150; at += 1) stream.acknowledge(['default'], 'no');
+    await settle();
+    expect([stream.responses.length, attested]).toEqual([1, 3]);
+    renewed('02');
+    await stream.response(2);
+  });
+
+  it('that asks again and again, for this and for that, is ended', async () => {
+    const stream = open('default');
+    await stream.response(1);
+    let last = 1;
+    const again = setInterval(() => {
+      last = stream.responses.length;
+      for (let at = 0; at < 50; at += 1) stream.acknowledge(at % 2 === 0 ? ['ROOTCA'] : ['default']);
+    }, 1);
+    onTestFinished(() => clearInterval(again));
+    expect(await stream.ended()).toBe(8);
+    expect(last).toBeLessThan(300);
+    expect(attested).toBeLessThan(300);
+    expect((await client.fetch({ resourceNames: [web] })).resources).toHaveLength(1);
+  });
+
+  it('is of its own: what was sent on another acknowledges nothing', async () => {
+    const [one, two] = [open('default'), open('ROOTCA')];
+    const [{ nonce }] = await Promise.all([two.response(1), one.response(1)]);
+    one.send({ resourceNames: ['ROOTCA'], responseNonce: nonce });
+    one.send({ resourceNames: ['ROOTCA'] });
+    await settle();
+    expect(one.responses.length).toBe(1);
   });
 
   it('of deltas is not implemented', async () => {
