@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { VouchError } from '../core/errors.ts';
 import { type JoinFile, joinFileMaxBytes, parseJoinFile } from '../wire/join-file.ts';
 
@@ -43,7 +43,8 @@ export function readSecretFile(path: string, maxBytes: number, words: SecretWord
 
 function open(path: string, { name, ifMissing }: SecretWords): number {
   try {
-    return openSync(path, 'r');
+    // A pipe would have us wait.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     const why = missing ? `is not there; ${ifMissing}` : 'cannot be read';

@@ -1,4 +1,5 @@
-import { lstat, readdir, readFile } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileNames } from '../../client/delivered.ts';
 import type { DeliverTarget } from '../../config/deliver-config.ts';
@@ -104,24 +105,44 @@ async function isSameFile(
   { content, mode }: TargetFile,
   { uid, gid }: Owner,
 ): Promise<boolean> {
-  try {
-    const found = await lstat(path);
-    if (!found.isFile() || (found.mode & 0o7777) !== mode) return false;
-    if (found.uid !== (uid ?? found.uid) || found.gid !== (gid ?? found.gid)) return false;
-    return (await readFile(path)).equals(Buffer.from(content));
-  } catch {
-    return false;
-  }
+  return holds(path, [content], (stat) => {
+    const isOurs = stat.uid === (uid ?? stat.uid) && stat.gid === (gid ?? stat.gid);
+    return isOurs && (stat.mode & 0o7777) === mode;
+  });
 }
 
 /** Whether a file is the crl.pem of these CRLs. */
 export async function holdsCrls(path: string, crls: readonly Buffer[]): Promise<boolean> {
-  const held = await readFile(path).catch(() => undefined);
-  if (held === undefined) return false;
-  let at = 0;
-  for await (const part of crlPemInSlices(crls)) {
-    if (held.toString('latin1', at, at + part.length) !== part) return false;
-    at += part.length;
+  return holds(path, crlPemInSlices(crls));
+}
+
+/**
+ * Whether a file holds these parts and no more. It is read no further than it does: it is in the hands of whom it was
+ * given to, who may have made it as large as he likes.
+ */
+async function holds(
+  path: string,
+  parts: AsyncIterable<string> | Iterable<string | Buffer>,
+  isRight: (stat: Stats) => boolean = () => true,
+): Promise<boolean> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    () => undefined,
+  );
+  if (file === undefined) return false;
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile() || !isRight(stat)) return false;
+    let at = 0;
+    for await (const part of parts) {
+      const wanted = Buffer.from(part);
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(wanted.length), 0, wanted.length, at);
+      if (!wanted.equals(buffer.subarray(0, bytesRead))) return false;
+      at += wanted.length;
+    }
+    return at === stat.size;
+  } catch {
+    return false;
+  } finally {
+    await file.close();
   }
-  return at === held.length;
 }
