@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod/mini';
 import { expect, test } from 'vitest';
@@ -36,6 +36,29 @@ test('a disk that fails after the swap costs no reload', async () => {
   expect(code).toBe(0);
   expect(stdout).toMatch(/cannot be written \(EIO\).*trying again/);
   expect(readFileSync(log, 'utf8')).toBe('certificate\n');
+});
+
+test('a full disk leaves what was delivered, and nothing beside it', async () => {
+  const program = await bundled('test/agent/support/deliver-once.ts', 'deliver-once.mjs');
+  const folder = temporaryFolder();
+  const dir = join(folder, 'out');
+  const fake = new FakeServed();
+  const deliver = (served: Served, ...under: string[]) =>
+    start([...under, process.execPath, program, written(folder, served, { dir })]);
+  expect(await deliver(fake.served()).ended()).toMatchObject({ code: 0 });
+  const before = readdirSync(dir);
+  const key = current(dir, 'svid.key');
+
+  const full = ['strace', '-f', '-qq', '-e', 'trace=fsync', '-e', 'inject=fsync:error=ENOSPC'];
+  const next = fake.served();
+  const failing = deliver(next, ...full);
+  await failing.until(({ stdout }) => /cannot be written \(ENOSPC\)/.test(stdout));
+  await failing.end();
+  expect(current(dir, 'svid.key')).toBe(key);
+  expect(readdirSync(dir)).toEqual(before);
+
+  expect(await deliver(next).ended()).toMatchObject({ code: 0 });
+  expect(current(dir, 'svid.key')).not.toBe(key);
 });
 
 test('an agent that is not root delivers for itself and its groups, and says what it cannot give', async () => {
