@@ -12,7 +12,6 @@ import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
-import { coreDumpsProblem } from './native/limits.ts';
 import { linux } from './native/linux.ts';
 
 type Verb = keyof typeof specs;
@@ -47,6 +46,7 @@ export async function runDaemonVerb(argv: string[], output: Output = processOutp
 /** The composition of the daemon: what it holds, and all that serves it. */
 async function runAgent(args: Arguments, output: Output): Promise<number> {
   const config = await configOf(args);
+  linux().hideMemory();
   await lockFolder(config.dir);
   const stop = new AbortController();
   const { signal } = stop;
@@ -61,8 +61,6 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     },
     { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
-  const coreDumps = coreDumpsProblem();
-  if (coreDumps !== undefined) notice(coreDumps);
   // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
   const services = await openServices(config, daemon, notice);
   void daemon.ready().then((ready) => printReady(ready, config, args, output));

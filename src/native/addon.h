@@ -31,4 +31,7 @@ napi_value keyring_write(napi_env env, napi_callback_info info);
 /* lock.c */
 napi_value try_lock(napi_env env, napi_callback_info info);
 
+/* process.c */
+napi_value hide_memory(napi_env env, napi_callback_info info);
+
 #endif

@@ -15,6 +15,8 @@ export interface LinuxAddon {
   keyringWrite(name: string, value: Buffer): void;
   /** Locks a file or folder for as long as `fd` is open (flock(2)); false where another descriptor has it. */
   tryLock(fd: number): boolean;
+  /** No core file of this process, and nobody of its own user reads its memory, save with CAP_SYS_PTRACE (PR_SET_DUMPABLE). */
+  hideMemory(): void;
 }
 
 let addon: LinuxAddon | undefined;
