@@ -72,6 +72,24 @@ export function verifySignature(
   }
 }
 
+/** The same in another thread, where a signature may take as long as it takes. */
+export function verifySignatureAside(
+  algorithm: SignatureAlgorithm,
+  key: KeyObject,
+  data: Buffer,
+  signature: Buffer,
+): Promise<boolean> {
+  if (!isOfType(key, algorithm)) return Promise.resolve(false);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const done = (error: Error | null, isGood: boolean): void => resolve(error === null && isGood);
+  try {
+    verify(digestOf[algorithm], data, verifyingKey(key, algorithm), signature, done);
+  } catch {
+    resolve(false);
+  }
+  return promise;
+}
+
 /**
  * The same over the bytes of chunks, one behind the other, with turns of the event loop between; Ed25519, which takes
  * them twice, in another thread.

@@ -6,6 +6,7 @@ import {
   parseAlgorithmIdentifier,
   type SignatureAlgorithm,
   verifySignature,
+  verifySignatureAside,
 } from './algorithm.ts';
 import { type CertificateExtensions, readCertificateExtensions } from './certificate-extensions.ts';
 import { assembleSigned, caExtensions } from './certificate-tbs.ts';
@@ -76,12 +77,24 @@ export function parseCsr(der: Buffer): ParsedCsr {
  * with it. Throws `request-csr` and `request-key`.
  */
 export function verifyCsr(csr: ParsedCsr): PublicKeyInfo {
+  const info = keyOf(csr);
+  if (!verifySignature(csr.algorithm, info.key, csr.signed, csr.signature)) refuse(notItsOwn);
+  return info;
+}
+
+/** As `verifyCsr`; the signature is verified in another thread. */
+export async function verifyCsrAside(csr: ParsedCsr): Promise<PublicKeyInfo> {
+  const info = keyOf(csr);
+  if (!(await verifySignatureAside(csr.algorithm, info.key, csr.signed, csr.signature))) refuse(notItsOwn);
+  return info;
+}
+
+const notItsOwn = 'is not signed with its own key';
+
+function keyOf(csr: ParsedCsr): PublicKeyInfo {
   if (csr.uris.length > 1) refuse('has more than one URI; an X509-SVID has exactly one SPIFFE ID');
   if (csr.requestsCa) refuse('asks for a CA certificate; leave basicConstraints and CA key usages out');
-  const info = importPublicKey(csr.spki);
-  if (!verifySignature(csr.algorithm, info.key, csr.signed, csr.signature))
-    refuse('is not signed with its own key');
-  return info;
+  return importPublicKey(csr.spki);
 }
 
 /** A DER CSR signed with a private key (EC, RSA or Ed25519), with an extensionRequest for its names where it has any. */

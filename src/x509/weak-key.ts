@@ -52,14 +52,21 @@ function factorsByFermat(modulus: bigint): boolean {
   return false;
 }
 
-/** Most numbers are no square modulo 256 already, which saves their root. */
+/** All but one in a hundred numbers are no square modulo one of these already, which saves their root. */
 function isSquare(value: bigint): boolean {
   if (!squaresModulo256.has(Number(value & 255n))) return false;
+  const residue = Number(value % 45045n);
+  if (squaresModulo.some(({ modulus, squares }) => !squares.has(residue % modulus))) return false;
   const root = integerRoot(value);
   return root * root === value;
 }
 
-const squaresModulo256 = new Set(Array.from({ length: 256 }, (_, i) => (i * i) % 256));
+const squaresModulo256 = squaresOf(256);
+const squaresModulo = [63, 65, 11].map((modulus) => ({ modulus, squares: squaresOf(modulus) }));
+
+function squaresOf(modulus: number): ReadonlySet<number> {
+  return new Set(Array.from({ length: modulus }, (_, i) => (i * i) % modulus));
+}
 
 /** Newton's method from above, so it falls until it is there. */
 function integerRoot(value: bigint): bigint {
