@@ -319,7 +319,12 @@ function enrollment(
   const isCurrent = ({ keyId }: { keyId: string }): boolean => !publisher.hasEnded(keyId);
   const end = (unsigned: CertificateRecord): Promise<void> => revocation.endUnsigned(unsigned);
   const challenges = new Challenges();
-  const { failuresPerMinute, inFlightMax } = config.enrollment;
+  const {
+    failuresPerMinute,
+    inFlightMax,
+    svidsAtOnce: atOnce,
+    svidsPerLifetime: perLifetime,
+  } = config.enrollment;
   const limits = new FailureLimits(failuresPerMinute);
   const attestors = [joinTokenAttestor(kernel.store)];
   const profiles = profilesOf(config);
@@ -329,8 +334,7 @@ function enrollment(
     agentEntries: new AgentEntries(kernel.store),
     jwtSvids: jwtSvidsOf(config, kernel),
     enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profiles }),
-    svids: new Svids({ ...kernel, profiles }),
-    svidsAdmission: new AgentAdmission(),
+    svids: new Svids({ ...kernel, clock, profiles, limits: { atOnce, perLifetime } }),
     jwtAdmission: new AgentAdmission(inFlightMax, Math.ceil(inFlightMax / 2)),
     bundle: () => kernel.bundle,
     issuers: () => kernel.issuers.filter(isCurrent),

@@ -158,6 +158,10 @@ const configSchema = z.strictObject({
     inFlightMax: z._default(between(8, 65_536), 512),
     /** Failed attempts of one address or token in a minute; past it 429. */
     failuresPerMinute: z._default(between(1, 100_000), 60),
+    /** Certificates of one registration entry that its agent gets at once; past it 429 (docs/entries.md). */
+    svidsAtOnce: z._default(between(4, 100_000), 60),
+    /** Certificates of each entry in a lifetime, on the average of an agent's: renewals take two and a half. */
+    svidsPerLifetime: z._default(between(3, 10_000), 4),
   }),
   publication: z.strictObject({
     listen: z.prefault(listen, '127.0.0.1:8180'),

@@ -37,17 +37,13 @@ export class Admission {
   }
 }
 
-/** Room for what agents ask for in the name of workloads; what one agent has in progress leaves some to others. */
+/** Room for tokens that agents ask for in the name of workloads; what one agent has in progress leaves some to others. */
 export class AgentAdmission {
   readonly #all: Admission;
   readonly #ofEach = new Map<string, Admission>();
   readonly #ofEachMax: number;
 
-  /**
-   * By default half of what may wait for the log, since the other half is for everybody who is no agent; and of each agent
-   * a full call of first certificates, or two of renewals.
-   */
-  constructor(inFlightMax = 2048, ofEachMax = 1024) {
+  constructor(inFlightMax: number, ofEachMax: number) {
     this.#all = new Admission(inFlightMax);
     this.#ofEachMax = ofEachMax;
   }

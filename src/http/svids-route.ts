@@ -10,15 +10,13 @@ import type { CertificateStanding } from '../store/records.ts';
 import { type SvidRequest, svidsRequestSchema } from '../wire/agent.ts';
 import { errorFields, type Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type AgentAdmission, type FailureLimits, isPeersFailure } from './admission.ts';
+import { type FailureLimits, isPeersFailure } from './admission.ts';
 import { parseBody } from './parse.ts';
 import { channelOf } from './tls-channel.ts';
 
 /** What the route serves from; `RewindGuard` is what a client may have seen of the log. */
 export interface SvidsParts extends RewindGuard, Pick<CommonParts, 'authoritiesOf'> {
   svids: Svids;
-  /** Counts certificates, not calls. */
-  svidsAdmission: AgentAdmission;
   /** Whose certificates peers may show. */
   issuers: () => CommonParts['issuers'];
   bundle: () => CommonParts['bundle'];
@@ -79,16 +77,15 @@ function isFirst({ predecessor }: SvidRequest): boolean {
 }
 
 async function outcomeOf(
-  { svids, svidsAdmission, log, metrics }: SvidsParts,
+  { svids, log, metrics }: SvidsParts,
   request: SvidRequest,
   call: SvidCall,
   startedMs: number,
 ): Promise<SvidOutcome> {
   const { entryId } = request;
   const { spiffeId } = call.agent;
-  const road = isFirst(request) ? 'enrollment' : 'renewal';
   try {
-    const issued = await svidsAdmission.within(road, spiffeId, () => svids.issue(request, call));
+    const issued = await svids.issue(request, call);
     metrics.issued.inc({ road: 'svids' });
     metrics.issueSeconds.observe((performance.now() - startedMs) / 1000);
     return { entryId, issued };

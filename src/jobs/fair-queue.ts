@@ -1,18 +1,33 @@
-/** What waits, by who asked: each takes a turn with one, so that who asks for hundreds keeps nobody waiting for them. */
+/**
+ * What waits, by who asked: each takes a turn with one, so that who asks for hundreds keeps nobody waiting for them. Where
+ * it is full, who has most waiting makes room for who has less.
+ */
 export class FairQueue<T> {
   /** Whose turn is next comes first. */
   readonly #waiting = new Map<string, T[]>();
+  readonly #most: number;
   #size = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
 
   get size(): number {
     return this.#size;
   }
 
-  add(owner: string, item: T): void {
-    const own = this.#waiting.get(owner);
-    if (own) own.push(item);
-    else this.#waiting.set(owner, [item]);
-    this.#size += 1;
+  /** What has to go for it: the last of who has most waiting, which may be the item itself; undefined where there was room. */
+  add(owner: string, item: T): T | undefined {
+    const own = this.#waiting.get(owner) ?? [];
+    let last: T | undefined;
+    if (this.#size >= this.#most) {
+      const longest = this.#longest();
+      if (longest.length <= own.length + 1) return item;
+      last = longest.pop();
+    } else this.#size += 1;
+    own.push(item);
+    this.#waiting.set(owner, own);
+    return last;
   }
 
   /** As many as there are, `most` at most. */
@@ -27,5 +42,11 @@ export class FairQueue<T> {
     }
     this.#size -= taken.length;
     return taken;
+  }
+
+  #longest(): T[] {
+    let longest: T[] = [];
+    for (const own of this.#waiting.values()) if (own.length > longest.length) longest = own;
+    return longest;
   }
 }

@@ -167,6 +167,8 @@ export interface StoreReader {
   /** Entries whose selectors are all among `selectors`, oldest first. */
   entriesMatching(selectors: readonly string[]): RegistrationEntry[];
   entries(page: Page & { spiffeId?: SpiffeId; parentId?: SpiffeId }): RegistrationEntry[];
+  /** How many entries have this parent. */
+  entryCountOf(parentId: SpiffeId): number;
   /** Index of the last leaf that made, changed or deleted an entry of this parent; undefined where it never had one. */
   entriesChangedBy(parentId: SpiffeId): number | undefined;
   /** Whether there is or was such an entry. */

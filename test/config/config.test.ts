@@ -14,7 +14,13 @@ const whole = {
 test('what is left out has the documented default', () => {
   const config = parseConfig(whole);
   expect(config).toMatchObject({
-    enrollment: { listen: { host: '127.0.0.1', port: 8443 }, inFlightMax: 512, failuresPerMinute: 60 },
+    enrollment: {
+      listen: { host: '127.0.0.1', port: 8443 },
+      inFlightMax: 512,
+      failuresPerMinute: 60,
+      svidsAtOnce: 60,
+      svidsPerLifetime: 4,
+    },
     publication: { listen: { host: '127.0.0.1', port: 8180 } },
     operations: { listen: { host: '127.0.0.1', port: 9180 } },
     crl: { validity: 86_400 },

@@ -22,7 +22,7 @@ const entryIds: string[] = [];
 beforeAll(async () => {
   authority = await bootAuthority({
     configure: ({ enrollment }: { enrollment: Record<string, unknown> }) =>
-      void (enrollment.failuresPerMinute = 3),
+      Object.assign(enrollment, { failuresPerMinute: 3, svidsAtOnce: 10_000 }),
   });
   url = authority.server.ready.enrollmentUrl;
   agent = await authority.enroll('agent');
@@ -59,7 +59,9 @@ function read(answer: Answer) {
 }
 
 it('five hundred and more, in less time than a twentieth of as many enrollments, each in the log', async () => {
-  const requests = Array.from({ length: svidsMax }, (_, index) => item(entryIds[index % 4] ?? ''));
+  const rounds = Array.from({ length: 3 }, () =>
+    Array.from({ length: svidsMax }, (_, index) => item(entryIds[index % 4] ?? '')),
+  );
   const tokens = await Promise.all(Array.from({ length: 3 }, (_, index) => authority.join(`alone-${index}`)));
   const single = [];
   for (const { path } of tokens) {
@@ -68,7 +70,7 @@ it('five hundred and more, in less time than a twentieth of as many enrollments,
     single.push(performance.now() - startedMs);
   }
   const calls: Answer[] = [];
-  for (let round = 0; round < 3; round += 1) calls.push(await ask(agent, { requests }));
+  for (const requests of rounds) calls.push(await ask(agent, { requests }));
   const [fastest] = calls.toSorted((a, b) => a.ms - b.ms);
   if (!fastest) throw new Error('three calls were made');
   const ratio = fastest.ms / Math.min(...single);
@@ -87,7 +89,7 @@ it('five hundred and more, in less time than a twentieth of as many enrollments,
   );
   const serials = new Set<string>();
   for (const [index, result] of results.entries()) {
-    expect(result.entryId).toBe(requests[index]?.entryId);
+    expect(result.entryId).toBe(entryIds[index % 4]);
     if ('problem' in result) throw new Error(JSON.stringify(result.problem));
     const [issuerDer] = authorities[result.issuerKeyId] ?? [];
     const leaf = parseCertificate(result.certificate);

@@ -62,7 +62,7 @@ export class Agent {
   }
 }
 
-/** A fresh P-256 key. */
-export function newKey(): KeyObject {
-  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+/** A fresh key. */
+export function newKey(namedCurve = 'P-256'): KeyObject {
+  return generateKeyPairSync('ec', { namedCurve }).privateKey;
 }

@@ -1,6 +1,7 @@
 // What an agent gets in the name of its workloads: its own entries' certificates, each on its own, and nothing else.
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { VouchError } from '../../src/core/errors.ts';
 import { verifyState } from '../../src/audit/verify-state.ts';
 import { Svids } from '../../src/enrollment/svids.ts';
 import { CrlPublisher, defaultCrlTiming } from '../../src/revocation/publisher.ts';
@@ -20,7 +21,7 @@ let agent: Agent;
 
 beforeEach(async () => {
   authority = await softwareAuthority();
-  svids = new Svids(authority);
+  svids = new Svids({ ...authority, limits: { atOnce: 10_000, perLifetime: 4 } });
   agent = await Agent.enrolled(authority);
 });
 afterEach(() => authority.close());
@@ -203,6 +204,30 @@ describe('refused is', () => {
     );
   });
 
+  test('a key that another identity has, or is about to get, of whichever agent', async () => {
+    const [web, db] = [await agent.workload('web'), await agent.workload('db')];
+    const other = await Agent.enrolled(authority, 'agent-2');
+    const elsewhere = await other.workload('queue');
+    const csr = buildCsr(newKey());
+    const asked = [web, db].map((entry) => codeOf(() => agent.ask(svids, entry, { csr })));
+    expect(await Promise.all(asked)).toEqual(['allowed', 'request-key']);
+    expect(await codeOf(() => agent.ask(svids, db, { csr }))).toBe('request-key');
+    expect(await codeOf(() => other.ask(svids, elsewhere, { csr }))).toBe('request-key');
+  });
+
+  test('a key that was compromised, also when its certificate has expired', async () => {
+    const entry = await agent.workload('web');
+    const csr = buildCsr(newKey());
+    const { serial } = (await agent.ask(svids, entry, { csr })).record;
+    const revocation = await revocationOf();
+    await revocation.revoke({ by: 'serial', serial, only: true }, 'keyCompromise', 'uid:0');
+    expect(await codeOf(() => agent.ask(svids, entry, { csr }))).toBe('request-key');
+    authority.clock.pass(3_700_000);
+    const later = await Agent.enrolled(authority, 'agent-2');
+    const unblocked = await later.workload('db');
+    expect(await codeOf(() => later.ask(svids, unblocked, { csr }))).toBe('policy-key-blocked');
+  });
+
   test('whoever did not enroll himself', async () => {
     const entry = await agent.workload('web');
     const workload = await agent.ask(svids, entry);
@@ -316,12 +341,14 @@ describe('many at once', () => {
 
   test('take no turn for longer than 20 ms of processor time', async () => {
     const entry = await agent.workload('web');
-    const csrs = Array.from({ length: 512 }, () => buildCsr(newKey()));
+    const rounds = ['P-256', 'P-384', 'P-256'].map((namedCurve) =>
+      Array.from({ length: 512 }, () => buildCsr(newKey(namedCurve))),
+    );
     // The signer is another process.
     authority.signer.beforeAppend = () => aTurn();
     authority.signer.beforeAnswer = () => aTurn();
     const longest = [];
-    for (let round = 0; round < 3; round += 1)
+    for (const csrs of rounds)
       longest.push(
         await longestTurnMs(() => Promise.all(csrs.map((csr) => agent.ask(svids, entry, { csr })))),
       );
@@ -351,6 +378,82 @@ describe('many at once', () => {
     await Promise.all([...firsts, ...renewals]);
     expect(order.slice(0, 64).filter((what) => what === 'renewal')).toHaveLength(48);
   });
+});
+
+describe('many for long', () => {
+  const limits = { atOnce: 6, perLifetime: 4 };
+  /** How many of so many attempts for an entry bring a certificate. */
+  const got = async (entry: { entryId: string }, attempts: number): Promise<number> => {
+    let count = 0;
+    for (let index = 0; index < attempts; index += 1)
+      if ((await codeOf(() => agent.ask(svids, entry))) === 'allowed') count += 1;
+    return count;
+  };
+
+  beforeEach(() => {
+    svids = new Svids({ ...authority, limits });
+  });
+
+  test('an entry has so many at once, and then some in a lifetime; the refusal says which and when', async () => {
+    const entry = await agent.workload('web');
+    for (const name of ['a', 'b', 'c']) await agent.workload(name);
+    expect(await got(entry, 20)).toBe(6);
+    const refusal: unknown = await agent.ask(svids, entry).catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ code: 'unavailable-rate-limited' });
+    expect(String(refusal)).toContain(`${entry.entryId} (${entry.spiffeId})`);
+    const { retryAfterSeconds = 0 } = refusal as { retryAfterSeconds?: number };
+    expect(retryAfterSeconds).toBeCloseTo(3600 / 16, 0);
+    authority.clock.pass(retryAfterSeconds * 1000 + 1);
+    expect(await got(entry, 5)).toBe(1);
+  });
+
+  test('an agent has so many for all its entries together, and its others go on', async () => {
+    const other = await Agent.enrolled(authority, 'agent-2');
+    const theirs = await other.workload('queue');
+    const entries = await Promise.all(['a', 'b', 'c'].map((name) => agent.workload(name)));
+    let all = 0;
+    for (const entry of entries) all += await got(entry, 10);
+    // Three times six; 6 + 3 * 4 at once.
+    expect(all).toBe(18);
+    expect(await codeOf(() => other.ask(svids, theirs))).toBe('allowed');
+    let later = 0;
+    for (let sixteenth = 0; sixteenth < 15; sixteenth += 1) {
+      authority.clock.pass(3_600_000 / 16);
+      for (const entry of entries) later += await got(entry, 3);
+    }
+    // Four of each in an hour; by itself each entry would have one of each sixteenth.
+    expect(later).toBe(11);
+  });
+
+  test('what nobody got is not counted', async () => {
+    const entry = await agent.workload('web');
+    const sign = authority.sequencer.sign.bind(authority.sequencer);
+    authority.sequencer.sign = () => Promise.reject(new VouchError('unavailable-signer', 'away'));
+    expect(await got(entry, 20)).toBe(0);
+    authority.sequencer.sign = sign;
+    expect(await got(entry, 20)).toBe(6);
+  });
+
+  test('a restart with all certificates at once, an order to renew and another restart are no storm', async () => {
+    svids = new Svids({ ...authority, limits: { atOnce: 60, perLifetime: 4 } });
+    const entries = await Promise.all(Array.from({ length: 200 }, (_, index) => agent.workload(`w${index}`)));
+    for (let round = 0; round < 3; round += 1)
+      await Promise.all(entries.map((entry) => agent.ask(svids, entry)));
+  });
+});
+
+test('two greedy agents keep a third from nothing', async () => {
+  const greedy = [agent, await Agent.enrolled(authority, 'agent-2')];
+  const third = await Agent.enrolled(authority, 'agent-3');
+  const entries = await Promise.all(greedy.map((one) => one.workload(`of-${one.entry.entryId.slice(2)}`)));
+  const small = await Promise.all(Array.from({ length: 20 }, (_, index) => third.workload(`w${index}`)));
+  const csr = buildCsr(newKey());
+  const asked = entries.flatMap((entry, index) =>
+    Array.from({ length: 2000 }, () => codeOf(() => (greedy[index] ?? agent).ask(svids, entry, { csr }))),
+  );
+  await Promise.all(small.map((entry) => third.ask(svids, entry)));
+  const refused = (await Promise.all(asked)).filter((code) => code === 'unavailable-overloaded');
+  expect(refused.length).toBeGreaterThanOrEqual(4000 - 1536);
 });
 
 async function until(isSo: () => boolean): Promise<void> {

@@ -79,6 +79,10 @@ export class SqliteReader implements StoreReader {
     return all(this.reads.entries, before, limit).map(entryOf);
   }
 
+  entryCountOf(parentId: SpiffeId): number {
+    return first(this.reads.countOfParent, parentId) ?? 0;
+  }
+
   entriesChangedBy(parentId: SpiffeId): number | undefined {
     return first(this.reads.entriesChangedBy, parentId) ?? undefined;
   }
