@@ -49,6 +49,9 @@ describe('an agent', () => {
     entries.entries[0] = { ...web, entryId: 'e_00000000000000ff', spiffeId: `${web.spiffeId}-2` };
     Object.assign(authority, { statementSequence: 5, bundleSequence: 5 });
     entries.streams.tell('bundle', { sequence: 5 });
+    await agent.until(() => agent.now?.trust.sequence === 5);
+    // As a stream begins.
+    entries.streams.tell('entries', { sequence: entries.sequence });
     await agent.serves('web-2');
   });
 

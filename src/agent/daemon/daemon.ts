@@ -226,11 +226,11 @@ export class AgentDaemon {
   }
 
   #tookBundle(bundle: BundleJson): void {
-    const before = this.#bundle?.spiffe_sequence;
-    if (before !== undefined && bundle.spiffe_sequence <= before) return;
+    const before = this.#bundle;
+    if (before !== undefined && bundle.spiffe_sequence <= before.spiffe_sequence) return;
     this.#bundle = bundle;
-    // It may tell of another log, where the sequence that is known stands for other entries.
-    if (before !== undefined) this.#entries.forget();
+    // Another statement may tell of another log, where the sequence that is known stands for other entries.
+    if (before !== undefined && before.vouch_statement !== bundle.vouch_statement) this.#entries.forget();
     this.#publish();
   }
 

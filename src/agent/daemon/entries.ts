@@ -8,6 +8,8 @@ import type { Sleep } from '../sleep.ts';
 const everyMs = 60_000;
 /** While the server tells of changes: it is looked after, not waited for. */
 const liveEveryMs = 600_000;
+/** What all agents hear of at one moment not all ask about then. */
+const spreadMs = 30_000;
 /** A refusal does not pass by itself. */
 const refusedPauseMs = 60_000;
 
@@ -61,10 +63,12 @@ export class EntriesKeeper {
     this.#known = sequence;
   }
 
-  /** Nothing is known any more: the agent is another. */
+  /** What is known says nothing of what is now: it is asked for soon, and at once when the server tells of any. */
   forget(): void {
+    const { clock } = this.#parts;
     this.#known = undefined;
-    this.askNow();
+    const due = momentOf(Math.random() * spreadMs, clock);
+    if (due.wallMs < this.#due.wallMs) this.#due = due;
   }
 
   askNow(): void {
