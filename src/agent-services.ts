@@ -77,14 +77,16 @@ async function openSocket(
 
 async function openProxies(
   { proxy, crl }: AgentConfig,
-  { workloads, statusParts }: AgentDaemon,
+  daemon: AgentDaemon,
   notice: (line: string) => void,
 ): Promise<Service> {
+  const { workloads, statusParts } = daemon;
   const { MtlsProxies } = await import('./agent/proxy/mtls-proxies.ts');
   const staleCrl = crl === 'require' ? 'refuse' : 'allow';
   const proxies = new MtlsProxies(proxy, {
     ...{ clock: systemClock, notice, staleCrl },
     withheld: () => workloads.withheld(),
+    knownCrl: (der) => daemon.knownCrl(der),
   });
   await proxies.listen();
   statusParts.set('proxy', () => proxies.status());

@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { createHash } from 'node:crypto';
+import type { VerifiedCrl } from '../../client/crl.ts';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import type { EntriesAnswer } from '../../wire/agent.ts';
@@ -147,6 +148,11 @@ export class AgentDaemon {
   /** Somebody's part of the status is another. */
   statusChanged(): void {
     this.#status.want();
+  }
+
+  /** A CRL that is served, as it was verified. */
+  knownCrl(der: Buffer): VerifiedCrl | undefined {
+    return [...(this.#fresh?.keeper.crls.values() ?? [])].find((crl) => crl.der === der);
   }
 
   /** Whether the server tells of changes by itself. */

@@ -3,6 +3,7 @@ import { asVouchError } from '../../core/errors.ts';
 import type { Served, Withheld } from '../workloads.ts';
 import type { ProxyCounts } from './journal.ts';
 import { MtlsProxy, type ProxyParts } from './mtls-proxy.ts';
+import type { KnownCrl } from './served-crls.ts';
 import { ServedIdentities } from './served-identities.ts';
 
 /** One of an agent's proxies. */
@@ -19,6 +20,8 @@ interface Parts extends ProxyParts {
   staleCrl: 'refuse' | 'allow';
   /** What the agent does not serve now, and why. */
   withheld: () => readonly Withheld[];
+  /** A large CRL is not verified once more. */
+  knownCrl?: KnownCrl;
 }
 
 /** The proxies of an agent's configuration, each with an identity that the agent serves. */
@@ -31,9 +34,10 @@ export class MtlsProxies {
   #isTaking = false;
 
   constructor(configs: readonly ProxyConfig[], parts: Parts) {
-    this.#notice = parts.notice;
-    this.#withheld = parts.withheld;
-    this.#identities = new ServedIdentities(parts.staleCrl, (line) => parts.notice(`proxy: ${line}`));
+    const { notice, staleCrl, knownCrl, withheld } = parts;
+    this.#notice = notice;
+    this.#withheld = withheld;
+    this.#identities = new ServedIdentities(staleCrl, (line) => notice(`proxy: ${line}`), knownCrl);
     this.#proxies = configs.map((config) => ({ config, proxy: new MtlsProxy(config, parts) }));
   }
 

@@ -3,20 +3,26 @@ import { asVouchError, VouchError } from '../../core/errors.ts';
 import type { ParsedCertificate } from '../../x509/certificate.ts';
 import { tags } from '../../x509/der.ts';
 import { DerReader } from '../../x509/der-reader.ts';
+import { keyIdOf } from '../../x509/public-key.ts';
 
 /** A larger one is read in slices, between which connections have their turns. */
 const readAtOnceMaxBytes = 64 * 1024;
 
+/** What somebody here verified already, by the very bytes; undefined where nobody did. */
+export type KnownCrl = (der: Buffer) => VerifiedCrl | undefined;
+
 /**
- * The CRLs that an agent serves, verified: one that does not hold, or is older than the one before, is reported, and the
+ * The CRLs that an agent serves, verified once: one that does not hold, or is older than the one before, is reported, and the
  * one before goes on counting.
  */
 export class ServedCrls {
   readonly #problem: (line: string) => void;
+  readonly #known: KnownCrl;
   #verified: ReadonlyMap<string, VerifiedCrl> = new Map();
 
-  constructor(problem: (line: string) => void) {
+  constructor(problem: (line: string) => void, known: KnownCrl = () => undefined) {
     this.#problem = problem;
+    this.#known = known;
   }
 
   /** By the key id of the CA that signed it, which must be one of `authorities`. */
@@ -25,15 +31,23 @@ export class ServedCrls {
     authorities: readonly ParsedCertificate[],
   ): Promise<ReadonlyMap<string, VerifiedCrl>> {
     for (const der of ders) {
-      if ([...this.#verified.values()].some((known) => known.der.equals(der))) continue;
+      if ([...this.#verified.values()].some((known) => known.der === der || known.der.equals(der))) continue;
       try {
-        const crl = await this.#verify(der, authorities);
+        const crl = this.#taken(der, authorities) ?? (await this.#verify(der, authorities));
         this.#verified = new Map(this.#verified).set(crl.issuerKeyId, crl);
       } catch (error) {
         this.#problem(asVouchError(error).detail);
       }
     }
     return this.#verified;
+  }
+
+  /** What was verified already, where it is of one of these CAs and no older than what counts. */
+  #taken(der: Buffer, authorities: readonly ParsedCertificate[]): VerifiedCrl | undefined {
+    const known = this.#known(der);
+    if (known === undefined || !authorities.some(({ spki }) => keyIdOf(spki) === known.issuerKeyId))
+      return undefined;
+    return known.crlNumber < (this.#verified.get(known.issuerKeyId)?.crlNumber ?? 0n) ? undefined : known;
   }
 
   /** Issuers that follow one another may have one name: the key that signed it decides. */

@@ -5,7 +5,7 @@ import { encodePem } from '../../x509/pem.ts';
 import { keyIdOf } from '../../x509/public-key.ts';
 import type { Served, Svid, Trust } from '../workloads.ts';
 import type { ProxyIdentity } from './identity.ts';
-import { ServedCrls } from './served-crls.ts';
+import { type KnownCrl, ServedCrls } from './served-crls.ts';
 
 /** Names an SVID among those served; the first that fits counts. */
 export interface SvidChoice {
@@ -20,9 +20,9 @@ export class ServedIdentities {
   /** What was made of an SVID, and of the roots that it stands beside. */
   #made = new WeakMap<Svid, { roots: readonly Buffer[]; tls: ProxyIdentity['tls']; allowed: AllowedPeers }>();
 
-  constructor(staleCrl: PeerTrust['staleCrl'], problem: (line: string) => void) {
+  constructor(staleCrl: PeerTrust['staleCrl'], problem: (line: string) => void, known?: KnownCrl) {
     this.#staleCrl = staleCrl;
-    this.#crls = new ServedCrls(problem);
+    this.#crls = new ServedCrls(problem, known);
   }
 
   /** Resolves to what gives the identity of a proxy, or undefined where there is none. Throws where `trust` cannot be read. */

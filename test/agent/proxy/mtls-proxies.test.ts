@@ -1,6 +1,7 @@
 import { createPrivateKey } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import * as z from 'zod/mini';
+import { readCrl, type VerifiedCrl, verifyCrl } from '../../../src/client/crl.ts';
 import { MtlsProxies } from '../../../src/agent/proxy/mtls-proxies.ts';
 import type { Served, Svid, Withheld } from '../../../src/agent/workloads.ts';
 import { proxyConfig } from '../../../src/config/proxy-config.ts';
@@ -63,17 +64,18 @@ async function agent() {
     { id: 'spiffe://example.org/web', listen: '127.0.0.1:0', to },
     { entry: 'e_db', listen: '127.0.0.1:0', to },
   ].map((document) => z.parse(proxyConfig, document));
-  const parts = { clock: new MovedClock(), staleCrl: 'refuse' as const };
+  const known: VerifiedCrl[] = [];
   const withheld: Withheld[] = [];
   const proxies = new MtlsProxies(configs, {
-    ...parts,
+    ...{ clock: new MovedClock(), staleCrl: 'refuse' as const },
+    knownCrl: (der) => known.find((crl) => crl.der === der),
     notice: (line) => void notices.push(line),
     withheld: () => withheld,
   });
   await proxies.listen();
   onTestFinished(() => proxies.close());
   const [web = 0, db = 0] = proxies.status().map(({ listen }) => Number(listen.split(':')[1]));
-  return { authority, client, notices, proxies, withheld, web, db };
+  return { authority, client, known, notices, proxies, withheld, web, db };
 }
 
 type Agent = Awaited<ReturnType<typeof agent>>;
@@ -222,6 +224,31 @@ describe('the proxies of an agent', () => {
     expect(await dial(web, shown(client)).over).toMatch(/end|ECONNRESET/);
     expect(notices.join('\n')).toMatch(/denied-revoked/);
     expect(notices.join('\n')).toMatch(/wrong signature[^]*not one|below[^]*wrong signature/);
+  });
+
+  test('take what was verified already, of a CA that they know and no older than what counts', async () => {
+    const parts = await agent();
+    const { authority, proxies, web, client, known } = parts;
+    const own = svid(authority, 'web');
+    proxies.take(served(authority, [own]));
+    const caller = await open(parts, web);
+    const crl = (revoked: boolean, over: object = {}) => ({
+      ...verifyCrl(readCrl(authority.crl()), parseCertificate(authority.issuer.der)),
+      ...{ der: Buffer.from('not looked into'), has: () => revoked },
+      ...over,
+    });
+    const stranger = new FakeAuthority();
+    for (const other of [crl(true, { issuerKeyId: stranger.issuer.keyId }), crl(true, { crlNumber: 0n })]) {
+      known.push(other);
+      proxies.take(served(authority, [own], [other.der, authority.crl(authority.root)]));
+      await eventually(() => undefined, 50);
+    }
+    expect(caller.socket.closed).toBe(false);
+    const good = crl(true);
+    known.push(good);
+    proxies.take(served(authority, [own], [good.der, authority.crl(authority.root)]));
+    expect(await caller.over).toBe('ECONNRESET');
+    expect(await dial(web, shown(client)).over).toMatch(/end|ECONNRESET/);
   });
 
   test('take the last of many at once; what cannot be used leaves what was', async () => {
