@@ -1,17 +1,21 @@
 #!/usr/bin/env node
 // Takes each of the twelve guards out and expects the test of its invariant to go red. `npm run test:guards`, or
-// `npm run test:guards -- I4 I11` for some of them.
+// `npm run test:guards -- I4 I11` for some of them. `--green FILE`: a report of vitest on these sources, which says how
+// the same tests end with the guards; without it they run first.
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const all = Array.from({ length: 12 }, (_, at) => `I${at + 1}`);
-const asked = process.argv.slice(2);
+const { values: options, positionals: asked } = parseArgs({
+  allowPositionals: true,
+  options: { green: { type: 'string' } },
+});
 const invariants = asked.length === 0 ? all : all.filter((invariant) => asked.includes(invariant));
 
 /** Invariants whose tests start the built program: they need a build without the guard, the others its source alone. */
@@ -26,14 +30,16 @@ process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 async function main() {
   const unknown = asked.find((one) => !all.includes(one));
   if (unknown !== undefined) {
-    complain(`there is no invariant ${unknown}; usage: run.mjs [I1 … I12]`);
+    complain(`there is no invariant ${unknown}; usage: run.mjs [--green FILE] [I1 … I12]`);
     return 2;
   }
   await run(process.execPath, ['scripts/build.mjs', '--if-changed'], { cwd: root });
   const files = new Map(invariants.map((invariant) => [invariant, fileOf(invariant)]));
   const tests =
     asked.length === 0 ? ['test/invariants'] : [...files.values()].filter((file) => file !== undefined);
-  const green = await vitest('green', [...tests, 'test/guards'], {});
+  const green = options.green
+    ? testsIn(options.green)
+    : await vitest('green', [...tests, 'test/guards'], {});
   const release = green.filter(({ file }) => file.includes('/test/guards/'));
   for (const { file, tests } of release)
     for (const { title } of tests.filter(({ status }) => status !== 'passed')) complain(`${file}: ${title}`);
@@ -117,9 +123,13 @@ async function vitest(name, files, environment) {
     `--outputFile=${report}`,
     ...files,
   ];
-  const options = { cwd: root, env: { ...clean, ...environment }, maxBuffer: 64 * 1024 * 1024 };
+  const how = { cwd: root, env: { ...clean, ...environment }, maxBuffer: 64 * 1024 * 1024 };
   // Red is what is looked for: the exit code says nothing here, the report does.
-  await run(process.execPath, args, options).catch((error) => error);
+  await run(process.execPath, args, how).catch((error) => error);
+  return testsIn(report);
+}
+
+function testsIn(report) {
   const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
   return testResults.map(({ name: file, assertionResults }) => ({
     file,
