@@ -49,8 +49,6 @@ function test(suites: Suites): Tested {
     matrix: says(JSON.stringify(lived)),
     ...suites,
   };
-  const runners = ['guards', 'kills', 'hsm-matrix'];
-  const scripts = Object.fromEntries(runners.map((name) => [`test:${name}`, `node test/${name}/run.mjs`]));
   const vitest = `#!/bin/sh
 for argument; do case $argument in --outputFile.json=*) cp report.json "\${argument#*=}" ;; esac; done
 exit ${all.vitestExit ?? 0}
@@ -58,7 +56,7 @@ exit ${all.vitestExit ?? 0}
   const program = readFileSync('scripts/test', 'utf8').replace(/^not_written_yet=.*$/m, 'not_written_yet=');
   writeFiles(directory, {
     'scripts/test': program,
-    'package.json': JSON.stringify({ type: 'module', scripts }),
+    'package.json': JSON.stringify({ type: 'module' }),
     'scripts/setup': `#!/bin/sh\n${all.setup ?? 'exit 0'}\n`,
     'scripts/check.mjs': all.check ?? '',
     'node_modules/.bin/vitest': vitest,
