@@ -37,9 +37,7 @@ async function main() {
   const files = new Map(invariants.map((invariant) => [invariant, fileOf(invariant)]));
   const tests =
     asked.length === 0 ? ['test/invariants'] : [...files.values()].filter((file) => file !== undefined);
-  const green = options.green
-    ? testsIn(options.green)
-    : await vitest('green', [...tests, 'test/guards'], {});
+  const green = options.green ? testsIn(options.green) : await vitest('green', [...tests, 'test/guards'], {});
   const release = green.filter(({ file }) => file.includes('/test/guards/'));
   for (const { file, tests } of release)
     for (const { title } of tests.filter(({ status }) => status !== 'passed')) complain(`${file}: ${title}`);
