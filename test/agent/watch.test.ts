@@ -115,7 +115,7 @@ const revokeSomebody = () => {
   return serial;
 };
 const listed = (serial: Parameters<typeof isListed>[1]) =>
-  eventually(() => isListed(one.read('crl.pem'), serial) || undefined, 10_000);
+  eventually(() => isListed(one.read('crl.pem'), serial));
 
 describe('a CRL that the server tells of', () => {
   test('by a patch stands in crl.pem at once, byte for byte, and nothing is fetched', async () => {
@@ -239,11 +239,11 @@ describe('a delta CRL', () => {
   const stands = (serial: Parameters<typeof isListed>[1]) =>
     eventually(() => {
       try {
-        return isListed(one.read('crl-delta.pem'), serial) || undefined;
+        return isListed(one.read('crl-delta.pem'), serial);
       } catch {
         return undefined;
       }
-    }, 3000);
+    });
   const delta = (crlNumber: bigint) => authority.crl(authority.issuer, { crlNumber, deltaBase: 91n });
   let deltaUrl: string;
 

@@ -40,7 +40,7 @@ export class Watchers {
   }
 
   /** When each heard of this CRL, once all have; rejects after `timeoutMs`. */
-  async heard(scope: 'full' | 'delta', crlNumber: number, timeoutMs = 10_000): Promise<readonly number[]> {
+  async heard(scope: 'full' | 'delta', crlNumber: number, timeoutMs = 30_000): Promise<readonly number[]> {
     const key = `${scope} ${crlNumber}`;
     const deadline = performance.now() + timeoutMs;
     for (;;) {

@@ -57,7 +57,7 @@ export async function watch(
       }
     });
     response.on('error', () => undefined);
-    const until: Watcher['until'] = async (passes, timeoutMs = 5000) => {
+    const until: Watcher['until'] = async (passes, timeoutMs = 30_000) => {
       for (const deadline = performance.now() + timeoutMs; ; await sleep(5)) {
         const found = heard.find(passes);
         if (found) return found;

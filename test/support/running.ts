@@ -93,7 +93,7 @@ export class Running {
   }
 
   /** Resolves to what `look` finds; rejects with all that was written when the process ends or time is up. */
-  async until<T>(look: (running: this) => T | undefined | false | null, timeoutMs = 15_000): Promise<T> {
+  async until<T>(look: (running: this) => T | undefined | false | null, timeoutMs = 30_000): Promise<T> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const found = look(this);
@@ -176,7 +176,7 @@ export function start(command: readonly string[], options: StartOptions = {}): R
 /** Waits until `look` finds something; rejects when time is up. */
 export async function eventually<T>(
   look: () => Promise<T | undefined | false> | T | undefined | false,
-  timeoutMs = 10_000,
+  timeoutMs = 30_000,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -58,7 +58,7 @@ export class Daemon {
     return this.until(() => (this.now && [...this.names].sort().join(' ') === wanted ? this.now : undefined));
   }
 
-  async until<T>(look: () => T | undefined | false, timeoutMs = 10_000): Promise<T> {
+  async until<T>(look: () => T | undefined | false, timeoutMs = 30_000): Promise<T> {
     return eventually(look, timeoutMs).catch((error: unknown) => {
       throw new Error(`${String(error)}\nserved: ${this.names.join(' ')}\n${this.notices.join('\n')}`);
     });

@@ -62,7 +62,7 @@ export function start(file: string, args: readonly string[], env: Record<string,
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
   });
   onTestFinished(() => killGroup(child));
-  const seen: Running['seen'] = async (where, what, timeoutMs = 10_000) => {
+  const seen: Running['seen'] = async (where, what, timeoutMs = 30_000) => {
     const found = await eventually(() => what.exec(text[where]) ?? undefined, timeoutMs);
     if (found === undefined)
       throw new Error(`${what.source} not seen in ${where}:\n${text.stdout}\n${text.stderr}`);
@@ -88,12 +88,16 @@ export function isRunning(pid: number | string): boolean {
   }
 }
 
-/** Waits until `look` finds something; undefined where it does not in time. */
-export async function eventually<T>(look: () => T | undefined, timeoutMs = 10_000): Promise<T | undefined> {
+/** Waits until `look` finds something that is not false; undefined where it does not in time. */
+export async function eventually<T>(
+  look: () => T | undefined | false,
+  timeoutMs = 30_000,
+): Promise<T | undefined> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const found = look();
-    if (found !== undefined || performance.now() > deadline) return found;
+    if (found !== undefined && found !== false) return found;
+    if (performance.now() > deadline) return undefined;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
