@@ -21,10 +21,13 @@ export default defineConfig({
     __VOUCH_VERSION__: JSON.stringify(version),
   },
   test: {
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Many times what the slowest of them takes on a machine of its own.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 30_000, interval: 20 } },
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than CI has cores: a third of the time the tests wait, for timers, disks and other processes.
+    maxWorkers: 3,
     projects: [
       { extends: true, test: { name: 'pure', include: pure, exclude: matrix, isolate: false } },
       {
