@@ -10,6 +10,7 @@ import {
 import { type Authority, bootAuthority, runVouch, startVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { Daemon } from './support/daemon.ts';
+import { limitMs } from '../x509/refusal.ts';
 
 let authority: Authority;
 
@@ -62,7 +63,7 @@ describe('from the operator’s answer to what the agent serves', () => {
     expect(agent.now!.svids[0]!.serial).not.toBe(svid!.serial);
     (await authority.vouch('entry', 'delete', first, '--yes')).json();
     took.push(await until(agent, 'db'));
-    for (const ms of took) expect(ms).toBeLessThan(1000);
+    for (const ms of took) expect(ms).toBeLessThan(limitMs(1000));
   });
 
   test('a revoked certificate is gone within a second, and a fresh one of another lineage is there', async () => {
@@ -76,7 +77,7 @@ describe('from the operator’s answer to what the agent serves', () => {
     const started = performance.now();
     await agent.until(() => agent.now?.svids[0]?.serial !== before!.serial);
     await agent.serves('cache');
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(performance.now() - started).toBeLessThan(limitMs(1000));
     expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
   });
 
@@ -96,7 +97,7 @@ describe('from the operator’s answer to what the agent serves', () => {
       expect(told.told).toBe(1);
       const started = performance.now();
       await agent.until(() => serials()[0] !== before[0]);
-      expect(performance.now() - started).toBeLessThan(1000);
+      expect(performance.now() - started).toBeLessThan(limitMs(1000));
       expect(serials()[1]).toBe(before[1]);
     }
   });

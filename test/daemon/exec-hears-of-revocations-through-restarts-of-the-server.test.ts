@@ -6,8 +6,7 @@ import { parseCrl } from '../../src/x509/crl.ts';
 import { decodePem } from '../../src/x509/pem.ts';
 import { type Authority, bootAuthority, startVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
-
-const limitMs = process.env.CI ? 6000 : 2000;
+import { limitMs } from '../x509/refusal.ts';
 
 /** A workload that never asks for CRLs once it runs: what it learns, it is told. */
 async function told(authority: Authority) {
@@ -47,13 +46,13 @@ it('each is heard of, whatever became of the server before, during or after it',
   const first = await revoke();
   const started = performance.now();
   await eventually(() => isListed(first));
-  expect(performance.now() - started).toBeLessThan(limitMs);
+  expect(performance.now() - started).toBeLessThan(limitMs(2000));
   await eventually(() => isListed(first, 'crl-delta.pem'));
 
   // Told to go, it says when to come back, and does not wait for who listens.
   const endingMs = performance.now();
   await authority.server.end();
-  expect(performance.now() - endingMs).toBeLessThan(4000);
+  expect(performance.now() - endingMs).toBeLessThan(limitMs(4000));
   await authority.start();
   const second = await revoke();
   await eventually(() => isListed(second), 20_000);

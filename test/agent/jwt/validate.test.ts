@@ -6,6 +6,7 @@ import { hasDuplicateMembers } from '../../../src/agent/jwt/unique-members.ts';
 import { type JwtTrust, validateJwtSvid } from '../../../src/agent/jwt/validate.ts';
 import { VouchError } from '../../../src/core/errors.ts';
 import { parseTrustDomain } from '../../../src/core/spiffe-id.ts';
+import { bestOfThreeMs, limitMs } from '../../x509/refusal.ts';
 
 const nowSeconds = 1_795_000_000;
 const trustDomain = parseTrustDomain('test.example');
@@ -211,12 +212,8 @@ describe('a JWT-SVID is refused', () => {
       `${header}.${encoded(nested)}.${signature}`,
       '.'.repeat(32 * 1024),
     ];
-    const times = inputs.map((input) => {
-      const started = performance.now();
-      expect(refusal(input)).not.toBe('it was taken');
-      return performance.now() - started;
-    });
-    expect(Math.max(...times)).toBeLessThan(100);
+    for (const input of inputs)
+      expect(bestOfThreeMs(() => expect(refusal(input)).not.toBe('it was taken'))).toBeLessThan(limitMs(100));
     expect(refusal('A'.repeat(32 * 1024 + 1))).toMatch(/too long/);
   });
 });

@@ -240,10 +240,14 @@ describe('a slow token', () => {
   it('works in all its sessions at once, also where there are few more signatures than sessions', async () => {
     token.control([{ on: 'C_Sign', do: { delay: 100 } }]);
     await signs(4);
-    const startedMs = performance.now();
-    await signs(8);
+    const timesMs: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const startedMs = performance.now();
+      await signs(8);
+      timesMs.push(performance.now() - startedMs);
+    }
     // Two rounds of four; one thread that were given three of them would take 300 ms.
-    expect(performance.now() - startedMs).toBeLessThan(290);
+    expect(Math.min(...timesMs)).toBeLessThan(290);
   });
 
   it('makes an urgent signature next, whatever waits', async () => {
