@@ -7,9 +7,9 @@ import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import * as z from 'zod/mini';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { freePort } from '../../src/http/free-port.ts';
 import { proxyConfig } from '../../src/config/proxy-config.ts';
 import { type Authority, bootAuthority, startVouch, vouchEntry } from '../support/daemon.ts';
+import { freePort } from '../support/ports.ts';
 import { eventually, type Running, start } from '../support/running.ts';
 import { limitMs } from '../x509/refusal.ts';
 
@@ -54,7 +54,7 @@ async function curl(port: number): Promise<string> {
 test('docs/sidecar.md: two services, one way in, one way out, and a revocation that bites', async () => {
   const env = shellVouch();
   const [tokens = '', wayIn = '', wayOut = ''] = blocks('sh');
-  const [inPort, outPort] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
+  const [inPort, outPort] = [await freePort(), await freePort()];
   const here = authority.path('here');
   mkdirSync(here);
   const placed = (script: string): string =>

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { callAdmin } from '../../src/cli/admin-client.ts';
-import { freePort } from '../../src/http/free-port.ts';
 import { adminPaths } from '../../src/wire/admin.ts';
 import { type Authority, bootAuthority, startVouch } from '../support/daemon.ts';
+import { freePort } from '../support/ports.ts';
 import { eventually, type Running, start } from '../support/running.ts';
 import { type EnvoyPlace, envoyConfig, envoyProgram } from '../support/sds-host.ts';
 import { deliveredIdentity, type Target, TlsPeer } from '../support/tls-peer.ts';
@@ -43,7 +43,7 @@ beforeAll(async () => {
   await agent.until(({ stdout }) => stdout.includes('\n'));
 
   const ports: number[] = [];
-  for (let index = 0; index < 4; index += 1) ports.push(await freePort('127.0.0.1'));
+  for (let index = 0; index < 4; index += 1) ports.push(await freePort());
   const [inboundPort = 0, outboundPort = 0, spare = 0, spareToo = 0] = ports;
   inbound = { host: '127.0.0.1', port: inboundPort };
   outbound = { host: '127.0.0.1', port: outboundPort };

@@ -1,9 +1,9 @@
 // The programs of docs/integrations/go.md and python.md, on a host with the real agent: each language calls the other.
 import { beforeAll, expect, test } from 'vitest';
-import { freePort } from '../../src/http/free-port.ts';
 import { AgentHost } from '../support/agent-host.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { commandOf } from '../support/documents.ts';
+import { freePort } from '../support/ports.ts';
 import { eventually } from '../support/running.ts';
 import { ShiftedClock } from '../support/shifted-clock.ts';
 import type { Account, Sdk } from './spiffe-sdks/sdk.ts';
@@ -48,7 +48,7 @@ async function party(name: string, sdk: Sdk): Promise<Party> {
       .replace('prod.example', authority.trustDomain),
   );
   (await authority.vouch(...words)).json();
-  return { sdk, account, id: authority.id(name), port: await freePort('127.0.0.1') };
+  return { sdk, account, id: authority.id(name), port: await freePort() };
 }
 
 const start = (command: readonly string[], account: Account): Workload =>

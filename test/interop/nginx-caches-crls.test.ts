@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
-import { freePort } from '../../src/http/free-port.ts';
 import { type Listener, listenHttp } from '../../src/http/listeners.ts';
 import { Publication } from '../../src/http/publication.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { parseCrl } from '../../src/x509/crl.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
+import { freePort } from '../support/ports.ts';
 import { type Running, start } from '../support/running.ts';
 import { unusedUids } from '../support/users.ts';
 
@@ -43,7 +43,7 @@ afterEach(async () => {
 
 /** nginx before `origin`, HOST:PORT, as a user without rights; its base URL. */
 async function nginxBefore(origin: string): Promise<string> {
-  const listen = `127.0.0.1:${await freePort('127.0.0.1')}`;
+  const listen = `127.0.0.1:${await freePort()}`;
   writeFileSync(join(folder, 'crl-cache.conf'), delivered(origin, listen, join(folder, 'cache')));
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `${name}_temp_path ${folder}/t;`,

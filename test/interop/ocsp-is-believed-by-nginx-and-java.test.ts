@@ -4,9 +4,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { freePort } from '../../src/http/free-port.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 import { ocspAnswers } from '../support/ocsp.ts';
+import { freePort } from '../support/ports.ts';
 import { eventually, type Running, start } from '../support/running.ts';
 import { runTool } from '../x509/oracle-tools.ts';
 
@@ -32,7 +32,7 @@ beforeAll(async () => {
 async function nginx(
   ...directives: readonly string[]
 ): Promise<{ port: number; running: Running; errors(): string }> {
-  const port = await freePort('127.0.0.1');
+  const port = await freePort();
   const folder = authority.path('nginx');
   mkdirSync(folder);
   const chain = join(folder, 'chain.pem');

@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { callAdmin } from '../../src/cli/admin-client.ts';
 import { adminPaths } from '../../src/wire/admin.ts';
-import { freePort } from '../../src/http/free-port.ts';
 import { type Authority, bootAuthority, vouchEntry } from '../support/daemon.ts';
+import { freePort } from '../support/ports.ts';
 import { placeProxy, type ProxyName, sbin } from '../support/proxy.ts';
 import { eventually, type Running, start } from '../support/running.ts';
 import { deliveredIdentity, TlsPeer, type Target, ways } from '../support/tls-peer.ts';
@@ -33,7 +33,7 @@ async function startProxy(
   const etc = authority.path(name);
   mkdirSync(etc);
   const run = authority.path('r');
-  const target = { host: '127.0.0.1', port: await freePort('127.0.0.1') };
+  const target = { host: '127.0.0.1', port: await freePort() };
   const script = placeProxy(name, {
     etc,
     run,

@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { freePort } from '../../../src/http/free-port.ts';
 import { startHost } from '../../agent-daemon/support/daemon.ts';
 import { service } from '../../client/support.ts';
 import { startVouch } from '../../support/daemon.ts';
+import { freePort } from '../../support/ports.ts';
 import { eventually } from '../../support/running.ts';
 import { dial, plainServer, shown } from './support.ts';
 
@@ -15,7 +15,7 @@ test('an agent runs the proxies of its configuration, in with one identity and o
   });
   entries.create('gateway');
   const plain = await plainServer();
-  const [inPort, outPort] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
+  const [inPort, outPort] = [await freePort(), await freePort()];
   const config = {
     joinFile,
     dir,
