@@ -2,7 +2,6 @@ import {
   chmodSync,
   chownSync,
   existsSync,
-  mkdirSync,
   readFileSync,
   renameSync,
   symlinkSync,
@@ -251,20 +250,6 @@ describe('a command', () => {
     }
     expect(readFileSync(log, 'utf8')).toBe('run\n');
   });
-});
-
-test('a systemd unit is reloaded by systemctl', async () => {
-  const folder = temporaryFolder();
-  const bin = join(folder, 'bin');
-  mkdirSync(bin);
-  writeFileSync(join(bin, 'systemctl'), `#!/bin/sh\necho "$@" >> ${folder}/log\n`, { mode: 0o755 });
-  const { PATH } = process.env;
-  process.env.PATH = `${bin}:${PATH}`;
-  onTestFinished(() => void (process.env.PATH = PATH));
-  const { deliver, settled } = deliverTo({ dir: join(folder, 'out'), reload: { systemd: 'nginx.service' } });
-  deliver.take(new FakeServed().served());
-  await settled();
-  expect(readFileSync(join(folder, 'log'), 'utf8')).toBe('--no-ask-password reload nginx.service\n');
 });
 
 describe('a container', () => {
