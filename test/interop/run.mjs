@@ -26,6 +26,8 @@ const programs = [
   ['psql', '--version'],
   ['redis-server', '--version'],
   ['mosquitto', '-h'],
+  ['systemctl', '--version'],
+  ['podman', '--version'],
   ['swtpm', '--version'],
 ];
 
