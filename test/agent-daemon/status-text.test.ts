@@ -16,7 +16,11 @@ const status: AgentStatus = {
       {
         ...{ of: 'spiffe://prod.example/web', dir: '/etc/nginx/vouch', isServed: false },
         ...{ serial: '2a', notAfter: at, files: { lastSuccess: at }, crls: { lastSuccess: at } },
-        reload: { waitingSince: at, lastFailure: { at, problem: '/run/nginx.pid is not there' } },
+        reload: {
+          waitingSince: at,
+          lastFailure: { at, problem: '/run/nginx.pid is not there' },
+          failures: 3,
+        },
       },
     ],
     proxy: [
@@ -32,7 +36,7 @@ const status: AgentStatus = {
 it('says how deliveries and proxies are, and of a delivery what is due and why', () => {
   expect(statusText(status)).toContain(
     `/etc/nginx/vouch: spiffe://prod.example/web: serial 2a, until ${at}; NO ENTRY GIVES IT NOW
-  reload due since ${at}; ${at}: /run/nginx.pid is not there
+  reload due since ${at}; failures: 3, the last at ${at}: /run/nginx.pid is not there
 proxy 0.0.0.0:8443 to 127.0.0.1:8080: 2 open, 7 let through, 3 refused, 1 times nobody there
 `,
   );

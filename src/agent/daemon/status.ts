@@ -164,7 +164,8 @@ function targetLines({ of, dir, isServed, serial, notAfter, ...tasks }: TargetSt
 }
 
 /** What is well is not worth a line. */
-function taskLine(name: string, { waitingSince, lastFailure }: Outcome): string[] {
-  if (waitingSince === undefined || lastFailure === undefined) return [];
-  return [`  ${name} due since ${waitingSince}; ${lastFailure.at}: ${lastFailure.problem}`];
+function taskLine(name: string, { waitingSince, lastFailure, failures }: Outcome): string[] {
+  if (waitingSince === undefined || lastFailure === undefined || failures === undefined) return [];
+  const { at, problem } = lastFailure;
+  return [`  ${name} due since ${waitingSince}; failures: ${failures}, the last at ${at}: ${problem}`];
 }

@@ -6,6 +6,8 @@ import { type Sleep, systemSleep } from '../sleep.ts';
 export interface Outcome {
   lastSuccess?: string;
   lastFailure?: { at: string; problem: string };
+  /** Failures since the last success. */
+  failures?: number;
   /** Since when there is something to do that is not done. */
   waitingSince?: string;
 }
@@ -14,7 +16,7 @@ export interface Outcome {
 export interface Pace {
   /** What it is called where its failures are told. */
   name: string;
-  /** Attempts at one change before it waits for the next; undefined: no end, and the same failure is told once. */
+  /** Attempts at one change before it waits for the next; undefined: no end, and failures of one kind are told once. */
   maxAttempts?: number;
   backoff: Backoff;
   /** Shortest time from the end of a run that took this long to the next. */
@@ -27,13 +29,17 @@ export interface Pace {
   outcomeChanged?: (() => void) | undefined;
 }
 
+/** So many kinds of failures are told before the next success. */
+const kindsMax = 8;
+
 /** Runs a task after changes, one at a time, again where it fails; what changes meanwhile is one more run. */
 export class PacedTask<Change extends string> {
   readonly #run: (changes: ReadonlySet<Change>) => Promise<string | undefined>;
   readonly #pace: Pace;
   readonly #pending = new Set<Change>();
   #running: Promise<void> | undefined;
-  #said: string | undefined;
+  /** Kinds of failures that were told since the last success. */
+  readonly #told = new Set<string>();
   #outcome: Outcome = {};
 
   /** `run` resolves to why it failed, or to undefined. */
@@ -81,9 +87,12 @@ export class PacedTask<Change extends string> {
   }
 
   #succeeded(): 0 {
-    const { lastFailure } = this.#outcome;
-    if (this.#said !== undefined) this.#pace.notice(`${this.#pace.name} succeeded again`);
-    this.#said = undefined;
+    const { lastFailure, failures } = this.#outcome;
+    if (this.#told.size > 0)
+      this.#pace.notice(
+        `${this.#pace.name} succeeded again; it had failed ${failures === 1 ? 'once' : `${failures} times`}`,
+      );
+    this.#told.clear();
     this.#is({
       lastSuccess: this.#now(),
       ...(lastFailure && { lastFailure }),
@@ -93,14 +102,21 @@ export class PacedTask<Change extends string> {
   }
 
   /** Failures so far, 0 where it is given up. */
-  #failed(problem: string, failures: number): number {
+  #failed(problem: string, attempts: number): number {
     const { name, maxAttempts, notice } = this.#pace;
-    const isLast = failures === maxAttempts;
-    this.#is({ ...this.#outcome, lastFailure: { at: this.#now(), problem } });
-    if (maxAttempts !== undefined || problem !== this.#said)
+    const isLast = attempts === maxAttempts;
+    const { failures = 0 } = this.#outcome;
+    this.#is({ ...this.#outcome, lastFailure: { at: this.#now(), problem }, failures: failures + 1 });
+    if (maxAttempts !== undefined || this.#isNews(problem))
       notice(`${name} failed: ${problem}; ${isLast ? 'given up until the next change' : 'trying again'}`);
-    if (maxAttempts === undefined) this.#said = problem;
-    return isLast ? 0 : failures;
+    return isLast ? 0 : attempts;
+  }
+
+  #isNews(problem: string): boolean {
+    const kind = kindOf(problem);
+    if (this.#told.has(kind) || this.#told.size === kindsMax) return false;
+    this.#told.add(kind);
+    return true;
   }
 
   #now(): string {
@@ -111,4 +127,9 @@ export class PacedTask<Change extends string> {
     this.#outcome = outcome;
     this.#pace.outcomeChanged?.();
   }
+}
+
+/** A problem without what is another each time: words with digits, as times and process numbers, but no exit code. */
+function kindOf(problem: string): string {
+  return problem.replace(/\S*\d\S*/g, (word) => (/^\d{1,3}:?$/.test(word) ? word : '#'));
 }
