@@ -31,7 +31,8 @@ export class SimulatedAgent {
     | undefined;
   #ending: Promise<unknown> = Promise.resolve();
   #served: Served | undefined;
-  notices: string[] = [];
+  /** It asked for a new join file, and has not been given one. */
+  isLost = false;
   /** It says something. */
   said: (line: string) => void = () => undefined;
   /** It ended though nobody told it to. */
@@ -68,6 +69,7 @@ export class SimulatedAgent {
   }
 
   join(line: string): void {
+    this.isLost = false;
     rmSync(this.joinFile, { force: true });
     writeFileSync(this.joinFile, `${line}\n`, { mode: 0o600 });
   }
@@ -100,8 +102,7 @@ export class SimulatedAgent {
 
   #notice(line: string): void {
     this.said(line);
-    this.notices.push(line);
-    if (this.notices.length > 400) this.notices.splice(0, 200);
+    if (/make a new join file|has expired: peers/.test(line)) this.isLost = true;
   }
 
   #keepCache(): void {

@@ -344,14 +344,12 @@ class Simulation {
   #operate(): void {
     const { nowMs } = this.#time;
     if (this.#joinsAtMs === undefined) {
-      const isLost = this.#agent.notices.some((line) => /make a new join file|has expired: peers/.test(line));
-      if (isLost && this.#trouble === undefined)
+      if (this.#agent.isLost && this.#trouble === undefined)
         this.#joinsAtMs = nowMs + this.#random.between(5, 120) * second;
       return;
     }
     if (nowMs < this.#joinsAtMs) return;
     this.#joinsAtMs = undefined;
-    this.#agent.notices = [];
     this.#agent.join(this.#server.fake.joinLine());
     this.#count('join files');
     if (this.#trouble === undefined) this.#checker.calmSinceMs = nowMs;
