@@ -35,7 +35,6 @@ const homes = {
   '@peculiar/[^/]+': '^src/signer/ceremony[^/]*[.]ts$',
   'reflect-metadata': '^src/signer/ceremony[^/]*[.]ts$',
   commander: '^src/cli/',
-  'cli-table3': '^src/cli/',
   zod: '^src/(wire|http|config)/',
   pino: '^src/telemetry/',
   'prom-client': '^src/telemetry/',

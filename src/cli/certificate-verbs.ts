@@ -108,8 +108,7 @@ function certificateTable({
     one.agent ?? '',
     one.reason ?? '',
   ]);
-  const more = next === null ? '' : `\n(more: --after ${next})`;
-  return table(['SERIAL', 'IDENTITY', 'STATE', 'NOT AFTER', 'AGENT', 'REASON'], rows) + more;
+  return table(['SERIAL', 'IDENTITY', 'STATE', 'NOT AFTER', 'AGENT', 'REASON'], rows, next);
 }
 
 function certificateFields(one: CertificateRow): string {
@@ -130,7 +129,10 @@ function explanationText(why: Explanation): string {
   const lines: [string, string][] = [
     ['certificate', `${certificate.serial}, ${certificate.state}`],
     ['identity', certificate.spiffeId],
-    ['issued', `${why.issuedAt}, by ${String(decision.kind)}`],
+    [
+      'issued',
+      `${why.issuedAt}, ${decision.kind === 'svid' ? 'to an agent for its workload' : `by ${String(decision.kind)}`}`,
+    ],
     ...originOf(certificate),
     ['entry', entryText(certificate, entry)],
   ];

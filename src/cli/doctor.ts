@@ -67,6 +67,17 @@ function urlFindings(config: Config): Finding[] {
   });
 }
 
+/** What is no fault of an authority to try things with, and yet surprises. */
+export function trialNotes({ publication: { url }, jwt }: Config): string[] {
+  if (!loopbackHosts.test(new URL(url).hostname)) return [];
+  return [
+    `This is an authority to try things with: ${url} stands in its certificates, which no other machine reaches.`,
+    ...(jwt.issuer === undefined
+      ? ['JWT-SVIDs name it as their issuer, and OpenID Connect verifiers take https alone (docs/jwt.md).']
+      : []),
+  ];
+}
+
 const discoveryMs = 3_000;
 
 /** OpenID Connect verifiers take https alone, and what stands below the issuer's URL must be what is served here. */

@@ -6,7 +6,7 @@ import { workloadSelector } from '../registration/selectors.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { adminOf, confirm, globalsOf, withQuery, yesOption } from './context.ts';
 import { addIdentityFlags, identityOf, type IdentityOptions } from './identity-flags.ts';
-import { answer, fields, table } from './output.ts';
+import { answer, fields, listed, table } from './output.ts';
 import type { Preview } from './revocation-text.ts';
 import { each, entryId, pageLimit, valueOf } from './values.ts';
 
@@ -160,17 +160,18 @@ function addList(entry: Command): void {
         'GET',
         withQuery(adminPaths.entries, options),
       );
-      answer(globalsOf(command), result, ({ entries }) =>
+      answer(globalsOf(command), result, ({ entries, next }) =>
         table(
           ['ENTRY', 'IDENTITY', 'PARENT', 'SELECTORS', 'DNS', 'SUSPENDED'],
           entries.map((one) => [
             one.entryId,
             one.spiffeId,
             one.parentId ?? '',
-            one.selectors.join(' '),
-            one.dnsNames.join(' '),
+            listed(one.selectors),
+            listed(one.dnsNames),
             one.suspendedAt ?? '',
           ]),
+          next,
         ),
       );
     });

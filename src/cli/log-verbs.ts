@@ -67,10 +67,7 @@ export function addLogVerbs(program: Command): void {
           operator ?? '',
           JSON.stringify(what),
         ]);
-        return (
-          table(['LEAF', 'TIME', 'TYPE', 'OPERATOR', 'WHAT'], rows) +
-          (next === null ? '' : `\n(more: --after ${next})`)
-        );
+        return table(['LEAF', 'TIME', 'TYPE', 'OPERATOR', 'WHAT'], rows, next);
       });
     });
 }

@@ -1,4 +1,3 @@
-import Table from 'cli-table3';
 import { asVouchError, VouchError } from '../core/errors.ts';
 import { problemOf } from '../core/problem.ts';
 import { redacted } from '../core/redacted.ts';
@@ -21,35 +20,36 @@ export function answer<T extends object>(
   stream.write(`${output.json ? JSON.stringify(result) : people(result)}\n`);
 }
 
-/** A table without borders, as wide as its content. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A table without borders, each column as wide as its widest cell; says where a list goes on behind this page. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  next: string | null = null,
+): string {
   if (rows.length === 0) return 'none';
-  const none = {
-    top: '',
-    'top-mid': '',
-    'top-left': '',
-    'top-right': '',
-    bottom: '',
-    'bottom-mid': '',
-    'bottom-left': '',
-    'bottom-right': '',
-  };
-  const lines = {
-    left: '',
-    'left-mid': '',
-    mid: '',
-    'mid-mid': '',
-    right: '',
-    'right-mid': '',
-    middle: '  ',
-  };
-  const made = new Table({
-    head: [...head],
-    chars: { ...none, ...lines },
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0, compact: true },
-  });
-  for (const row of rows) made.push([...row]);
-  return made.toString().replaceAll(/ +$/gm, '');
+  const widths = head.map((name, at) =>
+    rows.reduce((widest, row) => Math.max(widest, row[at]?.length ?? 0), name.length),
+  );
+  const lines = [head, ...rows].map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  return [...lines, ...(next === null ? [] : [`(more: --after ${next})`])].join('\n');
+}
+
+const cellMax = 80;
+
+/** Several values in one cell of a table: as many as leave the others room; the first always. */
+export function listed(values: readonly string[]): string {
+  let text = values[0] ?? '';
+  for (const [at, value] of values.entries()) {
+    if (at === 0) continue;
+    if (text.length + value.length >= cellMax) return `${text} and ${values.length - at} more`;
+    text += ` ${value}`;
+  }
+  return text;
 }
 
 /** `name: value` lines with the values aligned. */

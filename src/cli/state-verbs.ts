@@ -5,7 +5,7 @@ import { migrateState } from '../state.ts';
 import { adminPaths } from '../wire/admin.ts';
 import { restoreState } from '../restore.ts';
 import { adminOf, configOf, confirm, errandLog, globalsOf, yesOption } from './context.ts';
-import { diagnose, type Finding } from './doctor.ts';
+import { diagnose, type Finding, trialNotes } from './doctor.ts';
 import { answer, exitCodes, fields, table } from './output.ts';
 import { each } from './values.ts';
 
@@ -126,9 +126,10 @@ async function doctor(options: DoctorFlags, command: Command): Promise<void> {
       result.doubt === null ? 'the clock was not in doubt' : `accepted ${result.accepted}; issuance goes on`,
     );
   }
-  const findings = await diagnose(configOf(command), (method, route) => adminOf(command)(method, route));
+  const config = configOf(command);
+  const findings = await diagnose(config, (method, route) => adminOf(command)(method, route));
   answer(output, { findings }, ({ findings: all }) =>
-    all.length === 0 ? 'Nothing to mend.' : findingsTable(all),
+    all.length === 0 ? ['Nothing to mend.', ...trialNotes(config)].join('\n') : findingsTable(all),
   );
   if (findings.some((finding) => finding.severity === 'error')) process.exitCode = exitCodes.failed;
 }

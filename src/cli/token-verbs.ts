@@ -55,7 +55,7 @@ export function addTokenVerbs(program: Command): void {
         'GET',
         withQuery(adminPaths.tokens, options),
       );
-      answer(globalsOf(command), result, ({ tokens }) =>
+      answer(globalsOf(command), result, ({ tokens, next }) =>
         table(
           ['TOKEN', 'ENTRY', 'USED', 'EXPIRES', 'REVOKED'],
           tokens.map((one) => [
@@ -65,6 +65,7 @@ export function addTokenVerbs(program: Command): void {
             one.expiresAt,
             one.revokedAt ?? '',
           ]),
+          next,
         ),
       );
     });

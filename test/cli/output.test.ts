@@ -1,5 +1,5 @@
-import { afterEach, expect, it } from 'vitest';
-import { fail } from '../../src/cli/output.ts';
+import { afterEach, describe, expect, it } from 'vitest';
+import { fail, listed, table } from '../../src/cli/output.ts';
 import { asVouchError, VouchError } from '../../src/core/errors.ts';
 
 const write = process.stderr.write.bind(process.stderr);
@@ -31,4 +31,37 @@ it.each([
 it('what the server answered stays as it is', () => {
   const answered = new VouchError('internal', 'internal error; the server log has the cause');
   expect(said(false, answered).text).toBe('vouch: internal error; the server log has the cause\n');
+});
+
+describe('a table', () => {
+  it('has columns as wide as their widest cell, and says where the list goes on', () => {
+    expect(
+      table(
+        ['A', 'LONG', ''],
+        [
+          ['abc', '', 'x'],
+          ['d', 'e', ''],
+        ],
+        'e_1',
+      ),
+    ).toBe('A    LONG\nabc        x\nd    e\n(more: --after e_1)');
+    expect(table(['A'], [])).toBe('none');
+  });
+
+  it('of a thousand rows beside a cell of thousands of characters is made at once', () => {
+    const rows = Array.from({ length: 1000 }, (_, at) => [`e_${at}`, at === 500 ? 'x'.repeat(7000) : 'y']);
+    const times = [1, 2, 3].map(() => {
+      const from = performance.now();
+      table(['ENTRY', 'SELECTORS'], rows);
+      return performance.now() - from;
+    });
+    expect(Math.min(...times)).toBeLessThan(100);
+  });
+
+  it('has of many values in a cell as many as there is room for', () => {
+    expect(listed([])).toBe('');
+    expect(listed(['unix:uid:1', 'unix:gid:2'])).toBe('unix:uid:1 unix:gid:2');
+    const long = `unix:sha256:${'0'.repeat(64)}`;
+    expect(listed([long, 'unix:uid:1', 'unix:gid:2'])).toBe(`${long} and 2 more`);
+  });
 });

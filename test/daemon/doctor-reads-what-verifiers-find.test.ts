@@ -23,6 +23,8 @@ it('doctor reads below the issuer of JWT-SVIDs, as verifiers will', async () => 
     return ran.json<{ findings: { what: string }[] }>().findings.map(({ what }) => what);
   };
   expect(await findings()).toEqual([]);
+  const { stdout } = await runVouch(['doctor', '--config', authority.config]);
+  expect(stdout).toMatch(/^Nothing to mend\.\n.* to try things with: .*\nJWT-SVIDs .* https alone/);
   await authority.server.end();
   authority.configure((config) => void (config.jwt = { issuer }));
   await authority.start();

@@ -92,7 +92,6 @@ const layers: Record<string, Record<string, string>> = {
   'home-of-peculiar': { 'src/x509/peculiar.ts': use('@peculiar/x509') },
   'home-of-reflect-metadata': { 'src/x509/reflect.ts': `import 'reflect-metadata';\n` },
   'home-of-commander': { 'src/http/commander.ts': use('commander') },
-  'home-of-cli-table3': { 'src/http/table.ts': use('cli-table3') },
   'home-of-zod': { 'src/cli/zod.ts': use('zod/mini') },
   'home-of-pino': { 'src/http/pino.ts': use('pino') },
   'home-of-prom-client': { 'src/http/prom.ts': use('prom-client') },
