@@ -41,9 +41,10 @@ export function table(
 
 const cellMax = 80;
 
-/** Several values in one cell of a table: as many as leave the others room; the first always. */
+/** Several values in one cell of a table: as many as leave the others room; of the first its beginning at least. */
 export function listed(values: readonly string[]): string {
-  let text = values[0] ?? '';
+  const first = values[0] ?? '';
+  let text = first.length > cellMax ? `${first.slice(0, cellMax - 1)}…` : first;
   for (const [at, value] of values.entries()) {
     if (at === 0) continue;
     if (text.length + value.length >= cellMax) return `${text} and ${values.length - at} more`;

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
@@ -182,5 +183,25 @@ describe('a workload at the socket', () => {
     expect(names(await stream.next())).toEqual([authority.id('second')]);
     expect(await agent.end('SIGTERM')).toBe(0);
     await expect(stream.next()).rejects.toThrow(/UNAVAILABLE|OK/);
+  });
+
+  test('that is refused is told nothing, and the log says which entry names it and that it is suspended', async () => {
+    const selectors = [`unix:uid:${process.getuid?.()}`, `unix:path:${realpathSync(process.execPath)}`];
+    const held = await entry('held', 'host/g', ...selectors.flatMap((one) => ['--selector', one]));
+    (await authority.vouch('revoke', '--entry', held, '--yes')).json();
+    const { path } = await authority.join('host/g');
+    const dir = authority.path('agent');
+    const socket = join(dir, 'agent.sock');
+    const agent = startVouch(['agent', '--join-file', path, '--dir', dir, '--socket', socket]);
+    await agent.until(({ stdout }) => stdout.includes('\n'));
+    const client = new WorkloadClient(socket);
+    onTestFinished(() => client.close());
+    await expect(client.stream<X509SvidResponse>('FetchX509SVID').next()).rejects.toThrow(
+      /no identity issued$/,
+    );
+    const named = `; ${held} makes it ${authority.id('held')}, without a certificate: the entry is suspended`;
+    await agent.until(({ stderr }) => stderr.includes(named));
+    expect(agent.stderr).toContain(`suspended, not served: ${authority.id('held')} (entry ${held})`);
+    expect(await agent.end('SIGTERM')).toBe(0);
   });
 });

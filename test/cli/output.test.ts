@@ -63,5 +63,6 @@ describe('a table', () => {
     expect(listed(['unix:uid:1', 'unix:gid:2'])).toBe('unix:uid:1 unix:gid:2');
     const long = `unix:sha256:${'0'.repeat(64)}`;
     expect(listed([long, 'unix:uid:1', 'unix:gid:2'])).toBe(`${long} and 2 more`);
+    expect(listed([long + long])).toBe(`${(long + long).slice(0, 79)}…`);
   });
 });
