@@ -1,11 +1,13 @@
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { service } from '../../client/support.ts';
+import { parseCertificate } from '../../../src/x509/certificate.ts';
+import { decodePem } from '../../../src/x509/pem.ts';
+import { type Service, service } from '../../client/support.ts';
 import { eventually } from '../support/bundle.ts';
 import { chainPem, FakeAuthority, newKey, seconds } from '../support/fake-authority.ts';
 import { dial, emptied, files, heard, listening, plainServer, proxied, shown } from './support.ts';
@@ -98,6 +100,12 @@ describe('a way in', () => {
   });
 });
 
+/** What a caller shows whose certificate has these URIs, and the allowed name as a DNS name. */
+async function named(client: Service, ...uris: string[]): Promise<ConnectionOptions> {
+  await client.rotate({ uris, dnsNames: ['gateway'] });
+  return shown(client);
+}
+
 describe('nobody else gets a byte through:', () => {
   const hour = 3600;
   const cases: Record<string, (parts: Awaited<ReturnType<typeof wayIn>>) => Promise<ConnectionOptions>> = {
@@ -117,6 +125,28 @@ describe('nobody else gets a byte through:', () => {
     },
     'with two URI names': async ({ client }) => {
       await client.rotate({ uris: [gateway, 'spiffe://example.org/other'] });
+      return shown(client);
+    },
+    'with a name that only begins like an allowed one': ({ client }) => named(client, `${gateway}2`),
+    'with a name below an allowed one': ({ client }) => named(client, `${gateway}/a`),
+    'with a name of another trust domain': ({ client }) => named(client, 'spiffe://example.org.evil/gateway'),
+    'with an allowed name that is not in its URI': ({ client }) => named(client),
+    'with a certificate of a certificate': async ({ client, authority }) => {
+      const { key, cert } = shown(client);
+      const [der = Buffer.alloc(0)] = decodePem(String(cert), 'CERTIFICATE');
+      const { subjectName: name, subjectKeyId: keyId = '', spki } = parseCertificate(der);
+      const above = { name, keyId, spki, der, key: createPrivateKey(String(key)) };
+      const below = newKey();
+      const leaf = authority.issue(below.spki, { uris: [gateway] }, above);
+      return { ...shown(client), cert: chainPem(leaf, der, authority.issuer.der), key: below.pem };
+    },
+    'with the certificate of the CA': async ({ client, authority }) => {
+      const key = authority.issuer.key.export({ type: 'pkcs8', format: 'pem' });
+      return { ...shown(client), cert: chainPem(authority.issuer.der), key };
+    },
+    'with a revoked issuer': async ({ client, server, authority }) => {
+      authority.revoke(parseCertificate(authority.issuer.der).serial, 'cACompromise');
+      await server.rotate();
       return shown(client);
     },
     'with a certificate of its own making': async ({ client }) => {
