@@ -155,6 +155,7 @@ describe('the program', () => {
 });
 
 describe('the hash of a program', () => {
+  const own = ({ pid }: { pid: number }) => ({ pid, uid: 0 });
   /** Long ago by `clock`, so that it is kept. */
   const later = { now: () => Date.now() + 60_000, monotonicMs: () => 0 };
 
@@ -169,7 +170,7 @@ describe('the hash of a program', () => {
     const size = statSync(program).size;
     const hash = createHashes(clock);
     const before = bytesRead();
-    const hashes = await Promise.all(Array.from({ length: 3 }, () => hash(client.pid)));
+    const hashes = await Promise.all(Array.from({ length: 3 }, () => hash(own(client))));
     expect(Math.floor((bytesRead() - before) / size)).toBe(times);
     expect(new Set(hashes)).toEqual(new Set([sha256(program)]));
   });
@@ -180,22 +181,22 @@ describe('the hash of a program', () => {
     const hash = createHashes();
     const { client } = await connected({ program });
     const { atime, mtime, size } = statSync(program);
-    const first = await hash(client.pid);
+    const first = await hash(own(client));
     await client.end();
     const bytes = readFileSync(program);
     bytes[size - 1] = (bytes[size - 1] ?? 0) ^ 1;
     writeFileSync(program, bytes);
     utimesSync(program, atime, mtime);
     const { client: second } = await connected({ program });
-    expect(await hash(second.pid)).not.toBe(first);
-    expect(await hash(second.pid)).toBe(sha256(program));
+    expect(await hash(own(second))).not.toBe(first);
+    expect(await hash(own(second))).toBe(sha256(program));
   });
 
   it('is none for a program that is too large, or a process that has ended', async () => {
     const { client } = await connected();
-    expect(await createHashes(later, 1_000)(client.pid)).toBeUndefined();
+    expect(await createHashes(later, 1_000)(own(client))).toBeUndefined();
     await client.end();
-    expect(await createHashes(later)(client.pid)).toBeUndefined();
+    expect(await createHashes(later)(own(client))).toBeUndefined();
   });
 
   it('keeps the event loop free', async () => {
@@ -210,7 +211,7 @@ describe('the hash of a program', () => {
         pause = Math.max(pause, performance.now() - last);
         last = performance.now();
       }, 1);
-      expect(await createHashes(later)(client.pid)).toHaveLength(64);
+      expect(await createHashes(later)(own(client))).toHaveLength(64);
       clearInterval(timer);
       return pause;
     };

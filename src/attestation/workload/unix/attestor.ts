@@ -29,7 +29,7 @@ export function createUnixAttestor(options: { passwd?: string; group?: string } 
     },
     dear: new Map([
       ['unix:path:', async (peer) => selector('unix:path', await pathOf(peer.pid))],
-      ['unix:sha256:', async (peer) => selector('unix:sha256', await hash(peer.pid))],
+      ['unix:sha256:', async (peer) => selector('unix:sha256', await hash(peer))],
     ]),
   };
 }

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
 import { type FileHandle, open, readlink, stat } from 'node:fs/promises';
 import { type Clock, systemClock } from '../../../core/clock.ts';
-import { unknownWorkload } from '../peer.ts';
+import { unknownWorkload, type WorkloadPeer } from '../peer.ts';
+import { Turns } from './turns.ts';
 
 /** A larger program has no hash: reading it would keep others waiting. */
 const programMaxBytes = 1024 * 1024 * 1024;
@@ -11,8 +12,6 @@ const sliceBytes = 256 * 1024;
 const keptHashes = 1_000;
 /** A file can change again within the grain of its times (2 s on the coarsest): until then its hash is not kept. */
 const restlessMs = 2_000;
-/** Programs that may wait to be hashed; more are refused. */
-const waitingHashes = 64;
 
 /**
  * Whether /proc/<pid>/exe is what the process was started as: whoever has a user namespace of his own may name there
@@ -43,59 +42,61 @@ export async function pathOf(pid: number): Promise<string | undefined> {
 
 /**
  * SHA-256, lower-case hex, of the file that a process runs, read through the process itself; undefined where the agent
- * may not read it. A file is read once while it stays as it is; one at a time, others wait.
+ * may not read it. A file is read once while it stays as it is; one at a time, others wait, by turns of their users.
  */
 export function createHashes(
   clock: Clock = systemClock,
   maxBytes = programMaxBytes,
-): (pid: number) => Promise<string | undefined> {
-  const kept = new Map<string, Promise<string>>();
-  let last: Promise<unknown> = Promise.resolve();
-  let waiting = 0;
+): (peer: Pick<WorkloadPeer, 'pid' | 'uid'>) => Promise<string | undefined> {
+  const kept = new Map<string, Promise<string | undefined>>();
+  const turns = new Turns();
 
-  const inTurn = (file: FileHandle, version: string): Promise<string> => {
-    if (waiting >= waitingHashes) throw unknownWorkload('too many programs wait to be hashed');
-    waiting += 1;
-    const hash = last.then(() => hashFile(file, version)).finally(() => (waiting -= 1));
-    last = hash.catch(() => undefined);
-    return hash;
-  };
-
-  const keep = (version: string, hash: Promise<string>): void => {
+  const keep = (version: string, hash: Promise<string | undefined>): void => {
     kept.set(version, hash);
-    hash.catch(() => kept.delete(version));
+    const forget = () => kept.delete(version);
+    hash.then((found) => found ?? forget(), forget);
     const [oldest] = kept.keys();
     if (kept.size > keptHashes && oldest !== undefined) kept.delete(oldest);
   };
 
-  return async (pid) => {
-    const file = await openProgram(pid);
-    if (file === undefined) return undefined;
-    try {
-      const runs = await file.stat({ bigint: true });
-      if (runs.size > BigInt(maxBytes)) return undefined;
-      const version = versionOf(runs);
-      const known = kept.get(version);
-      if (known !== undefined) return await known;
-      const hash = inTurn(file, version);
-      if (Math.abs(clock.now() - Number(runs.ctimeMs)) > restlessMs) keep(version, hash);
-      return await hash;
-    } finally {
-      await file.close();
-    }
+  return async ({ pid, uid }) => {
+    const runs = await statProgram(pid);
+    if (runs === undefined || runs.size > BigInt(maxBytes)) return undefined;
+    const version = versionOf(runs);
+    const known = kept.get(version);
+    if (known !== undefined) return known;
+    // Opened when its turn comes: who waits holds no descriptor.
+    const hash = turns.take(uid, () => hashProgram(pid, version));
+    if (Math.abs(clock.now() - Number(runs.ctimeMs)) > restlessMs) keep(version, hash);
+    return hash;
   };
 }
 
-async function openProgram(pid: number): Promise<FileHandle | undefined> {
+async function statProgram(pid: number): Promise<BigIntStats | undefined> {
   try {
-    return (await isBelieved(pid)) ? await open(`/proc/${pid}/exe`, 'r') : undefined;
+    return (await isBelieved(pid)) ? await stat(`/proc/${pid}/exe`, { bigint: true }) : undefined;
   } catch {
     return undefined;
   }
 }
 
+/** Undefined where it cannot be opened. Throws denied-workload where it is another by now. */
+async function hashProgram(pid: number, version: string): Promise<string | undefined> {
+  const file = await open(`/proc/${pid}/exe`, 'r').catch(() => undefined);
+  try {
+    return file && (await hashFile(file, version));
+  } finally {
+    await file?.close();
+  }
+}
+
 /** Throws denied-workload where the file changed meanwhile. */
 async function hashFile(file: FileHandle, version: string): Promise<string> {
+  const assertSame = async (): Promise<void> => {
+    if (versionOf(await file.stat({ bigint: true })) !== version)
+      throw unknownWorkload('its program changed');
+  };
+  await assertSame();
   const hash = createHash('sha256');
   const slice = Buffer.allocUnsafe(sliceBytes);
   for (let position = 0; ; ) {
@@ -104,7 +105,7 @@ async function hashFile(file: FileHandle, version: string): Promise<string> {
     hash.update(slice.subarray(0, bytesRead));
     position += bytesRead;
   }
-  if (versionOf(await file.stat({ bigint: true })) !== version) throw unknownWorkload('its program changed');
+  await assertSame();
   return hash.digest('hex');
 }
 
