@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { VouchError } from '../core/errors.ts';
 import {
   parseSpiffeId,
@@ -136,9 +137,18 @@ function checkSignature(certificate: ParsedCertificate, issuer: ParsedCertificat
 }
 
 function signedBy(certificate: ParsedCertificate, issuer: ParsedCertificate): boolean {
+  const link = hash('sha256', Buffer.concat([issuer.spki, certificate.der]), 'base64');
+  if (verifiedLinks.has(link)) return true;
   const { key } = denied(() => importPublicKey(issuer.spki));
-  return verifySignature(certificate.algorithm, key, certificate.tbs, certificate.signature);
+  if (!verifySignature(certificate.algorithm, key, certificate.tbs, certificate.signature)) return false;
+  if (verifiedLinks.size >= verifiedLinksMax) verifiedLinks.clear();
+  verifiedLinks.add(link);
+  return true;
 }
+
+/** SHA-256 of key and certificate where the signature was verified before: that does not change, and is half of an agent's start. */
+const verifiedLinks = new Set<string>();
+const verifiedLinksMax = 1024;
 
 /** The second that notAfter names still counts. */
 function checkValidity(certificate: ParsedCertificate, options: Pick<PathOptions, 'nowMs' | 'skewMs'>): void {

@@ -4,6 +4,7 @@
  * limits are the CA/Browser Forum's (BR §6.1.1.3) and Boulder's.
  */
 export function rsaWeakness(modulus: bigint): string | undefined {
+  const { smallPrimes, smallPrimeProduct, rocaPrimes } = (primes ??= findPrimes());
   const residue = modulus % smallPrimeProduct;
   if (smallPrimes.some((prime) => residue % BigInt(prime) === 0n)) return 'a small prime factor';
   if (rocaPrimes.every(({ prime, powers }) => powers.has(Number(residue % prime))))
@@ -29,14 +30,19 @@ const smallOrderPoints = new Set([
   `ee${'ff'.repeat(30)}7f`,
 ]);
 
-/** BR §6.1.6: no factor smaller than 752. */
-const smallPrimes = primesBelow(752);
-const smallPrimeProduct = smallPrimes.reduce((product, prime) => product * BigInt(prime), 1n);
+/** Found when the first RSA key comes: whoever has none starts without. */
+let primes: ReturnType<typeof findPrimes> | undefined;
 
-/** A ROCA modulus is a power of 65537 modulo each of these; another one is so for all with chance 2^-27 or less. */
-const rocaPrimes = smallPrimes
-  .filter((prime) => prime > 2 && prime <= 167)
-  .map((prime) => ({ prime: BigInt(prime), powers: powersOf65537(prime) }));
+function findPrimes() {
+  /** BR §6.1.6: no factor smaller than 752. */
+  const smallPrimes = primesBelow(752);
+  const smallPrimeProduct = smallPrimes.reduce((product, prime) => product * BigInt(prime), 1n);
+  /** A ROCA modulus is a power of 65537 modulo each of these; another one is so for all with chance 2^-27 or less. */
+  const rocaPrimes = smallPrimes
+    .filter((prime) => prime > 2 && prime <= 167)
+    .map((prime) => ({ prime: BigInt(prime), powers: powersOf65537(prime) }));
+  return { smallPrimes, smallPrimeProduct, rocaPrimes };
+}
 
 const fermatRounds = 110;
 
