@@ -5,7 +5,7 @@ import { FakeClock } from '../fakes/clock.ts';
 const spiffeId = 'spiffe://prod.example/web';
 
 /** A server that signs when it is told to. */
-function slowServer(clock: FakeClock) {
+function slowServer(clock: FakeClock, signed = spiffeId) {
   const waiting: (() => void)[] = [];
   let asked = 0;
   const jwts = new JwtSvids(
@@ -14,7 +14,7 @@ function slowServer(clock: FakeClock) {
         asked += 1;
         await new Promise<void>((done) => waiting.push(done));
         const expiresAt = new Date(clock.now() + 300_000).toISOString();
-        return { token: `${audience} ${asked}`, expiresAt, spiffeId };
+        return { token: `${audience} ${asked}`, expiresAt, spiffeId: signed };
       },
     },
     { clock, spiffeIdOf: () => spiffeId },
@@ -54,4 +54,12 @@ test('a clock that is set back makes no token last longer', async () => {
   answerAll();
   await second;
   expect(asked()).toBe(2);
+});
+
+test('a token of another identity than the entry has is not given out', async () => {
+  const clock = new FakeClock();
+  const { jwts, answerAll } = slowServer(clock, 'spiffe://prod.example/admin');
+  const minted = jwts.mint('e_1', ['a']);
+  answerAll();
+  await expect(minted).rejects.toMatchObject({ code: 'denied-server' });
 });
