@@ -35,8 +35,8 @@ export interface SvidCall {
 /** Of the largest answer a part is left for what stands in it once: authorities, bundle. */
 export const answerRoom = svidsAnswerMaxBytes - 1024 * 1024;
 
-/** What is checked before a part of it goes into the log: as many as share a commit there. */
-const groupMax = 64;
+/** What is checked before a part of it goes into the log, and shares a commit there: larger ones would keep who asks for one waiting for longer. */
+const groupMax = 32;
 
 /** Of each group for first certificates, where renewals would fill it. */
 const firstsShare = groupMax / 4;
