@@ -47,13 +47,23 @@ export class Recognised {
 export function lookAt(peer: WorkloadPeer, attest: Attest, asked: string): Look {
   const known = underWay.get(peer);
   if (known?.asked === asked) return known;
-  const look = { asked, selectors: attest(peer) };
+  const look = { asked, selectors: attest(peer).then((seen) => asSeenBefore(peer, seen)) };
   underWay.set(peer, look);
   const over = () => {
     if (underWay.get(peer) === look) underWay.delete(peer);
   };
   look.selectors.then(over, over);
   return look;
+}
+
+const lastSeen = new WeakMap<WorkloadPeer, ReadonlySet<string>>();
+
+/** What was seen, as the set that the other streams of its connection hold already where it is the same. */
+function asSeenBefore(peer: WorkloadPeer, seen: ReadonlySet<string>): ReadonlySet<string> {
+  const before = lastSeen.get(peer);
+  if (before?.size === seen.size && [...seen].every((one) => before.has(one))) return before;
+  lastSeen.set(peer, seen);
+  return seen;
 }
 
 /** Entries that a refusal names at most. */
@@ -89,12 +99,14 @@ export function explain(
 }
 
 const asked = new WeakMap<Served, string>();
+let lastAsked = '';
 
-/** Equal for two that ask for the same selectors, as before and after a rotation. */
+/** Equal for two that ask for the same selectors, as before and after a rotation. Streams keep it: one text for all that are equal. */
 export function askedBy(served: Served): string {
   const known = asked.get(served);
   if (known !== undefined) return known;
   const text = [...new Set(served.svids.map(({ selectors }) => selectors.join(' ')))].sort().join('\n');
-  asked.set(served, text);
-  return text;
+  if (text !== lastAsked) lastAsked = text;
+  asked.set(served, lastAsked);
+  return lastAsked;
 }

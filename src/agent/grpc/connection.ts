@@ -40,11 +40,12 @@ const sessionOptions: SessionOptions = {
 export class Connection implements Carrier {
   readonly peer: WorkloadPeer;
   readonly budget: Budget;
-  readonly exchanges = new Set<Exchange>();
+  readonly exchanges = new Map<http2.ServerHttp2Stream, Exchange>();
   readonly notice: (line: string) => void;
   unread = 0;
   readonly closed: Promise<void>;
   readonly #session: http2.ServerHttp2Session;
+  readonly #listeners = streamListeners(this.exchanges);
   readonly #control = new Rate(bounds.controlFrames, 10_000);
 
   constructor(
@@ -79,14 +80,14 @@ export class Connection implements Carrier {
     );
   }
 
-  forget(exchange: Exchange): void {
-    if (this.exchanges.delete(exchange)) this.budget.streams -= 1;
+  forget(stream: http2.ServerHttp2Stream): void {
+    if (this.exchanges.delete(stream)) this.budget.streams -= 1;
   }
 
   /** Takes no more calls, ends streams, lets unary calls finish. */
   finish(): void {
     if (!this.#session.closed) this.#session.close();
-    for (const exchange of this.exchanges) exchange.stop();
+    for (const exchange of this.exchanges.values()) exchange.stop();
   }
 
   cut(): void {
@@ -108,9 +109,13 @@ export class Connection implements Carrier {
       return;
     }
     const exchange = new Exchange(stream, this);
-    this.exchanges.add(exchange);
+    this.exchanges.set(stream, exchange);
     this.budget.streams += 1;
+    const { received, receivedAll, sendStatus, closed } = this.#listeners;
+    stream.on('wantTrailers', sendStatus).on('close', closed);
     exchange.run(methods.get(headers[':path'] ?? ''), headers);
+    // Last: it begins to flow.
+    stream.on('end', receivedAll).on('data', received);
   }
 
   #countControl(): void {
@@ -122,6 +127,25 @@ export class Connection implements Carrier {
     this.notice(`pid ${this.peer.pid} ${why}: it is cut`);
     this.#session.destroy(undefined, http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
+}
+
+/** What a stream tells its exchange. One of each for all streams: closures of its own would cost each half a kilobyte. */
+function streamListeners(exchanges: ReadonlyMap<http2.ServerHttp2Stream, Exchange>) {
+  type Stream = http2.ServerHttp2Stream;
+  return {
+    received(this: Stream, chunk: Buffer): void {
+      exchanges.get(this)?.received(chunk);
+    },
+    receivedAll(this: Stream): void {
+      exchanges.get(this)?.receivedAll();
+    },
+    sendStatus(this: Stream): void {
+      exchanges.get(this)?.sendStatus();
+    },
+    closed(this: Stream): void {
+      exchanges.get(this)?.closed();
+    },
+  };
 }
 
 /** What went wrong ends in 'close' as well. */

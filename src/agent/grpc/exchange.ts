@@ -1,8 +1,13 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+  type ServerStreamResponseOptions,
+} from 'node:http2';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import type { Budget } from './budget.ts';
 import { frame } from './frame.ts';
-import type { Call, Method, Out } from './method.ts';
+import type { Call, Conversation, Method, Opened, Out } from './method.ts';
 import { RequestReader } from './request.ts';
 import { GrpcError, GrpcStatus, statusHeaders, timeoutMsOf } from './status.ts';
 
@@ -21,8 +26,18 @@ export interface Carrier {
   mayQueue(bytes: number, queued: number): boolean;
   /** For the agent's log. */
   notice(line: string): void;
-  /** A call is over. */
-  forget(exchange: Exchange): void;
+  /** The call on this stream is over. */
+  forget(stream: ServerHttp2Stream): void;
+}
+
+type Answering = Exclude<Method, { kind: 'bidi' }>;
+
+/** A request that is answered once it is whole. */
+interface Asked {
+  readonly method: Answering;
+  readonly call: Call;
+  readonly messages: Buffer[];
+  readonly deadlineMs: number;
 }
 
 /**
@@ -33,41 +48,79 @@ export class Exchange implements Out {
   readonly #stream: ServerHttp2Stream;
   readonly #carrier: Carrier;
   #reader: RequestReader | undefined;
+  #asked: Asked | undefined;
+  #conversation: Conversation | undefined;
+  #opened: Opened | undefined;
   #status: GrpcError | undefined;
   #ended = false;
   #isLong = false;
-  #whenClosed: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(stream: ServerHttp2Stream, carrier: Carrier) {
     this.#stream = stream;
     this.#carrier = carrier;
-    this.#reader = new RequestReader(carrier.budget);
-    stream.once('close', () => this.#closed());
   }
 
-  /** Reads the request and runs `method`. */
+  /** Has `method` answer what is received. */
   run(method: Method | undefined, headers: IncomingHttpHeaders): void {
     try {
       if (method === undefined) throw new GrpcError(GrpcStatus.unimplemented, 'unknown method');
       this.#isLong = method.kind !== 'unary';
       const deadlineMs = deadlineOf(headers);
-      if (method.kind === 'bidi') return this.#converse(method, { peer: this.#carrier.peer, headers });
+      const call = { peer: this.#carrier.peer, headers };
+      if (method.kind === 'bidi') {
+        this.#conversation = method.open(call, this);
+        this.#opened = this.#conversation;
+        return;
+      }
+      this.#asked = { method, call, messages: [], deadlineMs };
       this.#endAfter(Math.min(requestMs, deadlineMs));
-      const messages: Buffer[] = [];
-      this.#receive(
-        (message) => {
-          messages.push(message);
-          if (messages.length > 1) throw wrongCount();
-        },
-        () => {
-          this.#endAfter(deadlineMs);
-          void this.#answer(method, messages[0], { peer: this.#carrier.peer, headers });
-        },
-      );
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** Some bytes of the request. */
+  received(chunk: Buffer): void {
+    try {
+      if (this.#ended) return;
+      this.#reader ??= new RequestReader(this.#carrier.budget);
+      const messages = this.#reader.read(chunk);
+      // A caller of months pauses between its messages.
+      if (this.#reader.isAtRest) this.#reader = undefined;
+      for (const message of messages) this.#take(message);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** The caller has said all. */
+  receivedAll(): void {
+    const isCutShort = this.#stopReading();
+    if (this.#ended) return;
+    if (isCutShort) return this.#fail(new GrpcError(GrpcStatus.internal, 'the request is cut short'));
+    if (this.#asked === undefined) return this.end();
+    const asked = this.#asked;
+    this.#asked = undefined;
+    this.#endAfter(asked.deadlineMs);
+    void this.#answer(asked);
+  }
+
+  /** All messages are on their way: the status may follow. */
+  sendStatus(): void {
+    if (this.#isGone) return;
+    this.#stream.sendTrailers(statusHeaders(this.#status));
+    this.#stopCaller();
+  }
+
+  /** The stream is no more. */
+  closed(): void {
+    this.#ended = true;
+    this.#asked = undefined;
+    this.#stopTimer();
+    this.#stopReading();
+    this.#carrier.forget(this.#stream);
+    this.#opened?.closed();
   }
 
   /** The agent stops: a stream would never end by itself. */
@@ -82,7 +135,7 @@ export class Exchange implements Out {
   send(message: Buffer): void {
     if (this.#ended || this.#isGone) return;
     if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
-    if (!this.#stream.headersSent) this.#respond();
+    if (!this.#stream.headersSent) this.#stream.respond(streamHeaders, streamOptions);
     this.#carrier.unread += message.length;
     this.#stream.write(message, () => {
       this.#carrier.unread -= message.length;
@@ -96,7 +149,7 @@ export class Exchange implements Out {
     this.#stopTimer();
     if (this.#stream.headersSent) this.#stream.end();
     else {
-      const headers = { ...responseHeaders, ...statusHeaders(error) };
+      const headers = { ...refusalHeaders, ...statusHeaders(error) };
       this.#stream.respond(headers, { endStream: true });
       this.#stopCaller();
     }
@@ -107,64 +160,30 @@ export class Exchange implements Out {
     return this.#stream.destroyed || this.#stream.closed;
   }
 
-  #respond(): void {
-    this.#stream.once('wantTrailers', () => {
-      if (this.#isGone) return;
-      this.#stream.sendTrailers(statusHeaders(this.#status));
-      this.#stopCaller();
-    });
-    this.#stream.respond(responseHeaders, { waitForTrailers: true });
-  }
-
   /** A caller that is still sending is told to stop (RFC 9113 §8.1), once the status is on its way. */
   #stopCaller(): void {
     if (!this.#stream.readableEnded) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
-  #converse(method: Extract<Method, { kind: 'bidi' }>, call: Call): void {
-    const conversation = method.open(call, this);
-    this.#whenClosed = () => conversation.closed();
-    this.#receive(
-      (message) => conversation.message(message),
-      () => this.end(),
-    );
+  #take(message: Buffer): void {
+    if (this.#conversation !== undefined) return this.#conversation.message(message);
+    this.#asked?.messages.push(message);
+    if ((this.#asked?.messages.length ?? 0) > 1) throw wrongCount();
   }
 
-  async #answer(
-    method: Exclude<Method, { kind: 'bidi' }>,
-    request: Buffer | undefined,
-    call: Call,
-  ): Promise<void> {
+  async #answer({ method, call, messages: [request] }: Asked): Promise<void> {
     try {
       if (request === undefined) throw wrongCount();
       if (method.kind === 'unary') {
         this.send(frame(await method.call(request, call)));
         return this.end();
       }
-      const whenClosed = await method.open(request, call, this);
-      if (this.#isGone) whenClosed();
-      else this.#whenClosed = whenClosed;
+      const opened = await method.open(request, call, this);
+      if (this.#isGone) opened.closed();
+      else this.#opened = opened;
     } catch (error) {
       this.#fail(error);
     }
-  }
-
-  #receive(message: (bytes: Buffer) => void, whole: () => void): void {
-    const onData = (chunk: Buffer): void => {
-      try {
-        if (!this.#ended) this.#reader?.read(chunk).forEach(message);
-      } catch (error) {
-        this.#fail(error);
-      }
-    };
-    this.#stream.on('data', onData);
-    this.#stream.once('end', () => {
-      this.#stream.off('data', onData);
-      const isCutShort = this.#stopReading();
-      if (this.#ended) return;
-      if (isCutShort) this.#fail(new GrpcError(GrpcStatus.internal, 'the request is cut short'));
-      else whole();
-    });
   }
 
   #stopReading(): boolean {
@@ -198,21 +217,17 @@ export class Exchange implements Out {
     this.#carrier.notice(`pid ${this.#carrier.peer.pid} does not read what it asked for: its stream is cut`);
     this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
-
-  #closed(): void {
-    this.#ended = true;
-    this.#stopTimer();
-    this.#stopReading();
-    this.#carrier.forget(this);
-    this.#whenClosed?.();
-  }
 }
 
-const responseHeaders = {
-  ':status': 200,
-  'content-type': 'application/grpc',
-  'grpc-accept-encoding': 'identity',
-} as const;
+/** Node keeps them with the stream: no more than a caller needs of one that goes on. */
+const streamHeaders = { ':status': 200, 'content-type': 'application/grpc' } as const;
+/** A refused compression must come with what is understood ("Compression" of gRPC over HTTP/2). */
+const refusalHeaders = { ...streamHeaders, 'grpc-accept-encoding': 'identity' } as const;
+/** Types of Node lack `sendDate`. */
+const streamOptions: ServerStreamResponseOptions & { sendDate: boolean } = {
+  waitForTrailers: true,
+  sendDate: false,
+};
 
 function wrongCount(): GrpcError {
   return new GrpcError(GrpcStatus.unimplemented, 'the method takes one request message');

@@ -21,6 +21,16 @@ export interface Out {
 /** A method by its shape. What it throws that is no GrpcError reaches the caller as Internal, without its text. */
 export type Method =
   | { kind: 'unary'; call(request: Buffer, call: Call): Promise<Buffer> }
-  /** Resolves to what is called when the stream has ended. */
-  | { kind: 'stream'; open(request: Buffer, call: Call, out: Out): Promise<() => void> }
-  | { kind: 'bidi'; open(call: Call, out: Out): { message(bytes: Buffer): void; closed(): void } };
+  | { kind: 'stream'; open(request: Buffer, call: Call, out: Out): Promise<Opened> }
+  | { kind: 'bidi'; open(call: Call, out: Out): Conversation };
+
+/** A stream that is open. */
+export interface Opened {
+  /** Is called once, when the stream has ended. */
+  closed(): void;
+}
+
+/** One whose caller goes on talking. */
+export interface Conversation extends Opened {
+  message(bytes: Buffer): void;
+}

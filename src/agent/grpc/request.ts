@@ -26,6 +26,11 @@ export class RequestReader {
     return messages;
   }
 
+  /** Whether it holds nothing. */
+  get isAtRest(): boolean {
+    return this.#frames.pending === 0;
+  }
+
   /** Call it once, when nothing more is read. True where a message was cut short. */
   close(): boolean {
     this.#budget.pendingBytes -= this.#frames.pending;

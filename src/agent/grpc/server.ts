@@ -6,7 +6,7 @@ import type { Method } from './method.ts';
 import { listenAtSocket } from './unix-socket.ts';
 
 export { frame } from './frame.ts';
-export type { Call, Method, Out } from './method.ts';
+export type { Call, Method, Opened, Out } from './method.ts';
 export { GrpcError, GrpcStatus } from './status.ts';
 
 interface Options {

@@ -35,6 +35,9 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
       return known;
     },
     withheld: () => workloads.withheld(),
+    forget(subscription) {
+      streams.delete(subscription);
+    },
     notice(line) {
       if (lines.take(performance.now())) options.notice(line());
     },
@@ -48,13 +51,7 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
         open(call, out) {
           const stream = new Subscription(source, new Recognised(call.peer, attest), call.peer.pid, out);
           streams.add(stream);
-          return {
-            message: (bytes) => stream.message(bytes),
-            closed() {
-              streams.delete(stream);
-              stream.closed();
-            },
-          };
+          return stream;
         },
       },
     ],

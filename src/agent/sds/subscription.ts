@@ -1,7 +1,7 @@
 import { asVouchError } from '../../core/errors.ts';
 import { Rate } from '../grpc/budget.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
-import type { Out } from '../grpc/method.ts';
+import type { Conversation, Out } from '../grpc/method.ts';
 import type { Recognised } from '../recognised.ts';
 import type { Served, Withheld } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
@@ -19,19 +19,22 @@ export interface Source {
   withheld(): readonly Withheld[];
   /** For the agent's log; a line is made only where it is taken. */
   notice(line: () => string): void;
+  /** Tells it of no more changes. */
+  forget(subscription: Subscription): void;
 }
 
 /**
  * One stream of the state-of-the-world protocol of xDS: what it names is sent at once and when its content changes.
  * A response that was acknowledged, or refused, is not sent again. The nonce is the version: both are of the content.
  */
-export class Subscription {
+export class Subscription implements Conversation {
   readonly #source: Source;
   readonly #workload: Recognised;
   readonly #pid: number;
   readonly #out: Out;
   readonly #requests = new Rate(requestsMax.most, requestsMax.inMs);
-  #request: DiscoveryRequest | undefined;
+  /** Undefined before the first request. */
+  #names: readonly string[] | undefined;
   #nodeId = '';
   /** Names nothing from its first request on: is given all. */
   #isWildcard = false;
@@ -61,22 +64,23 @@ export class Subscription {
 
   /** Something else is served. */
   changed(): void {
-    if (this.#request !== undefined) void this.#pump();
+    if (this.#names !== undefined) void this.#pump();
   }
 
   closed(): void {
     this.#hasEnded = true;
+    this.#source.forget(this);
   }
 
   #take(request: DiscoveryRequest): void {
     // Answers what we sent before our last response: its sender will answer that one, too.
-    if (this.#request !== undefined && request.nonce !== this.#sent) return;
+    if (this.#names !== undefined && request.nonce !== this.#sent) return;
     if (request.nodeId !== '') this.#nodeId = request.nodeId;
     if (request.refusal !== undefined) this.#noticeRefusal(request);
-    if (this.#request === undefined) this.#isWildcard = request.names.length === 0;
+    if (this.#names === undefined) this.#isWildcard = request.names.length === 0;
     else if (request.names.length > 0) this.#isWildcard = false;
-    const isSame = this.#request?.names.join('\n') === request.names.join('\n');
-    this.#request = request;
+    const isSame = this.#names?.join('\n') === request.names.join('\n');
+    this.#names = request.names;
     if (isSame) return;
     this.#workload.forget();
     void this.#pump();
@@ -100,7 +104,7 @@ export class Subscription {
   }
 
   async #send(): Promise<void> {
-    const names = this.#request?.names ?? [];
+    const names = this.#names ?? [];
     const answer = await answerFor(this.#source, this.#workload, this.#isWildcard ? undefined : names);
     if (answer === undefined) {
       // Later on it is told nothing of a name that is not its own, or that it had.

@@ -1,6 +1,6 @@
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { Slice } from '../../jobs/slice.ts';
-import { GrpcError, GrpcStatus, type Out } from '../grpc/server.ts';
+import { GrpcError, GrpcStatus, type Opened, type Out } from '../grpc/server.ts';
 import { askedBy } from '../recognised.ts';
 import { type Served, type Svid, svidsFor, type Workloads } from '../workloads.ts';
 import { Encoded, type Topic } from './encoded.ts';
@@ -12,20 +12,38 @@ interface Listener {
   readonly out: Out;
 }
 
-interface Stream extends Listener {
+/** A listener that is told what changes. There are thousands: each field and closure counts. */
+class Stream implements Listener, Opened {
+  readonly topic: Topic;
+  readonly peer: WorkloadPeer;
+  readonly out: Out;
   group: Group;
   /** What the entries asked for when its peer was looked at. */
   asked: string;
   sent: Buffer | undefined;
   /** Runs while the stream has no identity any more. */
   lost: NodeJS.Timeout | undefined;
+  readonly #streams: Streams;
+
+  constructor({ topic, peer, out }: Listener, group: Group, asked: string, streams: Streams) {
+    this.topic = topic;
+    this.peer = peer;
+    this.out = out;
+    this.group = group;
+    this.asked = asked;
+    this.#streams = streams;
+  }
+
+  closed(): void {
+    this.#streams.forget(this);
+  }
 }
 
 /** The streams of workloads that show the same selectors, and so are told the same. */
 interface Group {
   readonly key: string;
   readonly selectors: ReadonlySet<string>;
-  readonly streams: Set<Stream>;
+  streams: number;
   /** Of `served`. */
   svids: readonly Svid[];
   served: Served | undefined;
@@ -60,21 +78,18 @@ export class Streams {
     return this.#streams.size;
   }
 
-  /** Tells the stream the present state, and keeps it until what is returned is called. Throws PermissionDenied. */
-  open(listener: Listener, selectors: ReadonlySet<string>, served: Served): () => void {
-    const stream = {
-      ...listener,
-      group: this.#groupOf(selectors),
-      asked: askedBy(served),
-      sent: undefined,
-      lost: undefined,
-    };
+  /** Tells the stream the present state, and keeps it until it is closed. Throws PermissionDenied. */
+  open(listener: Listener, selectors: ReadonlySet<string>, served: Served): Opened {
+    const stream = new Stream(listener, this.#groupOf(selectors), askedBy(served), this);
     this.#tell(stream, served);
     this.#streams.add(stream);
     this.#join(stream, stream.group);
-    return () => {
-      this.#forget(stream);
-    };
+    return stream;
+  }
+
+  forget(stream: Stream): void {
+    clearTimeout(stream.lost);
+    if (this.#streams.delete(stream)) this.#leave(stream);
   }
 
   /** Tells nobody any more. */
@@ -150,14 +165,8 @@ export class Streams {
     stream.out.send(frame);
   }
 
-  #forget(stream: Stream): void {
-    clearTimeout(stream.lost);
-    this.#streams.delete(stream);
-    this.#leave(stream);
-  }
-
   #end(stream: Stream, error: unknown): void {
-    this.#forget(stream);
+    this.forget(stream);
     const isKnown = error instanceof GrpcError;
     stream.out.end(isKnown ? error : new GrpcError(GrpcStatus.internal, 'internal error'));
   }
@@ -165,19 +174,18 @@ export class Streams {
   #groupOf(selectors: ReadonlySet<string>): Group {
     // A path may hold any character but NUL.
     const key = JSON.stringify([...selectors].sort());
-    return this.#groups.get(key) ?? { key, selectors, streams: new Set(), svids: [], served: undefined };
+    return this.#groups.get(key) ?? { key, selectors, streams: 0, svids: [], served: undefined };
   }
 
   #join(stream: Stream, group: Group): void {
     stream.group = group;
-    group.streams.add(stream);
+    group.streams += 1;
     this.#groups.set(group.key, group);
   }
 
-  #leave(stream: Stream): void {
-    const { group } = stream;
-    group.streams.delete(stream);
-    if (group.streams.size === 0 && this.#groups.get(group.key) === group) this.#groups.delete(group.key);
+  #leave({ group }: Stream): void {
+    group.streams -= 1;
+    if (group.streams === 0 && this.#groups.get(group.key) === group) this.#groups.delete(group.key);
   }
 }
 

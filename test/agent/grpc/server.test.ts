@@ -46,8 +46,10 @@ const methods = new Map<string, Method>([
       open: async (request, _call, out) => {
         outs.push(out);
         out.send(frame(request));
-        return () => {
-          closed++;
+        return {
+          closed: () => {
+            closed++;
+          },
         };
       },
     },

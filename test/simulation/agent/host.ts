@@ -72,13 +72,13 @@ export class Stream implements WorkloadPeer {
       end: () => this.close(),
     };
     try {
-      const end = await method.open(
+      const opened = await method.open(
         Buffer.alloc(0),
         { peer: this, headers: { 'workload.spiffe.io': 'true' } },
         out,
       );
-      if (this.isOver) end();
-      else this.#end = end;
+      if (this.isOver) opened.closed();
+      else this.#end = () => opened.closed();
     } catch {
       this.close();
     }
