@@ -62,6 +62,7 @@ NAPI_MODULE_INIT() {
       {"keyringWrite", NULL, keyring_write, NULL, NULL, NULL, napi_enumerable, NULL},
       {"tryLock", NULL, try_lock, NULL, NULL, NULL, napi_enumerable, NULL},
       {"hideMemory", NULL, hide_memory, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"trimHeap", NULL, trim_heap, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   if (napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions) != napi_ok)
     return fail(env, "ERR_ADDON", "the addon cannot be set up");

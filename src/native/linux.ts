@@ -17,6 +17,8 @@ export interface LinuxAddon {
   tryLock(fd: number): boolean;
   /** No core file of this process, and nobody of its own user reads its memory, save with CAP_SYS_PTRACE (PR_SET_DUMPABLE). */
   hideMemory(): void;
+  /** Gives free memory of the C heap back to the system, where the C library can (glibc). */
+  trimHeap(): void;
 }
 
 let addon: LinuxAddon | undefined;

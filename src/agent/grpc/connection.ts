@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { type Budget, Rate } from './budget.ts';
 import { type Carrier, Exchange } from './exchange.ts';
+import { giveBackSoon } from './leftovers.ts';
 import type { Method } from './method.ts';
 
 /** What strangers may hold. */
@@ -82,6 +83,10 @@ export class Connection implements Carrier {
 
   forget(stream: http2.ServerHttp2Stream): void {
     if (this.exchanges.delete(stream)) this.budget.streams -= 1;
+    giveBackSoon();
+    // Its holder gets nothing on this connection any more, and a client that goes on would ask on it for ever: told to leave
+    // (GOAWAY, RFC 9113 §6.8), it connects again, as who it is now.
+    if (!this.#session.closed && !this.peer.isAlive()) this.#session.close();
   }
 
   /** Takes no more calls, ends streams, lets unary calls finish. */

@@ -7,6 +7,7 @@ import {
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import type { Budget } from './budget.ts';
 import { frame } from './frame.ts';
+import { giveBackSoon } from './leftovers.ts';
 import type { Call, Conversation, Method, Opened, Out } from './method.ts';
 import { RequestReader } from './request.ts';
 import { GrpcError, GrpcStatus, statusHeaders, timeoutMsOf } from './status.ts';
@@ -136,6 +137,7 @@ export class Exchange implements Out {
     if (this.#ended || this.#isGone) return;
     if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
     if (!this.#stream.headersSent) this.#stream.respond(streamHeaders, streamOptions);
+    giveBackSoon();
     this.#carrier.unread += message.length;
     this.#stream.write(message, () => {
       this.#carrier.unread -= message.length;

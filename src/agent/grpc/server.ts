@@ -3,7 +3,7 @@ import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { Budgets, connectionBounds, Rate } from './budget.ts';
 import { Connection } from './connection.ts';
 import type { Method } from './method.ts';
-import { listenAtSocket } from './unix-socket.ts';
+import { listenAtSocket, socketFolderProblem } from './unix-socket.ts';
 
 export { frame } from './frame.ts';
 export type { Call, Method, Opened, Out } from './method.ts';
@@ -59,7 +59,10 @@ export class GrpcServer {
   }
 
   async listen(): Promise<void> {
-    await listenAtSocket(this.#server, this.#options.socket, this.#options.mode);
+    const { socket, mode, notice } = this.#options;
+    await listenAtSocket(this.#server, socket, mode);
+    const problem = socketFolderProblem(socket);
+    if (problem !== undefined) notice(problem);
   }
 
   /** Accepts nobody, ends the streams, lets calls finish for `graceMs`, then cuts. */

@@ -1,5 +1,6 @@
-import { lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, realpathSync, statSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
+import { dirname } from 'node:path';
 import { VouchError } from '../../core/errors.ts';
 
 /** `sun_path` holds 108 bytes with its NUL (unix(7)). */
@@ -23,6 +24,30 @@ export async function listenAtSocket(server: net.Server, path: string, mode: num
       process.umask(before);
     }
   });
+}
+
+/**
+ * What to say where somebody but root and this user may put another socket in the place of the one at `path`: a folder
+ * above it is another user's, or others may write to it and no sticky bit keeps them to files of their own.
+ */
+export function socketFolderProblem(path: string): string | undefined {
+  let folder = realpathSync(dirname(path));
+  for (;;) {
+    const { uid, gid, mode } = statSync(folder);
+    const why =
+      uid !== 0 && uid !== process.geteuid?.()
+        ? `belongs to uid ${uid}`
+        : (mode & 0o1000) === 0 && ((mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0))
+          ? `is writable for others (mode ${(mode & 0o7777).toString(8)})`
+          : undefined;
+    if (why !== undefined)
+      return (
+        `${folder} ${why}: who may write there can put a socket of his own in the place of ${path} and hand workloads his own trust; ` +
+        'give it to root or to the user of the agent with mode 755, or name another socket'
+      );
+    if (folder === dirname(folder)) return undefined;
+    folder = dirname(folder);
+  }
 }
 
 async function removeDeadSocket(path: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { ClientHttp2Stream } from 'node:http2';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,6 +14,7 @@ import {
   serveGrpc,
 } from '../../../src/agent/grpc/server.ts';
 import { connectionBounds } from '../../../src/agent/grpc/budget.ts';
+import { socketFolderProblem } from '../../../src/agent/grpc/unix-socket.ts';
 import { FakePeer } from '../../fakes/workload-peer.ts';
 import { answerOf, http2Frame, preface, RawClient } from '../../support/raw-grpc.ts';
 
@@ -293,6 +294,41 @@ describe('the socket file', () => {
     path = join(dir, 'plain');
     await expect(serve()).rejects.toMatchObject({ code: 'config-invalid' });
     chmodSync(path, 0o600);
+  });
+});
+
+describe('the folder of the socket', () => {
+  const problem = (): string | undefined => socketFolderProblem(join(dir, 'deep/agent.sock'));
+  beforeEach(() => mkdirSync(join(dir, 'deep'), { mode: 0o755 }));
+
+  test('is good where nobody else writes, or the sticky bit keeps others off', () => {
+    expect(problem()).toBeUndefined();
+    chmodSync(dir, 0o1777);
+    expect(problem()).toBeUndefined();
+  });
+
+  test.each([
+    ['itself', 'deep', 0o777],
+    ['itself, for a group,', 'deep', 0o775],
+    ['one above it', '.', 0o777],
+  ])('is complained of where others write to %s', (_which, name, mode) => {
+    const folder = join(dir, name);
+    chownSync(folder, -1, 12_345);
+    chmodSync(folder, mode);
+    expect(problem()).toContain(`${folder} is writable for others (mode ${mode.toString(8)})`);
+  });
+
+  test('is complained of where it is another user’s', () => {
+    chownSync(join(dir, 'deep'), 12_345, -1);
+    expect(problem()).toMatch(/deep belongs to uid 12345: .* mode 755, or name another socket/);
+  });
+
+  test('is said at the start', async () => {
+    chmodSync(join(dir, 'deep'), 0o777);
+    path = join(dir, 'deep/agent.sock');
+    const open = await serve();
+    expect(notices).toEqual([expect.stringContaining('is writable for others (mode 777)')]);
+    await open.close(0);
   });
 });
 

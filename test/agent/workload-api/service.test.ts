@@ -176,6 +176,26 @@ describe('an identity', () => {
     await expect(fetchJwt({})).rejects.toMatchObject(denied);
   });
 
+  test('comes back with the next call of a client that is refused for what its connection was', async () => {
+    const peers: FakePeer[] = [];
+    const connected = (): FakePeer => {
+      peers.push(new FakePeer({ uid: process.getuid?.() ?? 0 }));
+      return peers.at(-1) as FakePeer;
+    };
+    await open({ peerOf: connected });
+    const stream = x509();
+    await stream.next();
+    for (const peer of peers) peer.alive = false;
+    await expect(fetchJwt({})).rejects.toMatchObject(denied);
+    await vi.waitFor(async () => expect((await fetchJwt({})).svids).not.toHaveLength(0), 5_000);
+    expect(peers).toHaveLength(2);
+    // The stream of the old connection is not served for the sake of the new one.
+    await bed.workloads.rotate();
+    await expect(stream.next()).rejects.toMatchObject(denied);
+    expect((await x509().next()).svids).not.toHaveLength(0);
+    await vi.waitFor(() => expect(bed.server.connections).toBe(1));
+  });
+
   test('whose workload cannot be looked at is denied, or to be asked for later', async () => {
     let failure: Error = new VouchError('denied-workload', 'gone');
     await open({ attest: async () => Promise.reject(failure) });
