@@ -6,7 +6,7 @@ import {
 } from 'node:http2';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import type { Budget } from './budget.ts';
-import { frame } from './frame.ts';
+import { type Frame, frame } from './frame.ts';
 import { giveBackSoon } from './leftovers.ts';
 import type { Call, Conversation, Method, Opened, Out } from './method.ts';
 import { RequestReader } from './request.ts';
@@ -133,15 +133,18 @@ export class Exchange implements Out {
     return this.#stream.writableLength;
   }
 
-  send(message: Buffer): void {
+  send(message: Buffer | Frame): void {
     if (this.#ended || this.#isGone) return;
-    if (!this.#carrier.mayQueue(message.length, this.unread)) return this.#cut();
+    const parts = Buffer.isBuffer(message) ? [message] : message;
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    if (!this.#carrier.mayQueue(bytes, this.unread)) return this.#cut();
     if (!this.#stream.headersSent) this.#stream.respond(streamHeaders, streamOptions);
     giveBackSoon();
-    this.#carrier.unread += message.length;
-    this.#stream.write(message, () => {
-      this.#carrier.unread -= message.length;
-    });
+    this.#carrier.unread += bytes;
+    for (const part of parts)
+      this.#stream.write(part, () => {
+        this.#carrier.unread -= part.length;
+      });
   }
 
   end(error?: GrpcError): void {
@@ -177,7 +180,8 @@ export class Exchange implements Out {
     try {
       if (request === undefined) throw wrongCount();
       if (method.kind === 'unary') {
-        this.send(frame(await method.call(request, call)));
+        const answer = await method.call(request, call);
+        this.send(Buffer.isBuffer(answer) ? frame(answer) : answer);
         return this.end();
       }
       const opened = await method.open(request, call, this);

@@ -12,6 +12,33 @@ export function frame(message: Uint8Array): Buffer {
   return out;
 }
 
+/** A message as it travels, in parts: what is large in it is shared with other frames, not copied. */
+export type Frame = readonly Buffer[];
+
+/** From so many bytes on a part of a frame is not copied. */
+export const sharedMinBytes = 64 * 1024;
+
+/** The frame of a message whose bytes come in parts. */
+export function frameOfParts(parts: readonly Uint8Array[]): Frame {
+  const prefix = Buffer.alloc(prefixBytes);
+  prefix.writeUInt32BE(
+    parts.reduce((sum, part) => sum + part.length, 0),
+    1,
+  );
+  const joined: Buffer[] = [];
+  let small: Uint8Array[] = [prefix];
+  for (const part of parts) {
+    if (part.length < sharedMinBytes) small.push(part);
+    else {
+      if (small.length > 0) joined.push(Buffer.concat(small));
+      joined.push(Buffer.isBuffer(part) ? part : Buffer.from(part));
+      small = [];
+    }
+  }
+  if (small.length > 0) joined.push(Buffer.concat(small));
+  return joined;
+}
+
 /** Cuts what arrives into messages. What it holds is a copy: a chunk of Node's keeps 64 KiB alive. */
 export class FrameReader {
   readonly #maxBytes: number;

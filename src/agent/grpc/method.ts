@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http2';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
+import type { Frame } from './frame.ts';
 import type { GrpcError } from './status.ts';
 
 /** What a method knows of its caller. */
@@ -11,8 +12,8 @@ export interface Call {
 
 /** The caller's end of a stream. After its end all of it does nothing. */
 export interface Out {
-  /** Sends what `frame()` made. A caller who leaves too much unread is cut. */
-  send(frame: Buffer): void;
+  /** Sends what `frame()` or `frameOfParts()` made. A caller who leaves too much unread is cut. */
+  send(frame: Buffer | Frame): void;
   end(error?: GrpcError): void;
   /** Bytes that the caller has not read. */
   readonly unread: number;
@@ -20,7 +21,8 @@ export interface Out {
 
 /** A method by its shape. What it throws that is no GrpcError reaches the caller as Internal, without its text. */
 export type Method =
-  | { kind: 'unary'; call(request: Buffer, call: Call): Promise<Buffer> }
+  /** Resolves to a message, or to its frame. */
+  | { kind: 'unary'; call(request: Buffer, call: Call): Promise<Buffer | Frame> }
   | { kind: 'stream'; open(request: Buffer, call: Call, out: Out): Promise<Opened> }
   | { kind: 'bidi'; open(call: Call, out: Out): Conversation };
 

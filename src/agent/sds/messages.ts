@@ -60,15 +60,15 @@ export function certificateSecret(name: string, chainPem: string, keyPem: string
 /** Who may be at the other end of a connection. */
 export interface ValidationContext {
   rootsPem: string;
-  /** As Envoy wants them: one for every CA that may stand in a chain, the root's too. Empty for none. */
-  crlsPem: Buffer;
+  /** As Envoy wants them: one for every CA that may stand in a chain, the root's too. In parts; none for none. */
+  crlsPem: readonly Buffer[];
   /** SPIFFE IDs, or prefixes ending in `/*`; undefined: anybody of the trust domain. */
   callers: readonly string[] | undefined;
 }
 
 export function validationSecret(name: string, context: ValidationContext): Secret {
   const { rootsPem, crlsPem, callers = [] } = context;
-  const crls = crlsPem.length === 0 ? [] : fieldParts(7, fieldParts(2, [crlsPem]));
+  const crls = crlsPem.length === 0 ? [] : fieldParts(7, fieldParts(2, crlsPem));
   const matchers = callers.map((caller) => bytesField(15, sanMatcher(caller)));
   return secret(name, fieldParts(4, [...fieldParts(1, [inline(rootsPem)]), ...crls, ...matchers]));
 }
@@ -88,10 +88,10 @@ function secret(name: string, value: Secret): Secret {
   return fieldParts(2, [bytesField(1, secretType), ...fieldParts(2, [bytesField(1, name), ...value])]);
 }
 
-/** A DiscoveryResponse; `version` is its nonce, too. */
-export function responseOf(version: string, secrets: readonly Secret[]): Buffer {
-  return Buffer.concat([
+/** A DiscoveryResponse in parts; `version` is its nonce, too. */
+export function responseOf(version: string, secrets: readonly Secret[]): Uint8Array[] {
+  return [
     ...[bytesField(1, version), ...secrets.flat()],
     ...[bytesField(4, secretType), bytesField(5, version)],
-  ]);
+  ];
 }

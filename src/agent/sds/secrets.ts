@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { encodePem } from '../../x509/pem.ts';
 import { trustDomainId } from '../../core/spiffe-id.ts';
 import { crlPemInSlices } from '../deliver/files.ts';
-import { frame } from '../grpc/frame.ts';
+import { type Frame, frameOfParts, sharedMinBytes } from '../grpc/frame.ts';
 import type { Served, Svid } from '../workloads.ts';
 import { certificateSecret, responseOf, type Secret, validationSecret } from './messages.ts';
 
@@ -10,9 +10,13 @@ import { certificateSecret, responseOf, type Secret, validationSecret } from './
 export interface Answer {
   /** Of the content: equal for equal secrets. */
   version: string;
-  message: Buffer;
-  /** The message as it travels. */
-  frame: Buffer;
+  frame: Frame;
+}
+
+/** The CRLs as they stand in all answers; SHA-256 of the text, lower-case hex. */
+interface CrlText {
+  parts: readonly Buffer[];
+  hash: string;
 }
 
 /** A secret by name, for one caller: an SVID's key and chain, or whom that SVID's entry, or the trust domain, lets call. */
@@ -23,7 +27,7 @@ interface Item {
 }
 
 const allowedClients = 'allowed-clients';
-/** A workload may ask by many sets of names, and each answer has the CRLs. The newest is always kept. */
+/** A workload may ask by many sets of names. Without the bytes of the CRLs, which all share. The newest is always kept. */
 const keptAnswers = { most: 1_000, bytes: 128 * 1024 * 1024 };
 
 /**
@@ -35,10 +39,13 @@ export class Secrets {
   readonly #served: Served;
   /** By what is in them; bytes once they are made. Oldest first. */
   readonly #answers = new Map<string, { answer: Promise<Answer>; bytes: number }>();
-  #crls: Promise<{ pem: Buffer; hash: string }> | undefined;
+  #crls: Promise<CrlText> | undefined;
 
-  constructor(served: Served) {
+  /** Takes over the text of the CRLs from `before` where they are the same: a rotation mostly changes certificates alone. */
+  constructor(served: Served, before?: Secrets) {
     this.#served = served;
+    const { crls } = served.trust;
+    if (before !== undefined && areSame(crls, before.#served.trust.crls)) this.#crls = before.#crls;
   }
 
   /** For a caller with these SVIDs. Leaves out what is not the caller's; undefined where that is every name. */
@@ -53,8 +60,9 @@ export class Secrets {
     if (known !== undefined) return known.answer;
     const kept = { answer: this.#make(items), bytes: 0 };
     this.#answers.set(key, kept);
-    return kept.answer.then((answer) => {
-      kept.bytes = answer.frame.length;
+    return kept.answer.then(async (answer) => {
+      const shared = new Set((await this.#crls)?.parts);
+      kept.bytes = answer.frame.reduce((sum, part) => sum + (shared.has(part) ? 0 : part.length), 0);
       this.#forgetOldest(key);
       return answer;
     });
@@ -92,13 +100,8 @@ export class Secrets {
       items.map(async (item) => (item.isContext ? this.#context(item) : this.#certificate(item))),
     );
     const version = hashOf(made.map(({ hash }) => hash).sort()).slice(0, 32);
-    const framed = frame(
-      responseOf(
-        version,
-        made.map(({ secret }) => secret),
-      ),
-    );
-    return { version, frame: framed, message: framed.subarray(5) };
+    const secrets = made.map(({ secret }) => secret);
+    return { version, frame: frameOfParts(responseOf(version, secrets)) };
   }
 
   #certificate({ name, svid }: Item): { secret: Secret; hash: string } {
@@ -115,19 +118,31 @@ export class Secrets {
     // An empty list would let in everybody: the reserved name is nobody's.
     const callers =
       svid && (svid.allowedClients.length > 0 ? svid.allowedClients : [`${this.#domain}/vouch/nobody`]);
-    const secret = validationSecret(name, { rootsPem, crlsPem: crls.pem, callers });
+    const secret = validationSecret(name, { rootsPem, crlsPem: crls.parts, callers });
     return { secret, hash: hashOf([name, rootsPem, crls.hash, ...(callers ?? [])]) };
   }
 }
 
-async function readCrls(crls: readonly Buffer[]): Promise<{ pem: Buffer; hash: string }> {
+function areSame(crls: readonly Buffer[], others: readonly Buffer[]): boolean {
+  return crls.length === others.length && crls.every((crl, index) => crl === others[index]);
+}
+
+async function readCrls(crls: readonly Buffer[]): Promise<CrlText> {
   const hash = createHash('sha256');
   const parts: Buffer[] = [];
+  let pending: Buffer[] = [];
+  let bytes = 0;
   for await (const part of crlPemInSlices(crls)) {
-    parts.push(Buffer.from(part, 'latin1'));
     hash.update(part);
+    pending.push(Buffer.from(part, 'latin1'));
+    bytes += part.length;
+    if (bytes < sharedMinBytes) continue;
+    parts.push(Buffer.concat(pending));
+    pending = [];
+    bytes = 0;
   }
-  return { pem: Buffer.concat(parts), hash: hash.digest('hex') };
+  if (bytes > 0) parts.push(Buffer.concat(pending));
+  return { parts, hash: hash.digest('hex') };
 }
 
 /** SHA-256, lower-case hex, of some texts and where each ends. */

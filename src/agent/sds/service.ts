@@ -25,13 +25,15 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
   const lines = new Rate(linesMax, 60_000);
   const secrets = new WeakMap<Served, Secrets>();
   const streams = new Set<Subscription>();
+  let latest: Secrets | undefined;
   const source: Source = {
     get now() {
       return workloads.now;
     },
     secretsOf(served) {
-      const known = secrets.get(served) ?? new Secrets(served);
+      const known = secrets.get(served) ?? new Secrets(served, latest);
       secrets.set(served, known);
+      latest = known;
       return known;
     },
     withheld: () => workloads.withheld(),
@@ -69,7 +71,7 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
           );
           if (answer === undefined)
             throw new GrpcError(GrpcStatus.invalidArgument, 'none of these secrets is yours');
-          return answer.message;
+          return answer.frame;
         },
       },
     ],

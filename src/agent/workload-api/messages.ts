@@ -4,6 +4,7 @@ import {
   allTexts,
   bytesField,
   doubleField,
+  fieldParts,
   lastText,
   mapField,
   optionalField,
@@ -19,8 +20,8 @@ const messageMaxBytes = 4 * 1024 * 1024 - 4096;
 /** Of a claim that is an object or list in an object or list, and so on. */
 const claimDepthMax = 16;
 
-/** X509SVIDResponse. */
-export function x509SvidResponse(svids: readonly Svid[], trust: Trust): Buffer {
+/** X509SVIDResponse, in parts. */
+export function x509SvidResponse(svids: readonly Svid[], trust: Trust): Uint8Array[] {
   const bundle = Buffer.concat(trust.roots);
   const hints = uniqueHints(svids);
   const own = Buffer.concat(
@@ -37,21 +38,21 @@ export function x509SvidResponse(svids: readonly Svid[], trust: Trust): Buffer {
       ),
     ),
   );
-  return Buffer.concat([own, ...servedCrls(trust, own.length).map((crl) => bytesField(2, crl))]);
+  return [own, ...servedCrls(trust, own.length).flatMap((crl) => fieldParts(2, [crl]))];
 }
 
-/** X509BundlesResponse. */
-export function x509BundlesResponse(trust: Trust): Buffer {
-  return Buffer.concat([
-    ...servedCrls(trust, 0).map((crl) => bytesField(1, crl)),
+/** X509BundlesResponse, in parts. */
+export function x509BundlesResponse(trust: Trust): Uint8Array[] {
+  return [
+    ...servedCrls(trust, 0).flatMap((crl) => fieldParts(1, [crl])),
     mapField(2, trustDomainId(trust.trustDomain), Buffer.concat(trust.roots)),
-  ]);
+  ];
 }
 
 /** JWTBundlesResponse: a JWK Set with nothing but the keys of JWT-SVIDs. */
-export function jwtBundlesResponse(trust: Trust): Buffer {
+export function jwtBundlesResponse(trust: Trust): Uint8Array[] {
   const keys = trust.jwtKeys.filter((key) => key.use === 'jwt-svid');
-  return mapField(1, trustDomainId(trust.trustDomain), Buffer.from(JSON.stringify({ keys })));
+  return [mapField(1, trustDomainId(trust.trustDomain), Buffer.from(JSON.stringify({ keys })))];
 }
 
 /** JWTSVIDResponse. */

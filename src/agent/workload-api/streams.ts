@@ -1,5 +1,6 @@
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { Slice } from '../../jobs/slice.ts';
+import type { Frame } from '../grpc/frame.ts';
 import { GrpcError, GrpcStatus, type Opened, type Out } from '../grpc/server.ts';
 import { askedBy } from '../recognised.ts';
 import { type Served, type Svid, svidsFor, type Workloads } from '../workloads.ts';
@@ -20,7 +21,7 @@ class Stream implements Listener, Opened {
   group: Group;
   /** What the entries asked for when its peer was looked at. */
   asked: string;
-  sent: Buffer | undefined;
+  sent: Frame | undefined;
   /** Runs while the stream has no identity any more. */
   lost: NodeJS.Timeout | undefined;
   readonly #streams: Streams;

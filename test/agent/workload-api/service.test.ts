@@ -274,7 +274,7 @@ describe('a message', () => {
   });
 
   test('is encoded once and shared by all streams that get it', async () => {
-    const sent: Buffer[] = [];
+    const sent: unknown[] = [];
     await open({
       replace: (_name, method) =>
         method.kind !== 'stream'

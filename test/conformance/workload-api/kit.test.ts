@@ -7,6 +7,7 @@ import {
   type Method,
   type Out,
 } from '../../../src/agent/grpc/server.ts';
+import type { Frame } from '../../../src/agent/grpc/frame.ts';
 import { bytesField, mapField } from '../../../src/agent/grpc/protobuf.ts';
 import { FakeAuthority } from '../../fakes/workloads.ts';
 import { ownEntries, ownSelectors, type WorkloadApiBed, workloadApiBed } from '../../support/workload-api.ts';
@@ -45,6 +46,8 @@ test('our Workload API passes the kit', async () => {
   expect(skipped).toEqual([...(isRoot ? [] : ['endpoint-no-identity']), 'x509-federated']);
 });
 
+const bytesOf = (frame: Buffer | Frame): Buffer => (Buffer.isBuffer(frame) ? frame : Buffer.concat(frame));
+
 /** The method with what it sends bent. */
 function sending(method: Method, bend: (bytes: Buffer, send: (bytes: Buffer) => void) => void): Method {
   if (method.kind === 'unary')
@@ -52,7 +55,7 @@ function sending(method: Method, bend: (bytes: Buffer, send: (bytes: Buffer) => 
       ...method,
       call: async (request, call) => {
         let bent = Buffer.alloc(0);
-        bend(await method.call(request, call), (bytes) => {
+        bend(bytesOf(await method.call(request, call)), (bytes) => {
           bent = Buffer.from(bytes);
         });
         return bent;
@@ -66,7 +69,7 @@ function sending(method: Method, bend: (bytes: Buffer, send: (bytes: Buffer) => 
         get unread() {
           return out.unread;
         },
-        send: (bytes) => bend(bytes.subarray(5), (bent) => out.send(frame(bent))),
+        send: (sent) => bend(bytesOf(sent).subarray(5), (bent) => out.send(frame(bent))),
         end: (error) => out.end(error),
       } satisfies Out),
   };

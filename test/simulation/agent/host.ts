@@ -1,4 +1,5 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
+import type { Frame } from '../../../src/agent/grpc/frame.ts';
 import { allBytes, lastText, readFields } from '../../../src/agent/grpc/protobuf.ts';
 import type { Out } from '../../../src/agent/grpc/server.ts';
 import { createWorkloadApi, type WorkloadApi } from '../../../src/agent/workload-api/service.ts';
@@ -85,13 +86,14 @@ export class Stream implements WorkloadPeer {
   }
 }
 
-const decoded = new WeakMap<Buffer, readonly Given[]>();
+const decoded = new WeakMap<Buffer | Frame, readonly Given[]>();
 
 /** Reads an X509SVIDResponse behind its gRPC prefix. */
-function givenBy(frame: Buffer): readonly Given[] {
+function givenBy(frame: Buffer | Frame): readonly Given[] {
   const known = decoded.get(frame);
   if (known !== undefined) return known;
-  const given = allBytes(readFields(frame.subarray(5)), 1).map((message): Given => {
+  const bytes = Buffer.isBuffer(frame) ? frame : Buffer.concat(frame);
+  const given = allBytes(readFields(bytes.subarray(5)), 1).map((message): Given => {
     const fields = readFields(message);
     const [chain = Buffer.alloc(0)] = allBytes(fields, 2);
     const [key = Buffer.alloc(0)] = allBytes(fields, 3);
