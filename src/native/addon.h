@@ -33,6 +33,7 @@ napi_value try_lock(napi_env env, napi_callback_info info);
 
 /* process.c */
 napi_value hide_memory(napi_env env, napi_callback_info info);
+
 /* memory.c */
 napi_value trim_heap(napi_env env, napi_callback_info info);
 
