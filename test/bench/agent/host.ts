@@ -133,7 +133,8 @@ export async function restingRss(pid: number): Promise<number> {
     Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
   let before = read();
   for (;;) {
-    await sleep(1000);
+    // Longer than it waits itself before it gives back what calls have left free.
+    await sleep(3000);
     const now = read();
     if (Math.abs(now - before) < 256 * 1024) return now;
     before = now;
