@@ -42,6 +42,8 @@ export interface DaemonParts {
   keyring?: Keyring | undefined;
 }
 
+/** Where nothing can be served yet, what was just delivered counts as fresh for so long. */
+const freshAfterMs = 1000;
 /** How often status.json and the cache are written at most. */
 const writeEveryMs = 1000;
 
@@ -137,12 +139,23 @@ export class AgentDaemon {
       this.#fresh = fresh;
       this.#restore(held);
       this.#status.want();
-      await Promise.all([fresh.run(), this.#entries.run(), this.#svids.run()]);
+      await Promise.all([this.#runWhenServing(fresh), this.#entries.run(), this.#svids.run()]);
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
       await Promise.all([this.#saving.done(), this.#status.done()]);
     }
+  }
+
+  /** Workloads that wait for their first certificates do not wait for this, too. */
+  async #runWhenServing(fresh: Freshness): Promise<void> {
+    const { signal, sleep } = this.#parts;
+    if (this.workloads.now === undefined) {
+      const serving = new AbortController();
+      void this.ready().then(() => serving.abort());
+      await sleep(freshAfterMs, AbortSignal.any([signal, serving.signal]));
+    }
+    await fresh.run();
   }
 
   /** Somebody's part of the status is another. */
