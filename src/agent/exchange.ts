@@ -24,6 +24,9 @@ export interface ServerRequest {
   answerMaxBytes?: number;
 }
 
+/** Where a request's connection comes from. */
+export type Via = Pick<RequestOptions, 'agent' | 'createConnection'>;
+
 /**
  * Sends one request over `socket`, which it closes, and returns the JSON of a 200; undefined for a 304. Throws what the server's problem
  * says: `unavailable-…` for 5xx, 408 and 429, its own code for the rest; `unavailable-server` where the answer breaks
@@ -35,47 +38,58 @@ export async function exchange(
   request: ServerRequest,
   parts: { clock: Clock; signal: AbortSignal },
 ): Promise<unknown> {
-  const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
   try {
-    const response = await open(socket, server, request, { ...parts, signal });
-    if (response.statusCode === 304) return undefined;
-    return parseAnswer(await bodyOf(response, server, request.answerMaxBytes), server);
-  } catch (error) {
-    throw connectionFailure(error, server, { clock: parts.clock, verified: true });
+    return await exchangeVia({ createConnection: () => socket }, server, request, parts);
   } finally {
     socket.destroy();
   }
 }
 
 /**
- * Sends one request over `socket` and returns the answer where that is a 200, its body to be read, or a 304 to a
+ * The same over a connection that `via` makes or has. One that the server closed while it lay idle is no failure: the
+ * request is sent once more, over another.
+ */
+export async function exchangeVia(
+  via: Via,
+  server: string,
+  request: ServerRequest,
+  parts: { clock: Clock; signal: AbortSignal },
+): Promise<unknown> {
+  const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
+  try {
+    const response = await open(via, server, request, { ...parts, signal });
+    const body = await bodyOf(response, server, request.answerMaxBytes);
+    return response.statusCode === 304 ? undefined : parseAnswer(body, server);
+  } catch (error) {
+    throw connectionFailure(error, server, { clock: parts.clock, verified: true });
+  }
+}
+
+/**
+ * Sends one request and returns the answer where that is a 200, its body to be read, or a 304 to a
  * conditional request. Throws as `exchange`.
  */
 export async function open(
-  socket: TLSSocket,
+  via: Via,
   server: string,
   request: ServerRequest,
   { clock, signal }: { clock: Clock; signal: AbortSignal },
 ): Promise<IncomingMessage> {
-  const response = await send(socket, new URL(server).host, request, signal);
+  const response = await send(via, new URL(server).host, request, signal);
   const isUnchanged = response.statusCode === 304 && request.headers?.['if-none-match'] !== undefined;
   if (response.statusCode === 200 || isUnchanged) return response;
   throw problemOf(response, await bodyOf(response, server), server, clock);
 }
 
-function send(
-  socket: TLSSocket,
-  host: string,
-  { method, path, body, headers }: ServerRequest,
-  signal: AbortSignal,
-): Promise<IncomingMessage> {
+function send(via: Via, host: string, asked: ServerRequest, signal: AbortSignal): Promise<IncomingMessage> {
+  const { method, path, body, headers } = asked;
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
   const options: RequestOptions = {
     method,
     path,
     signal,
-    createConnection: () => socket,
+    ...via,
     headers: {
       host,
       accept: 'application/json',
@@ -87,9 +101,17 @@ function send(
     },
   };
   const request = http.request(options, resolve);
-  request.on('error', reject);
+  request.on('error', (error) => {
+    // A fresh one is not used before: this ends.
+    if (request.reusedSocket && isReset(error)) resolve(send(via, host, asked, signal));
+    else reject(error);
+  });
   request.end(payload);
   return promise;
+}
+
+function isReset(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 
 async function bodyOf(response: IncomingMessage, server: string, maxBytes = answerMaxBytes): Promise<Buffer> {

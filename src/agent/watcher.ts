@@ -96,7 +96,10 @@ export class Watcher {
         ...(this.#lastEventId !== undefined && { 'last-event-id': this.#lastEventId }),
       };
       const request = { method: 'GET', path: enrollmentPaths.watch, headers } as const;
-      await this.#read(await open(socket, state.server, request, { clock, signal }), silence);
+      await this.#read(
+        await open({ createConnection: () => socket }, state.server, request, { clock, signal }),
+        silence,
+      );
     } catch (error) {
       if (silence.isTooLong) throw silent(state.server);
       throw connectionFailure(error, state.server, { clock, verified: true });

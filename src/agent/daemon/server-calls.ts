@@ -12,9 +12,9 @@ import {
 } from '../../wire/agent.ts';
 import { type JwtSvidAnswer, jwtSvidAnswerSchema, jwtSvidsPath } from '../../wire/jwt.ts';
 import { skewOf } from '../clock-skew.ts';
-import { connectServer } from '../connection.ts';
-import { exchange, type ServerRequest } from '../exchange.ts';
+import { exchangeVia, type ServerRequest } from '../exchange.ts';
 import type { Held } from '../held.ts';
+import { ServerLink } from './server-link.ts';
 
 /** What an agent asks the server, in its own name. Rejects as `connectServer` and `exchange` do. */
 export interface AgentServer {
@@ -25,13 +25,16 @@ export interface AgentServer {
   jwtSvid(entryId: string, audience: readonly string[]): Promise<JwtSvidAnswer>;
 }
 
-/** The server over mTLS, by the identity that `held` gives at each call: one fresh connection a call. */
+/** The server over mTLS, by the identity that `held` gives at each call. */
 export function agentServer(held: () => Held, parts: { clock: Clock; signal: AbortSignal }): AgentServer {
+  let link: ServerLink | undefined;
   const send = async (request: ServerRequest): Promise<unknown> => {
-    const { state, delivered } = held();
-    const client = { cert: delivered.chainPem, key: delivered.keyPem };
-    const socket = await connectServer(state, state.root, parts, client);
-    return exchange(socket, state.server, request, parts);
+    const now = held();
+    if (link?.held !== now) {
+      link?.retire();
+      link = new ServerLink(now, parts);
+    }
+    return exchangeVia({ agent: link }, now.state.server, request, parts);
   };
   return {
     entries: async (known) => {
