@@ -23,7 +23,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 /** Node's own marker, which an injected blob turns on. */
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 /** As scripts/vouch has it for the agent. */
-const nodeOptions = ['--max-semi-space-size=4'];
+const nodeOptions = ['--max-semi-space-size=4', '--use-openssl-ca'];
 
 async function main() {
   let values;

