@@ -45,6 +45,14 @@ export async function exchange(
   }
 }
 
+/** What an exchange is made with. */
+export interface ExchangeParts {
+  clock: Clock;
+  signal: AbortSignal;
+  /** For tests. */
+  answerTimeoutMs?: number;
+}
+
 /**
  * The same over a connection that `via` makes or has. One that the server closed while it lay idle is no failure: the
  * request is sent once more, over another.
@@ -53,9 +61,10 @@ export async function exchangeVia(
   via: Via,
   server: string,
   request: ServerRequest,
-  parts: { clock: Clock; signal: AbortSignal },
+  parts: ExchangeParts,
 ): Promise<unknown> {
-  const signal = AbortSignal.any([parts.signal, AbortSignal.timeout(answerTimeoutMs)]);
+  const deadline = AbortSignal.timeout(parts.answerTimeoutMs ?? answerTimeoutMs);
+  const signal = AbortSignal.any([parts.signal, deadline]);
   try {
     const response = await open(via, server, request, { ...parts, signal });
     const body = await bodyOf(response, server, request.answerMaxBytes);

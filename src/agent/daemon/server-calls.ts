@@ -1,4 +1,3 @@
-import type { Clock } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import {
   agentPaths,
@@ -12,7 +11,7 @@ import {
 } from '../../wire/agent.ts';
 import { type JwtSvidAnswer, jwtSvidAnswerSchema, jwtSvidsPath } from '../../wire/jwt.ts';
 import { skewOf } from '../clock-skew.ts';
-import { exchangeVia, type ServerRequest } from '../exchange.ts';
+import { type ExchangeParts, exchangeVia, type ServerRequest } from '../exchange.ts';
 import type { Held } from '../held.ts';
 import { ServerLink } from './server-link.ts';
 
@@ -26,7 +25,7 @@ export interface AgentServer {
 }
 
 /** The server over mTLS, by the identity that `held` gives at each call. */
-export function agentServer(held: () => Held, parts: { clock: Clock; signal: AbortSignal }): AgentServer {
+export function agentServer(held: () => Held, parts: ExchangeParts): AgentServer {
   let link: ServerLink | undefined;
   const send = async (request: ServerRequest): Promise<unknown> => {
     const now = held();

@@ -26,6 +26,8 @@ export interface RawAnswer {
   body?: string;
   /** Send only half of the body and drop the connection. */
   half?: boolean;
+  /** Answer nothing. */
+  silent?: boolean;
 }
 
 /** A certificate as it is about to be answered; tests bend it. */
@@ -333,6 +335,7 @@ function json(response: ServerResponse, status: number, value: unknown): void {
 }
 
 function sendRaw(response: ServerResponse, raw: RawAnswer): void {
+  if (raw.silent === true) return;
   const body = raw.body ?? '';
   response.writeHead(raw.status, { ...raw.headers, 'content-length': Buffer.byteLength(body) });
   if (raw.half !== true) {
