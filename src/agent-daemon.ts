@@ -1,4 +1,5 @@
 import { openSync } from 'node:fs';
+import * as z from 'zod/mini';
 import { type Arguments, parseArguments } from './agent/arguments.ts';
 import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
@@ -13,6 +14,8 @@ import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import { linux } from './native/linux.ts';
+
+z.config({ jitless: true });
 
 type Verb = keyof typeof specs;
 

@@ -1,7 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
 import { Script } from 'node:vm';
 
 /** `scripts/build.mjs` begins a program with so many bytes that name what it holds; V8 itself compares its length alone. */
@@ -21,6 +20,8 @@ export function loadProgram<T>(file: string): T {
 
 /** Makes the cache that `loadProgram` reads: of every function, also those that are called late. */
 export function writeCodeCache(file: string): void {
+  // Only a build loads it.
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
   const source = readFileSync(file);
   setFlagsFromString('--no-lazy');
   const script = compiled(file, source);
