@@ -44,6 +44,8 @@ export interface DaemonParts {
 
 /** Where nothing can be served yet, what was just delivered counts as fresh for so long. */
 const freshAfterMs = 1000;
+/** For workloads that waited to be looked at and answered. */
+const handOutMs = 25;
 /** How often status.json and the cache are written at most. */
 const writeEveryMs = 1000;
 
@@ -154,6 +156,7 @@ export class AgentDaemon {
       const serving = new AbortController();
       void this.ready().then(() => serving.abort());
       await sleep(freshAfterMs, AbortSignal.any([signal, serving.signal]));
+      await sleep(handOutMs, signal);
     }
     await fresh.run();
   }
