@@ -12,9 +12,13 @@ const pure = ['core', 'x509', 'log', 'lint', 'wire', 'config', 'registration'].m
  * What uses a token of `newTestToken`: run with SoftHSM itself and once more through the simulator, which has to be as
  * good when it is calm.
  */
-const tokens = ['pkcs11/login', 'pkcs11/start-up-proof', 'pkcs11/token', 'ceremony', 'ceremony-key-types'].map(
-  (name) => `test/signer/${name}.test.ts`,
-);
+const tokens = [
+  'pkcs11/login',
+  'pkcs11/start-up-proof',
+  'pkcs11/token',
+  'ceremony',
+  'ceremony-key-types',
+].map((name) => `test/signer/${name}.test.ts`);
 
 /** Every combination of something; too slow for each run. `npm run test:matrix`. */
 const matrix = ['test/**/*.matrix.test.ts'];

@@ -135,7 +135,7 @@ describe('nobody else gets a byte through:', () => {
       const { key, cert } = shown(client);
       const [der = Buffer.alloc(0)] = decodePem(String(cert), 'CERTIFICATE');
       const { subjectName: name, subjectKeyId: keyId = '', spki } = parseCertificate(der);
-      const above = { name, keyId, spki, der, key: createPrivateKey(String(key)) };
+      const above = { name, keyId, spki, der, key: createPrivateKey(key as string) };
       const below = newKey();
       const leaf = authority.issue(below.spki, { uris: [gateway] }, above);
       return { ...shown(client), cert: chainPem(leaf, der, authority.issuer.der), key: below.pem };
