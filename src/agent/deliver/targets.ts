@@ -189,11 +189,17 @@ class Target {
     this.#isMissing = true;
     const { dir } = this.#config;
     const left = this.#madeOf?.svid;
-    this.#parts.notice(
-      left === undefined
-        ? `no entry gives ${this.#of} to this agent; ${dir} waits for one`
-        : `${this.#of} is no longer given to this agent: its entry is suspended or gone. The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
-    );
+    if (left === undefined)
+      this.#parts.notice(`no entry gives ${this.#of} to this agent; ${dir} waits for one`);
+    else {
+      const why =
+        left.notAfterMs <= this.#parts.clock.now()
+          ? 'has expired, and there is no other yet'
+          : 'is no longer given to this agent: its entry is suspended or gone';
+      this.#parts.notice(
+        `${this.#of} ${why}. The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
+      );
+    }
   }
 
   /** In place, in the generation that is current: certificate and key stay. */
