@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parse, stringify } from 'yaml';
+import { callAdmin } from '../../src/cli/admin-client.ts';
 import type { Ready } from '../../src/server.ts';
+import { adminPaths } from '../../src/wire/admin.ts';
 import { type Json, newFolder, type Ran, Running, start, type StartOptions } from './running.ts';
 
 const project = resolve(import.meta.dirname, '../..');
@@ -209,8 +211,9 @@ export class Authority {
     return runVouch([...args, ...more]);
   }
 
-  async status(): Promise<Status> {
-    return (await this.vouch('status')).json<Status>();
+  /** What `vouch status --json` prints, asked by what that verb asks with. */
+  status(): Promise<Status> {
+    return callAdmin(join(this.state, 'admin.sock'), 'GET', adminPaths.status);
   }
 
   /** Key id of the issuer that issues now. */
