@@ -179,7 +179,8 @@ describe('an authority with a standby', () => {
     putBack();
     await eventually(() => isListed(authority, first, oldSerial), 20_000);
     await eventually(async () => (await authority.issuing()) === first, 20_000);
-    expect(await authority.status()).toMatchObject({ state: 'ready', problems: [] });
+    await eventually(async () => (await authority.status()).state === 'ready');
+    expect((await authority.status()).problems).toEqual([]);
     expect(await problems(authority)).toEqual([]);
   }, 60_000);
 

@@ -22,21 +22,25 @@ it('clients enroll while both signers are killed at random: each gets its certif
     }
   };
   const running = Promise.all(Array.from({ length: 6 }, load));
-  let restarts = 0;
+  const killed = new Set<number>();
+  const lives = (pid: number | null | undefined): pid is number =>
+    typeof pid === 'number' && !killed.has(pid);
   for (let kill = 0; kill < 10; kill += 1) {
     const { signer, standby } = await eventually(async () => {
       const status = await authority.status();
-      return status.signer.pid !== null && status.standby?.pid !== null ? status : undefined;
+      return lives(status.signer.pid) && lives(status.standby?.pid) && status;
     });
     const pids = [signer.pid, standby?.pid].filter((_, index) => ((kill % 3) + 1) & (index + 1));
-    for (const pid of pids) if (typeof pid === 'number') process.kill(pid, 'SIGKILL');
-    restarts += pids.length;
-    await new Promise((done) => setTimeout(done, 37 * kill));
+    for (const pid of pids.filter(lives)) {
+      killed.add(pid);
+      process.kill(pid, 'SIGKILL');
+    }
+    await new Promise((done) => setTimeout(done, 200 + 37 * kill));
   }
   await eventually(async () => {
     const { signer, standby } = await authority.status();
     return (
-      signer.restarts + (standby?.restarts ?? 0) >= restarts && signer.pid !== null && standby?.pid !== null
+      signer.restarts + (standby?.restarts ?? 0) >= killed.size && lives(signer.pid) && lives(standby?.pid)
     );
   });
   stop.abort();
