@@ -14,7 +14,8 @@ export function loadProgram<T>(file: string): T {
   const source = readFileSync(file);
   const script = compiled(file, source, cacheOf(file, source));
   const module = { exports: {} };
-  script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file));
+  const run = script.runInThisContext() as (...scope: unknown[]) => void;
+  run(module.exports, createRequire(file), module, file, dirname(file));
   return module.exports as T;
 }
 

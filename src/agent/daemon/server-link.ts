@@ -24,12 +24,20 @@ export class ServerLink extends http.Agent {
 
   /** Called by Node where it has no idle one. */
   createConnection(_options: object, done: (error: Error | null, socket?: Duplex) => void): void {
+    void this.#connect(done);
+  }
+
+  async #connect(done: (error: Error | null, socket?: Duplex) => void): Promise<void> {
     const { state, delivered } = this.held;
     const client = { cert: delivered.chainPem, key: delivered.keyPem };
-    connectServer(state, state.root, this.#parts, client).then(
-      (socket) => done(null, socket),
-      (error: Error) => done(error),
-    );
+    let socket: Duplex;
+    try {
+      socket = await connectServer(state, state.root, this.#parts, client);
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    done(null, socket);
   }
 
   /** Another identity has come: what is idle is closed, what is in use when it is done. */
