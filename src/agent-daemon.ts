@@ -1,5 +1,4 @@
 import { openSync } from 'node:fs';
-import * as z from 'zod/mini';
 import { type Arguments, parseArguments } from './agent/arguments.ts';
 import type { Keyring } from './agent/daemon/cache-keys.ts';
 import { AgentDaemon } from './agent/daemon/daemon.ts';
@@ -14,8 +13,9 @@ import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
 import { linux } from './native/linux.ts';
+import { readSchemasWithoutCode } from './wire/without-code.ts';
 
-z.config({ jitless: true });
+readSchemasWithoutCode();
 
 type Verb = keyof typeof specs;
 
