@@ -5,7 +5,7 @@ import { type CacheKeys, type Keyring, keyFile, keyringOrFile } from '../../src/
 import { SealedCache } from '../../src/agent/daemon/sealed-cache.ts';
 import { temporaryFolder } from '../agent/support/harness.ts';
 import { type Host, startHost } from './support/daemon.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 /** An agent that held `names` and has ended; what it left is in its folder. */
 async function ended(host: Host, ...names: string[]) {

@@ -6,7 +6,7 @@ import { readStatus } from '../../src/agent/daemon/status.ts';
 import { parseSerial } from '../../src/core/serial.ts';
 import { crlEvent } from '../agent/support/fake-watch.ts';
 import { startHost } from './support/daemon.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 describe('an agent', () => {
   test('holds a certificate for each of its entries, in one call, and whom to trust', async () => {

@@ -11,7 +11,7 @@ import {
 import { type Authority, bootAuthority, runVouch, startVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { Daemon } from './support/daemon.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 

@@ -7,7 +7,7 @@ import { pauseMs, withRetries } from '../../src/agent/retry.ts';
 import { VouchError } from '../../src/core/errors.ts';
 import { problem } from './support/fake-server.ts';
 import { run, startAuthority, workload } from './support/harness.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 describe('pauses', () => {
   test('full jitter under a doubled bound, never before Retry-After', () => {

@@ -21,7 +21,7 @@ import type { FakeAuthority } from './support/fake-authority.ts';
 import { problem, type FakeServer } from './support/fake-server.ts';
 import { crlEvent, FakeWatch } from './support/fake-watch.ts';
 import { startAuthority, workload } from './support/harness.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: FakeAuthority;
 let server: FakeServer;

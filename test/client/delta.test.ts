@@ -9,7 +9,7 @@ import { encodeRevoked } from '../../src/x509/crl-tbs.ts';
 import { eventually } from '../agent/support/bundle.ts';
 import { FakeAuthority, seconds } from '../agent/support/fake-authority.ts';
 import { cutOff, get, listening, service } from './support.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const billing = 'spiffe://example.org/billing';
 const orders = 'spiffe://example.org/orders';

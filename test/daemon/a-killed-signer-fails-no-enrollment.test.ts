@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { enroll, newKey } from '../edge/client.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const clients = 8;
 const kills = 8;

@@ -11,7 +11,7 @@ import { proxyConfig } from '../../src/config/proxy-config.ts';
 import { type Authority, bootAuthority, startVouch, vouchEntry } from '../support/daemon.ts';
 import { freePort } from '../support/ports.ts';
 import { eventually, type Running, start } from '../support/running.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 // docs/sidecar.md, by the commands that stand there, and `vouch agent proxy` beside files that nobody renews.
 

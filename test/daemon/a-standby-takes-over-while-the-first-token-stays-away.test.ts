@@ -10,7 +10,7 @@ import { createEntry } from '../support/jwt.ts';
 import { type Authority, bootAuthority, initAuthority, type Workload } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
 import { runTool } from '../x509/oracle-tools.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const afterMs = 5000;
 

@@ -6,7 +6,7 @@ import { parseCrl } from '../../src/x509/crl.ts';
 import { decodePem } from '../../src/x509/pem.ts';
 import { type Authority, bootAuthority, startVouch } from '../support/daemon.ts';
 import { eventually } from '../support/running.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 /** A workload that never asks for CRLs once it runs: what it learns, it is told. */
 async function told(authority: Authority) {

@@ -5,7 +5,7 @@ import { type Authority, bootAuthority, type Workload } from '../support/daemon.
 import { askOcsp, ocspAnswers, ocspRequest } from '../support/ocsp.ts';
 import { eventually } from '../support/running.ts';
 import { runTool } from '../x509/oracle-tools.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 let orders: Workload;

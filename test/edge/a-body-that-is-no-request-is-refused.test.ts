@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { type Answer, dial, enroll, enrollBody, post, problemIn, send } from './client.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 let url: string;

@@ -8,7 +8,7 @@ import { rawExtension } from '../x509/raw-certificate.ts';
 import { csrWith, dns, key as csrKey, rawCsr, san, uri } from '../x509/raw-csr.ts';
 import { ecKey, ed25519Key, rsaKey } from '../x509/authority.ts';
 import { dial, enroll, enrollBody, newKey, problemIn, send } from './client.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 let url: string;

@@ -7,7 +7,7 @@ import { type Listener, listenHttp } from '../../src/http/listeners.ts';
 import { Publication } from '../../src/http/publication.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { longestTurnMs } from '../support/turns.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 /** As CRL entries are: half of it random serials, half the same over and over. */
 const entry = (): Buffer => Buffer.concat([randomBytes(18), Buffer.alloc(18, 7)]);

@@ -3,7 +3,7 @@ import { type EntriesAnswer, entriesAnswerSchema } from '../../src/wire/agent.ts
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
 import { type Answer, dial, problemIn, send } from './client.ts';
 import { watch } from './watcher.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 let url: string;

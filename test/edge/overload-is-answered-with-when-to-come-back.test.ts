@@ -6,7 +6,7 @@ import { askJwtSvid, createEntry } from '../support/jwt.ts';
 import { eventually } from '../support/running.ts';
 import { signalTo } from '../support/signal.ts';
 import { type Answer, dial, type DialOptions, enroll, problemIn, renewBody, send } from './client.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const inFlightMax = 8;
 /** First enrollments may use three quarters; the rest is for who already runs. */

@@ -5,7 +5,7 @@ import { type Authority, bootAuthority, type Workload } from '../support/daemon.
 import { eventually } from '../support/running.ts';
 import { signalTo } from '../support/signal.ts';
 import { enroll, problemIn } from './client.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 /** An authority with one workload, seen from outside. */
 class Observed {

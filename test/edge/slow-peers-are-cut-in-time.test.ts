@@ -4,7 +4,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { listenHttp } from '../../src/http/listeners.ts';
 import { type Authority, bootAuthority } from '../support/daemon.ts';
 import { dial, enroll } from './client.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let authority: Authority;
 

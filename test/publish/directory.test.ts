@@ -17,7 +17,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDirectoryTarget } from '../../src/publish/directory.ts';
 import { lockState } from '../../src/store/sqlite/lock.ts';
 import { crl, signal } from './support.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 let directory: string;
 beforeEach(() => {

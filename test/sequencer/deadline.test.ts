@@ -6,7 +6,7 @@ import {
   type SoftwareAuthority,
   softwareAuthority,
 } from '../support/software-authority.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const waitMs = 400;
 let authority: SoftwareAuthority;

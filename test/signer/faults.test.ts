@@ -16,7 +16,7 @@ import {
   simulatedToken,
 } from '../support/hsm-sim.ts';
 import { LiveLog, liveCertificate, liveRecord, type LiveSigner, liveSigner, startSigner } from './live.ts';
-import { limitMs } from '../x509/refusal.ts';
+import { limitMs } from '../support/limits.ts';
 
 const folder = temporaryFolder('faults');
 let token: SimulatedToken;

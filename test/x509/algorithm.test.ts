@@ -11,7 +11,8 @@ import {
 import { nullValue, oid, sequence } from '../../src/x509/der.ts';
 import { ecKey, ed25519Key, rsaKey, signatureOver, type TestKey } from './authority.ts';
 import { longestTurnMs } from '../support/turns.ts';
-import { expectRefusal, limitMs } from './refusal.ts';
+import { limitMs } from '../support/limits.ts';
+import { expectRefusal } from './refusal.ts';
 
 const encodings: [SignatureAlgorithm, string][] = [
   ['ecdsa-sha256', '300a06082a8648ce3d040302'],

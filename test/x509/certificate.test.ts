@@ -20,7 +20,8 @@ import {
   workloadId,
 } from './authority.ts';
 import { rawExtension, rawTbs, tbsWith } from './raw-certificate.ts';
-import { bestOfThreeMicros, bestOfThreeMs, expectRefusal, limitMs, refusalOf } from './refusal.ts';
+import { bestOfThreeMicros, bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal, refusalOf } from './refusal.ts';
 
 const root = makeRoot();
 const issuer = makeIssuer(root);

@@ -5,7 +5,8 @@ import { buildCrlTbs, type CrlTemplate, encodeRevoked } from '../../src/x509/crl
 import { parseTbsCrl } from '../../src/x509/crl.ts';
 import { rdnName } from '../../src/x509/name.ts';
 import { makeIssuer, makeRoot, nowSeconds } from './authority.ts';
-import { bestOfThreeMs, expectRefusal, limitMs } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal } from './refusal.ts';
 
 const issuer = makeIssuer(makeRoot());
 const template: CrlTemplate = {

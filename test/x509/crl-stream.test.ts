@@ -8,7 +8,8 @@ import { explicit, integer, nullValue, octetString, sequence, tags, time } from 
 import { rdnName } from '../../src/x509/name.ts';
 import { freshSerial, nowSeconds } from './authority.ts';
 import { rawExtension } from './raw-certificate.ts';
-import { expectRefusal, limitMs } from './refusal.ts';
+import { limitMs } from '../support/limits.ts';
+import { expectRefusal } from './refusal.ts';
 
 type Cut = (left: number) => number;
 

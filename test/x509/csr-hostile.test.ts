@@ -18,7 +18,8 @@ import {
 import { emptyName, rdnName } from '../../src/x509/name.ts';
 import { ecKey, workloadId } from './authority.ts';
 import { rawExtension } from './raw-certificate.ts';
-import { bestOfThreeMs, expectRefusal, limitMs, refusalOf } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal, refusalOf } from './refusal.ts';
 import { answer, csrWith, dns, extensionRequest, key, rawCsr, san, uri } from './raw-csr.ts';
 
 describe('a hostile CSR is answered in under 100 ms, with request-csr', () => {

@@ -19,7 +19,7 @@ import {
 import { emptyName } from '../../src/x509/name.ts';
 import { ecKey, ed25519Key, rsaKey, workloadId } from './authority.ts';
 import { rawExtension } from './raw-certificate.ts';
-import { bestOfThreeMicros, limitMs } from './refusal.ts';
+import { bestOfThreeMicros, limitMs } from '../support/limits.ts';
 import { csrWith, dns, extensionRequest, key, rawCsr, san, uri } from './raw-csr.ts';
 
 describe('buildCsr', () => {

@@ -14,7 +14,8 @@ import { oids } from '../../src/x509/oids.ts';
 import { issuerHashes, ocspRequestMaxBytes, parseOcspRequest } from '../../src/x509/ocsp.ts';
 import { rawExtension } from './raw-certificate.ts';
 import { makeRoot } from './authority.ts';
-import { bestOfThreeMs, expectRefusal, limitMs } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal } from './refusal.ts';
 
 const root = makeRoot();
 const issuer = { nameDer: root.name, spki: root.key.info.spki };

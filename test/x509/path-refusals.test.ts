@@ -20,7 +20,8 @@ import {
   workloadId,
 } from './authority.ts';
 import { rawExtension } from './raw-certificate.ts';
-import { bestOfThreeMs, expectRefusal, limitMs, refusalOf } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal, refusalOf } from './refusal.ts';
 import {
   ca,
   digitalSignature,

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodePem, encodePem } from '../../src/x509/pem.ts';
 import { makeRoot } from './authority.ts';
-import { bestOfThreeMs, expectRefusal, limitMs, refusalOf } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal, refusalOf } from './refusal.ts';
 
 const block = encodePem('CERTIFICATE', Buffer.alloc(100, 7));
 

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { bitString, integer, nullValue, oid, sequence } from '../../src/x509/der.ts';
 import { importPublicKey, keyIdOf } from '../../src/x509/public-key.ts';
 import { ecKey, ed25519Key, rsaKey } from './authority.ts';
-import { bestOfThreeMs, expectRefusal, limitMs, refusalOf } from './refusal.ts';
+import { bestOfThreeMs, limitMs } from '../support/limits.ts';
+import { expectRefusal, refusalOf } from './refusal.ts';
 
 const spkiOf = (key: KeyObject): Buffer => key.export({ format: 'der', type: 'spki' });
 const rsaSpki = (modulus: bigint, exponent = 65537n): Buffer =>

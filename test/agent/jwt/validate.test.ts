@@ -6,7 +6,7 @@ import { hasDuplicateMembers } from '../../../src/agent/jwt/unique-members.ts';
 import { type JwtTrust, validateJwtSvid } from '../../../src/agent/jwt/validate.ts';
 import { VouchError } from '../../../src/core/errors.ts';
 import { parseTrustDomain } from '../../../src/core/spiffe-id.ts';
-import { bestOfThreeMs, limitMs } from '../../x509/refusal.ts';
+import { bestOfThreeMs, limitMs } from '../../support/limits.ts';
 
 const nowSeconds = 1_795_000_000;
 const trustDomain = parseTrustDomain('test.example');

@@ -12,7 +12,7 @@ import { eventually } from '../support/bundle.ts';
 import { FakeAuthority, newKey } from '../support/fake-authority.ts';
 import { dial, type Heard, plainServer, shown } from './support.ts';
 import { longestTurnMs } from '../../support/turns.ts';
-import { limitMs } from '../../x509/refusal.ts';
+import { limitMs } from '../../support/limits.ts';
 
 const gateway = 'spiffe://example.org/gateway';
 

@@ -11,7 +11,7 @@ import { type Service, service } from '../../client/support.ts';
 import { eventually } from '../support/bundle.ts';
 import { chainPem, FakeAuthority, newKey, seconds } from '../support/fake-authority.ts';
 import { dial, emptied, files, heard, listening, plainServer, proxied, shown } from './support.ts';
-import { limitMs } from '../../x509/refusal.ts';
+import { limitMs } from '../../support/limits.ts';
 
 const run = promisify(execFile);
 const web = 'spiffe://example.org/web';

@@ -15,7 +15,7 @@ import {
   type X509BundlesResponse,
   type X509SvidResponse,
 } from '../../conformance/workload-api/client.ts';
-import { limitMs } from '../../x509/refusal.ts';
+import { limitMs } from '../../support/limits.ts';
 
 let bed: WorkloadApiBed;
 let client: WorkloadClient;
