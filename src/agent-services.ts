@@ -108,6 +108,7 @@ async function openDeliveries(
   const { workloads, statusParts } = daemon;
   const targets = new DeliverTargets(deliver, {
     ...{ clock: systemClock, notice },
+    withheld: () => workloads.withheld(),
     statusChanged: () => daemon.statusChanged(),
   });
   statusParts.set('deliver', () => targets.status());

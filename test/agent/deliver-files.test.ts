@@ -156,9 +156,32 @@ describe('a target', () => {
     expect(status()).toMatchObject({ isServed: false, serial: svid.serial });
     expect(serialIn(dir)).toBe(svid.serial);
     expect(notices).toEqual([
-      expect.stringMatching(/no entry gives .*; .* waits for one/),
+      expect.stringMatching(/waits for an entry that gives .* to this agent/),
       expect.stringContaining(svid.serial),
-      expect.stringMatching(/no longer given to this agent.* stay, valid until /),
+      expect.stringMatching(/no longer given to this agent: its entry is gone\..* stay, valid until /),
+    ]);
+  });
+
+  test('is said with why the agent does not serve it', async () => {
+    const fake = new FakeServed();
+    const { deliver, settled, notices, withheld } = deliverTo({ dir: temporaryFolder() });
+    const { entryId, spiffeId, selectors, notAfterMs } = fake.svid();
+    withheld.push({ entryId, spiffeId, selectors, why: 'the server has not given one yet' });
+    deliver.take(fake.served([]));
+    await settled();
+    const ended = { ...fake.svid(), notAfterMs: Date.now() - 1 };
+    for (const svid of [fake.svid(), ended]) {
+      deliver.take(fake.served([svid]));
+      await settled();
+      withheld[0]!.why = 'the entry is suspended';
+      deliver.take(fake.served([]));
+      await settled();
+    }
+    expect(notAfterMs).toBeGreaterThan(Date.now());
+    expect(notices.filter((line) => !line.includes(', serial '))).toEqual([
+      expect.stringContaining(`(entry ${entryId}): the server has not given one yet`),
+      expect.stringMatching(/is not served now: the entry is suspended\. The files in .* stay, valid until /),
+      expect.stringContaining('has expired, and there is no other yet: the entry is suspended. The files'),
     ]);
   });
 

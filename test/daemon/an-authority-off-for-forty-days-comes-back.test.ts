@@ -150,7 +150,7 @@ it('after 40 days the server starts by itself, and agents, running or stopped me
     server: { reachable: true },
   });
   await agents[0]?.until(({ stderr }) => /web\/running has expired, and there is no other yet/.test(stderr));
-  expect(agents[0]?.stderr).not.toContain('its entry is suspended or gone');
+  expect(agents[0]?.stderr).not.toContain('its entry is gone');
   expect([await running.serial(), await stopped.serial()]).toEqual(before);
 
   // The one that ran on asks about the refusal once a minute only, and so takes its file no sooner: where-others-failed.test.ts.

@@ -5,7 +5,7 @@ import type { DeliverTarget } from '../../config/deliver-config.ts';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
 import type { Sleep } from '../sleep.ts';
-import type { Served, Svid } from '../workloads.ts';
+import type { Served, Svid, Withheld } from '../workloads.ts';
 import { replaceFile } from './durable-file.ts';
 import { crlFile, deliverFiles } from './files.ts';
 import { type Change, minIntervalMs } from './hook.ts';
@@ -20,6 +20,8 @@ export interface DeliverParts {
   clock: Clock;
   /** A line for the agent's log. */
   notice: (line: string) => void;
+  /** What the agent does not serve now, and why. */
+  withheld: () => readonly Withheld[];
   sleep?: Sleep;
   /** Is called when `status()` is another. */
   statusChanged?: () => void;
@@ -189,17 +191,31 @@ class Target {
     this.#isMissing = true;
     const { dir } = this.#config;
     const left = this.#madeOf?.svid;
-    if (left === undefined)
-      this.#parts.notice(`no entry gives ${this.#of} to this agent; ${dir} waits for one`);
-    else {
-      const why =
-        left.notAfterMs <= this.#parts.clock.now()
-          ? 'has expired, and there is no other yet'
-          : 'is no longer given to this agent: its entry is suspended or gone';
-      this.#parts.notice(
-        `${this.#of} ${why}. The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
-      );
-    }
+    this.#parts.notice(
+      left === undefined
+        ? `${dir} waits for ${this.#waitsFor()}`
+        : `${this.#of} ${this.#whyGone(left)}. The files in ${dir} stay, valid until ${rfc3339(left.notAfterMs)}`,
+    );
+  }
+
+  #waitsFor(): string {
+    const withheld = this.#withheld();
+    return withheld === undefined
+      ? `an entry that gives ${this.#of} to this agent (\`vouch entry create --parent\`)`
+      : `the certificate of ${withheld.spiffeId} (entry ${withheld.entryId}): ${withheld.why}`;
+  }
+
+  #whyGone({ notAfterMs }: Svid): string {
+    const withheld = this.#withheld();
+    if (withheld === undefined) return 'is no longer given to this agent: its entry is gone';
+    return notAfterMs <= this.#parts.clock.now()
+      ? `has expired, and there is no other yet: ${withheld.why}`
+      : `is not served now: ${withheld.why}`;
+  }
+
+  #withheld(): Withheld | undefined {
+    const { id, entry } = this.#config;
+    return this.#parts.withheld().find(({ spiffeId, entryId }) => spiffeId === id || entryId === entry);
   }
 
   /** In place, in the generation that is current: certificate and key stay. */

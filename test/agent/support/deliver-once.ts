@@ -15,7 +15,7 @@ const input = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8'), revived) a
   served: Served;
 };
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
-const deliver = new DeliverTargets(input.targets, { clock: systemClock, notice: say });
+const deliver = new DeliverTargets(input.targets, { clock: systemClock, notice: say, withheld: () => [] });
 deliver.take(input.served);
 const isDone = (): boolean =>
   deliver

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod/mini';
 import { onTestFinished } from 'vitest';
 import { DeliverTargets, type TargetStatus } from '../../../src/agent/deliver/targets.ts';
-import type { Served, Svid, Trust } from '../../../src/agent/workloads.ts';
+import type { Served, Svid, Trust, Withheld } from '../../../src/agent/workloads.ts';
 import { deliverSchema } from '../../../src/config/deliver-config.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../../src/core/spiffe-id.ts';
@@ -78,6 +78,7 @@ export class FakeServed {
 /** Targets as a configuration has them, closed with the test, and what they say. */
 export function deliverTo(...targets: readonly object[]) {
   const notices: string[] = [];
+  const withheld: Withheld[] = [];
   /** What `status()` was each time that it changed. */
   const told: (readonly TargetStatus[])[] = [];
   const config = z.parse(
@@ -87,6 +88,7 @@ export function deliverTo(...targets: readonly object[]) {
   const deliver = new DeliverTargets(config, {
     clock: systemClock,
     notice: (line) => void notices.push(line),
+    withheld: () => withheld,
     statusChanged: () => void told.push(deliver.status()),
   });
   onTestFinished(() => deliver.close());
@@ -104,7 +106,7 @@ export function deliverTo(...targets: readonly object[]) {
     });
   const failed = (what: 'files' | 'reload' = 'files', index = 0): Promise<string> =>
     eventually(() => status(index)[what]?.lastFailure?.problem);
-  return { deliver, notices, told, status, settled, failed };
+  return { deliver, notices, withheld, told, status, settled, failed };
 }
 
 /** A file of the current generation. */
