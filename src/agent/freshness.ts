@@ -10,9 +10,10 @@ import { type Sleep, systemSleep } from './sleep.ts';
 import { handOn, type Told } from './told.ts';
 import { Watcher } from './watcher.ts';
 
-/** Where the identity is, and how often CRLs are asked for while nobody tells of them. */
+/** Where the identity is, what another one is enrolled with, and how often CRLs are asked for while nobody tells of them. */
 export interface FreshOptions {
   dir: string;
+  joinFile: string;
   crlRefreshMs: number;
 }
 
@@ -52,7 +53,11 @@ export interface Freshness {
 }
 
 /** Renewal, CRLs, the trust bundle and what else the server tells, for the identity in `dir`. */
-export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts: FreshParts): Freshness {
+export function freshness(
+  held: Held,
+  { dir, joinFile, crlRefreshMs }: FreshOptions,
+  parts: FreshParts,
+): Freshness {
   const { clock, notice, signal, exclusively, revoked, sleep = systemSleep } = parts;
   const keeper = new CrlKeeper(held, {
     ...{ dir, clock, signal, notice, exclusively, revoked, sleep },
@@ -102,7 +107,7 @@ export function freshness(held: Held, { dir, crlRefreshMs }: FreshOptions, parts
     await Promise.all([
       keeper.run(),
       watcher.run(),
-      keepRenewed(held, { ...parts, attempt, renewed, revoked, ordered }),
+      keepRenewed(held, { ...parts, joinFile, attempt, renewed, revoked, ordered }),
     ]);
   };
   return { keeper, renewSoon: () => order(), run };

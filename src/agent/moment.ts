@@ -20,11 +20,12 @@ export function msUntil(moment: Moment, clock: Clock): number {
   return Math.min(moment.wallMs - clock.now(), moment.monotonicMs - clock.monotonicMs());
 }
 
-/** Until the moment, which may become another meanwhile, or until the signal aborts. */
+/** Until the moment, which is asked for each `lookMs` and may have become another, or until the signal aborts. */
 export async function sleepUntil(
   due: () => Moment,
   { clock, signal, sleep }: { clock: Clock; signal: AbortSignal; sleep: Sleep },
+  lookMs = maxSleepMs,
 ): Promise<void> {
   for (let ms = msUntil(due(), clock); ms > 0 && !signal.aborted; ms = msUntil(due(), clock))
-    await sleep(Math.min(ms, maxSleepMs), signal);
+    await sleep(Math.min(ms, lookMs), signal);
 }

@@ -1,5 +1,6 @@
 import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
+import { anotherFileUntil, versionOf } from './another-file.ts';
 import { type Held, hasExpired, renewalDueMs } from './held.ts';
 import { momentOf, sleepUntil } from './moment.ts';
 import { backgroundBackoff, isTransient, pauseMs } from './retry.ts';
@@ -7,13 +8,15 @@ import { type Sleep, systemSleep } from './sleep.ts';
 
 /** Who is ordered to renew does so within this time: a fleet does not come in step. */
 const orderedWithinMs = 20_000;
-/** Refusals do not pass by themselves: they are asked about again at this pace. */
+/** Refusals do not pass by themselves: they are asked about again at this pace, or at once with another join file. */
 const refusedPauseMs = 60_000;
 
 /** What a renewer works with. */
 export interface RenewerParts {
   clock: Clock;
   signal: AbortSignal;
+  /** Its path. */
+  joinFile: string;
   notice: (line: string) => void;
   /** One attempt to renew, or to enroll again where a new join file is there; resolves to what is held then. */
   attempt: () => Promise<Held>;
@@ -31,23 +34,28 @@ export interface RenewerParts {
  * held stays. Never rejects.
  */
 export async function keepRenewed(first: Held, parts: RenewerParts): Promise<void> {
-  const { clock, signal, notice, sleep = systemSleep, dueMs = renewalDueMs } = parts;
+  const { clock, signal, joinFile, notice, sleep = systemSleep, dueMs = renewalDueMs } = parts;
   let held = first;
   let due = momentOf(dueMs(held) - clock.now(), clock);
   let failures = 0;
   let said = '';
   let saidExpired = false;
+  /** The join file with which we were refused. */
+  let refused: { path: string; version: string } | undefined;
   parts.ordered?.(() => {
     const soon = momentOf(Math.random() * orderedWithinMs, clock);
     if (soon.wallMs < due.wallMs) due = soon;
   });
   while (!signal.aborted) {
-    await sleepUntil(() => due, { clock, signal, sleep });
+    if (refused === undefined) await sleepUntil(() => due, { clock, signal, sleep });
+    else if (await anotherFileUntil(() => due, refused, { clock, signal, sleep })) said = '';
     if (signal.aborted) return;
+    const asked = { path: joinFile, version: versionOf(joinFile) };
     try {
       held = await parts.attempt();
       if (failures > 0) notice('renewed: the server is back');
       failures = 0;
+      refused = undefined;
       said = '';
       saidExpired = false;
       due = momentOf(dueMs(held) - clock.now(), clock);
@@ -62,6 +70,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
         );
       said = detail;
       if (error instanceof VouchError && error.code === 'denied-revoked') parts.revoked(detail);
+      refused = isTransient(error) ? undefined : asked;
       const after = isTransient(error)
         ? pauseMs(failures, backgroundBackoff, error.retryAfterSeconds)
         : refusedPauseMs * (0.5 + Math.random());

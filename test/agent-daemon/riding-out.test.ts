@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Serial } from '../../src/core/serial.ts';
 import { problem } from '../agent/support/fake-server.ts';
 import { writeJoinFile } from '../agent/support/harness.ts';
@@ -64,6 +64,10 @@ describe('where the agent’s own identity', () => {
     await agent.until(() => agent.notices.some((line) => line.includes('make a new join file')));
     server.lifetimeMs = 3_600_000;
     entries.lifetimeMs = 3_600_000;
+    // Neither one that is away for a moment nor a part of one is a reason to end.
+    rmSync(joinFile);
+    writeFileSync(joinFile, 'half', { mode: 0o600 });
+    await agent.until(() => agent.notices.some((line) => line.includes('does not start with vouch1.')));
     writeFileSync(joinFile, readFileSync(writeJoinFile(folder, server.joinLine())));
     await agent.serves('web');
   });

@@ -47,3 +47,26 @@ test('a valid identity and what is served stay where re-attestation is refused (
   expect(held()).toBe(before);
   expect(agent.now!.svids).toEqual([svid]);
 });
+
+test('who was refused is asked for again within seconds of another join file, once for each', async () => {
+  const { server, joinFile, folder, start, entries } = await startHost();
+  server.renewal = { earliestSeconds: 1, latestSeconds: 1 };
+  entries.create('web');
+  const agent = start();
+  await agent.serves('web');
+  const attempts: string[] = [];
+  server.intercept = (kind) => {
+    attempts.push(kind);
+    return problem(403, kind === 'renew' ? 'denied-suspended' : 'denied-token-revoked', 'no');
+  };
+  const put = () => writeFileSync(joinFile, readFileSync(writeJoinFile(folder, server.joinLine())));
+  await agent.until(() => attempts.length > 0);
+  for (const times of [3, 5]) {
+    put();
+    await agent.until(() => attempts.length >= times, 5000);
+  }
+  expect(attempts).toEqual(['renew', 'renew', 'enroll', 'renew', 'enroll']);
+  server.intercept = (kind) => (kind === 'renew' ? problem(403, 'denied-suspended', 'no') : undefined);
+  put();
+  await agent.until(() => agent.notices.some((line) => line.startsWith('renewed: serial')), 5000);
+});

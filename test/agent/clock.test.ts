@@ -49,6 +49,7 @@ describe('a wall clock that is set back an hour', () => {
     const done = keepRenewed(soon, {
       clock,
       signal: stop.signal,
+      joinFile: one.joinFile,
       notice: () => undefined,
       attempt: () => {
         attempts += 1;

@@ -312,7 +312,7 @@ describe('while the workload runs', () => {
     expect(await running.exited).toBe(code);
   });
 
-  test('a new join file is picked up where renewal is refused', async () => {
+  test('a new join file is picked up within seconds where renewal is refused', async () => {
     const { authority, server } = await startAuthority();
     server.renewal = { earliestSeconds: 2, latestSeconds: 2 };
     const one = await executable(server);
@@ -322,9 +322,10 @@ describe('while the workload runs', () => {
     authority.revoke(
       parseCertificate(decodePem(one.read('svid.pem'), 'CERTIFICATE')[0] ?? Buffer.alloc(0)).serial,
     );
+    await running.seen('stderr', /cannot renew: /, 15_000);
     writeFileSync(one.joinFile, `${server.joinLine()}\n`);
     server.renewal = { earliestSeconds: 1000, latestSeconds: 1000 };
-    await running.seen('stderr', /enrolling with the new join file/, 15_000);
+    await running.seen('stderr', /enrolling with the new join file/, 5000);
     await running.seen('stderr', /renewed: serial/);
     expect(one.serial()).not.toBe(serial);
   });

@@ -438,6 +438,7 @@ test('a renewal that is ordered comes within seconds, not at half life', async (
   let order = (): void => undefined;
   const running = keepRenewed(held, {
     ...{ clock: systemClock, signal: stop.signal, notice: () => undefined, revoked: () => undefined },
+    joinFile: one.joinFile,
     attempt: () => Promise.resolve(held),
     renewed: renewed.resolve,
     ordered: (take) => void (order = take),

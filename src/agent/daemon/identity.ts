@@ -1,7 +1,8 @@
-import { statSync } from 'node:fs';
 import { VouchError } from '../../core/errors.ts';
+import { anotherFileUntil, versionOf } from '../another-file.ts';
 import { heldAtBoot, type IdentityOptions, identityAtBoot } from '../boot.ts';
 import type { Held } from '../held.ts';
+import { momentOf } from '../moment.ts';
 import type { AgentParts } from '../obtain.ts';
 import { isTransient, pauseMs } from '../retry.ts';
 import type { Sleep } from '../sleep.ts';
@@ -10,8 +11,6 @@ import type { Sleep } from '../sleep.ts';
 const awayBackoff = { baseMs: 250, capMs: 10_000 };
 /** A refusal does not pass by itself: it is asked about at this pace, or at once with another join file. */
 const refusedPauseMs = 60_000;
-/** How often a join file is looked at. */
-const lookMs = 1000;
 
 /**
  * The identity that the agent starts with: what it holds where that can be used as it is, else what `identityAtBoot` gets.
@@ -22,19 +21,27 @@ export async function ownIdentity(
   options: IdentityOptions,
   parts: AgentParts & { sleep: Sleep },
 ): Promise<Held> {
-  const { notice, signal, sleep } = parts;
+  const { clock, notice, signal, sleep } = parts;
   const held = heldAtBoot(options, parts);
   if (held !== undefined) return held;
   let said = '';
+  let hasWaited = false;
   for (let failures = 1; ; failures += 1) {
+    const joinFile = { path: options.joinFile, version: versionOf(options.joinFile) };
     try {
       return await identityAtBoot({ ...options, timeoutMs: 0 }, parts);
     } catch (error) {
-      if (signal.aborted || !(error instanceof VouchError) || isForOperator(error)) throw error;
+      if (signal.aborted || !(error instanceof VouchError)) throw error;
+      // Another file may be half written.
+      if (!hasWaited && isForOperator(error)) throw error;
       if (error.detail !== said) notice(`no identity yet: ${error.detail}`);
       said = error.detail;
       if (isTransient(error)) await sleep(pauseMs(failures, awayBackoff, error.retryAfterSeconds), signal);
-      else await untilAnotherFile(options.joinFile, parts);
+      else {
+        hasWaited = true;
+        const due = momentOf(refusedPauseMs * (0.5 + Math.random()), clock);
+        if (await anotherFileUntil(() => due, joinFile, parts)) said = '';
+      }
     }
     signal.throwIfAborted();
   }
@@ -43,19 +50,4 @@ export async function ownIdentity(
 /** A spent token is `config-state`, too, but only another join file is missing: its cause is the server's refusal. */
 function isForOperator({ code, cause }: VouchError): boolean {
   return code.startsWith('config-') && !(cause instanceof VouchError);
-}
-
-async function untilAnotherFile(
-  path: string,
-  { sleep, signal, clock }: AgentParts & { sleep: Sleep },
-): Promise<void> {
-  const before = versionOf(path);
-  const untilMs = clock.monotonicMs() + refusedPauseMs * (0.5 + Math.random());
-  while (!signal.aborted && clock.monotonicMs() < untilMs && versionOf(path) === before)
-    await sleep(lookMs, signal);
-}
-
-function versionOf(path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found === undefined ? '' : `${found.ino} ${found.mtimeMs} ${found.size}`;
 }
