@@ -22,6 +22,8 @@ export interface FreshParts extends AgentParts {
   /** One attempt to renew, or to enroll again where a new join file is there. */
   attempt: () => Promise<Held>;
   renewed: (held: Held) => void;
+  /** The attempt failed; there will be another. */
+  failed?: (error: unknown) => void;
   /** When to renew, by the wall clock. */
   dueMs?: (held: Held) => number;
   /** What is held is revoked, as a CRL or the server says; again with each look. */

@@ -22,6 +22,8 @@ export interface RenewerParts {
   attempt: () => Promise<Held>;
   renewed: (held: Held) => void;
   revoked: (detail: string) => void;
+  /** The attempt failed; there will be another. */
+  failed?: (error: unknown) => void;
   /** Hands over what to call when somebody orders a renewal. */
   ordered?: (order: () => void) => void;
   sleep?: Sleep;
@@ -69,6 +71,7 @@ export async function keepRenewed(first: Held, parts: RenewerParts): Promise<voi
           `cannot renew: ${detail}; what is held is valid until ${rfc3339(held.delivered.leaf.notAfterMs)}`,
         );
       said = detail;
+      parts.failed?.(error);
       if (error instanceof VouchError && error.code === 'denied-revoked') parts.revoked(detail);
       refused = isTransient(error) ? undefined : asked;
       const after = isTransient(error)

@@ -7,6 +7,7 @@ const status: AgentStatus = {
   startedAt: at,
   writtenAt: at,
   identity: null,
+  identityFailure: null,
   server: { url: null, reachable: false, since: null, failure: null },
   stream: false,
   cache: { keyIn: 'file', savedAt: null },

@@ -1,7 +1,13 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { isWell, readStatus, statusText } from '../../src/agent/daemon/status.ts';
+import {
+  type AgentStatus,
+  isRunning,
+  isWell,
+  readStatus,
+  statusText,
+} from '../../src/agent/daemon/status.ts';
 import { problem } from '../agent/support/fake-server.ts';
 import { writeJoinFile } from '../agent/support/harness.ts';
 import { startHost } from './support/daemon.ts';
@@ -69,4 +75,33 @@ test('who was refused is asked for again within seconds of another join file, on
   server.intercept = (kind) => (kind === 'renew' ? problem(403, 'denied-suspended', 'no') : undefined);
   put();
   await agent.until(() => agent.notices.some((line) => line.startsWith('renewed: serial')), 5000);
+});
+
+test('an agent that waits for its first identity says that it runs, why it has none and what it waits for', async () => {
+  const { dir, entries, server, joinFile, start } = await startHost();
+  entries.create('web');
+  const status = () => existsSync(join(dir, 'status.json')) && readStatus(dir, Date.now());
+  server.intercept = () => problem(403, 'denied-token-expired', 'the join token has expired');
+  const agent = start();
+  const waiting = await agent.until(() => status());
+  expect(isRunning(waiting)).toBe(true);
+  expect(isWell(waiting)).toBe(false);
+  expect(waiting).toMatchObject({ identity: null, server: { reachable: true } });
+  expect(statusText(waiting)).toMatch(
+    new RegExp(
+      `no identity yet\n  .*the join token has expired; .*it waits for another join file in place of ${joinFile}\n`,
+    ),
+  );
+  await agent.end();
+  const back = await server.goAway();
+  const again = start();
+  await again.until(
+    () => status() && statusText(status() as AgentStatus).includes('it waits for the server\n'),
+  );
+  expect(status()).toMatchObject({ identity: null, server: { reachable: false } });
+  server.intercept = undefined;
+  await back();
+  await again.until(
+    () => (status() as AgentStatus).identityFailure === null && isWell(status() as AgentStatus),
+  );
 });

@@ -21,9 +21,17 @@ import { ownIdentity } from './identity.ts';
 import { JwtSvids } from './jwts.ts';
 import { Latest } from './latest.ts';
 import { SealedCache } from './sealed-cache.ts';
-import { type AgentServer, agentServer } from './server-calls.ts';
+import { type AgentServer, agentServer, heardServer } from './server-calls.ts';
 import { ServedWorkloads } from './served.ts';
-import { type AgentStatus, entryStatus, identityStatus, type Reachability, statusFile } from './status.ts';
+import {
+  type AgentStatus,
+  entryStatus,
+  identityFailure,
+  identityStatus,
+  type Reachability,
+  serverStatus,
+  statusFile,
+} from './status.ts';
 import { SvidKeeper } from './svids.ts';
 import { isSameTrust, trustOf } from './trust.ts';
 
@@ -69,6 +77,7 @@ export class AgentDaemon {
   readonly #status: Latest;
   readonly #startedAtMs: number;
   #held: Held | undefined;
+  #identityFailure: AgentStatus['identityFailure'] = null;
   #fresh: Freshness | undefined;
   #bundle: BundleJson | undefined;
   #known: EntriesAnswer | undefined;
@@ -85,7 +94,10 @@ export class AgentDaemon {
     this.#options = { ...options, dir: resolve(options.dir), keyType: undefined, timeoutMs: 0 };
     this.#parts = { ...parts, exclusively: oneAtATime() };
     this.#startedAtMs = clock.now();
-    this.#server = this.#watched(agentServer(() => this.#identity, parts));
+    this.#server = heardServer(
+      agentServer(() => this.#identity, parts),
+      (error) => this.#reached(error),
+    );
     this.#jwts = new JwtSvids(this.#server, {
       clock,
       spiffeIdOf: (entryId) => this.workloads.now?.svids.find((svid) => svid.entryId === entryId)?.spiffeId,
@@ -135,8 +147,9 @@ export class AgentDaemon {
   async run(): Promise<void> {
     const { signal } = this.#parts;
     try {
-      const held = await ownIdentity(this.#options, this.#parts);
+      const held = await this.#firstIdentity();
       this.#held = held;
+      this.#identityFailure = null;
       const fresh = this.#keepFresh(held);
       this.#fresh = fresh;
       this.#restore(held);
@@ -147,6 +160,27 @@ export class AgentDaemon {
     } finally {
       await Promise.all([this.#saving.done(), this.#status.done()]);
     }
+  }
+
+  /** While it is waited for, status.json says so. */
+  async #firstIdentity(): Promise<Held> {
+    const { signal, sleep } = this.#parts;
+    const had = new AbortController();
+    const waits = AbortSignal.any([signal, had.signal]);
+    void sleep(writeEveryMs, waits).then(() => waits.aborted || this.#status.want());
+    try {
+      return await ownIdentity(this.#options, {
+        ...this.#parts,
+        failed: (error) => this.#identityFailed(error),
+      });
+    } finally {
+      had.abort();
+    }
+  }
+
+  #identityFailed(error: unknown): void {
+    this.#identityFailure = identityFailure(error, this.#options.joinFile, this.#parts.clock.now());
+    this.#reached(error);
   }
 
   /** Workloads that wait for their first certificates do not wait for this, too. */
@@ -187,6 +221,7 @@ export class AgentDaemon {
     return freshness(held, this.#options, {
       ...this.#parts,
       attempt: () => this.#asking(() => renewOrRejoin(this.#options, this.#parts)),
+      failed: (error) => this.#identityFailed(error),
       renewed: (renewed) => this.#renewed(renewed),
       dueMs: earlyRenewalDueMs,
       revoked: (detail) => {
@@ -217,6 +252,8 @@ export class AgentDaemon {
     const before = this.#identity.delivered.spiffeId;
     const now = held.delivered.spiffeId;
     this.#held = held;
+    this.#identityFailure = null;
+    this.#reached();
     this.#saidRevoked = '';
     if (before !== now) {
       this.#parts.notice(`this agent is ${now} now, it was ${before}: its entries are others`);
@@ -315,25 +352,6 @@ export class AgentDaemon {
     }
   }
 
-  /** The same calls, of which is known whether they reach the server. */
-  #watched(server: AgentServer): AgentServer {
-    const heard = async <T>(call: Promise<T>): Promise<T> => {
-      try {
-        const answer = await call;
-        this.#reached();
-        return answer;
-      } catch (error) {
-        this.#reached(error);
-        throw error;
-      }
-    };
-    return {
-      entries: (known) => heard(server.entries(known)),
-      svids: (request) => heard(server.svids(request)),
-      jwtSvid: (entryId, audience) => heard(server.jwtSvid(entryId, audience)),
-    };
-  }
-
   #reached(error?: unknown): void {
     const isReachable = !(error instanceof VouchError && error.code.startsWith('unavailable-'));
     const before = this.#reachability;
@@ -347,18 +365,14 @@ export class AgentDaemon {
     const { clock, notice } = this.#parts;
     const { dir } = this.#options;
     const nowMs = clock.now();
-    const [held, reachability] = [this.#held, this.#reachability];
+    const held = this.#held;
     const status: AgentStatus = {
       pid: process.pid,
       startedAt: rfc3339(this.#startedAtMs),
       writtenAt: rfc3339(nowMs),
       identity: held === undefined ? null : identityStatus(held, nowMs),
-      server: {
-        url: held?.state.server ?? null,
-        reachable: reachability?.isReachable ?? false,
-        since: reachability === undefined ? null : rfc3339(reachability.sinceMs),
-        failure: reachability?.failure ?? null,
-      },
+      identityFailure: this.#identityFailure,
+      server: serverStatus(held, this.#reachability),
       stream: this.#isLive,
       cache: {
         keyIn: this.#cache?.keysIn ?? 'file',

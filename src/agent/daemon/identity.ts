@@ -15,11 +15,12 @@ const refusedPauseMs = 60_000;
 /**
  * The identity that the agent starts with: what it holds where that can be used as it is, else what `identityAtBoot` gets.
  * Goes on trying where the server is away or the join token is spent, and says why once. Throws what the operator has to
- * set right before anything can go on (`config-…`), and when the signal aborts.
+ * set right before anything can go on (`config-…`), and when the signal aborts. `failed` is told of each attempt that is
+ * followed by another.
  */
 export async function ownIdentity(
   options: IdentityOptions,
-  parts: AgentParts & { sleep: Sleep },
+  parts: AgentParts & { sleep: Sleep; failed: (error: VouchError) => void },
 ): Promise<Held> {
   const { clock, notice, signal, sleep } = parts;
   const held = heldAtBoot(options, parts);
@@ -36,6 +37,7 @@ export async function ownIdentity(
       if (!hasWaited && isForOperator(error)) throw error;
       if (error.detail !== said) notice(`no identity yet: ${error.detail}`);
       said = error.detail;
+      parts.failed(error);
       if (isTransient(error)) await sleep(pauseMs(failures, awayBackoff, error.retryAfterSeconds), signal);
       else {
         hasWaited = true;

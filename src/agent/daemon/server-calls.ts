@@ -57,6 +57,25 @@ export function agentServer(held: () => Held, parts: ExchangeParts): AgentServer
   };
 }
 
+/** The same calls; `heard` is told how each ended. */
+export function heardServer(server: AgentServer, heard: (error?: unknown) => void): AgentServer {
+  const told = async <T>(call: Promise<T>): Promise<T> => {
+    try {
+      const answer = await call;
+      heard();
+      return answer;
+    } catch (error) {
+      heard(error);
+      throw error;
+    }
+  };
+  return {
+    entries: (known) => told(server.entries(known)),
+    svids: (request) => told(server.svids(request)),
+    jwtSvid: (entryId, audience) => told(server.jwtSvid(entryId, audience)),
+  };
+}
+
 interface Schema<T> {
   safeParse(json: unknown): { success: true; data: T } | { success: false; error: unknown };
 }

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
-import { VouchError } from '../../core/errors.ts';
+import { asVouchError, VouchError } from '../../core/errors.ts';
 import type { Outcome } from '../deliver/paced-task.ts';
 import type { TargetStatus } from '../deliver/targets.ts';
 import { hasExpired, type Held } from '../held.ts';
 import type { MtlsProxies } from '../proxy/mtls-proxies.ts';
+import { isTransient } from '../retry.ts';
 import type { SvidSlot } from './svid-slot.ts';
 
 /** Its name in the agent's folder; 0644, it holds no secret. */
@@ -26,6 +27,8 @@ export interface AgentStatus {
   writtenAt: string;
   /** Null before there is an identity. */
   identity: { spiffeId: string; serial: string; notAfter: string; isExpired: boolean } | null;
+  /** Why there is none, or why it is not renewed, and what is waited for; null where the last attempt succeeded. */
+  identityFailure: (Failure & { waitsFor: string }) | null;
   server: { url: string | null; reachable: boolean; since: string | null; failure: string | null };
   /** Whether the server tells of changes by itself. */
   stream: boolean;
@@ -33,6 +36,13 @@ export interface AgentStatus {
   entries: EntryStatus[];
   /** What `deliver:` and other parts say of themselves. */
   parts: Record<string, unknown>;
+}
+
+/** Of an attempt. */
+interface Failure {
+  code: string;
+  detail: string;
+  at: string;
 }
 
 /** Of the parts, what a terminal is shown. */
@@ -51,7 +61,7 @@ interface EntryStatus {
   notAfter: string | null;
   /** When it is asked for next. */
   due: string | null;
-  failure: { code: string; detail: string; at: string } | null;
+  failure: Failure | null;
 }
 
 /** The identity in it. */
@@ -62,6 +72,27 @@ export function identityStatus(held: Held, nowMs: number): AgentStatus['identity
     serial: leaf.serial,
     notAfter: rfc3339(leaf.notAfterMs),
     isExpired: hasExpired(held, nowMs),
+  };
+}
+
+/** Why an attempt to get or renew it failed. */
+export function identityFailure(
+  error: unknown,
+  joinFile: string,
+  nowMs: number,
+): AgentStatus['identityFailure'] {
+  const { code, detail } = asVouchError(error);
+  const waitsFor = isTransient(error) ? 'the server' : `another join file in place of ${joinFile}`;
+  return { code, detail, at: rfc3339(nowMs), waitsFor };
+}
+
+/** The server in it. */
+export function serverStatus(held: Held | undefined, reachability?: Reachability): AgentStatus['server'] {
+  return {
+    url: held?.state.server ?? null,
+    reachable: reachability?.isReachable ?? false,
+    since: reachability === undefined ? null : rfc3339(reachability.sinceMs),
+    failure: reachability?.failure ?? null,
   };
 }
 
@@ -119,7 +150,7 @@ export function isWell(status: AgentStatus): boolean {
 
 /** For a terminal. */
 export function statusText(status: AgentStatus): string {
-  const { identity, server, entries } = status;
+  const { identity, identityFailure: failure, server, entries } = status;
   const { deliver = [], proxy = [] } = status.parts as ShownParts;
   const lines = [
     isRunning(status)
@@ -128,6 +159,9 @@ export function statusText(status: AgentStatus): string {
     identity === null
       ? 'no identity yet'
       : `${identity.spiffeId}, serial ${identity.serial}, ${identity.isExpired ? 'EXPIRED' : 'valid until'} ${identity.notAfter}`,
+    ...(failure
+      ? [`  ${failure.at}: ${failure.detail} [${failure.code}]; it waits for ${failure.waitsFor}`]
+      : []),
     `server ${server.url ?? 'unknown'} ${server.reachable ? 'reachable' : 'NOT REACHABLE'} since ${server.since ?? 'the start'}${server.failure === null ? '' : `: ${server.failure}`}`,
     `changes are ${status.stream ? 'told' : 'asked for'}; cache saved ${status.cache.savedAt ?? 'never'}, its key in the ${status.cache.keyIn}`,
     `${entries.length} registration entries, ${entries.filter(({ served }) => served).length} served`,
