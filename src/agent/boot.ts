@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { JoinFile } from '../wire/join-file.ts';
 import type { KeyType } from '../x509/public-key.ts';
+import { repairBundle } from './bundle-keeper.ts';
 import { CrlKeeper } from './crl-keeper.ts';
 import { assertReliable, type CrlPolicy } from './crls.ts';
 import { enroll, type ErrandOptions, tokenDigest } from './enroll.ts';
@@ -88,6 +89,7 @@ async function withoutRenewal(
 ): Promise<Held> {
   if (error.code === 'denied-revoked') throw error;
   await assertUsable(held, options, parts);
+  await repairBundle(held, parts);
   parts.notice(`cannot renew now (${error.detail}); starting with the certificate in ${options.dir}`);
   return readHeld(options.dir, parts.clock.now());
 }

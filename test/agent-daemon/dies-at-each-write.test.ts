@@ -1,8 +1,10 @@
-import { cpSync, existsSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Keyring } from '../../src/agent/daemon/cache-keys.ts';
 import { requireState } from '../../src/agent/renew.ts';
+import { decodePem } from '../../src/x509/pem.ts';
+import { FakeAuthority } from '../agent/support/fake-authority.ts';
 import { crlEvent } from '../agent/support/fake-watch.ts';
 import { Threadless } from '../simulation/agent/threadless.ts';
 import { type Daemon, type Host, startHost } from './support/daemon.ts';
@@ -21,6 +23,13 @@ const writes = new Set(['open', 'writeFile', 'rename', 'rm', 'mkdir', 'symlink']
 function keyringOf(kept: Map<string, Buffer>): Keyring {
   const name = 'the only one';
   return { read: () => kept.get(name), write: (_name, value) => void kept.set(name, value) };
+}
+
+const hex = (der: Buffer): string => der.toString('hex');
+
+/** Those of the agent's own bundle.pem. */
+function rootsIn(dir: string): string[] {
+  return decodePem(readFileSync(join(dir, 'current/bundle.pem'), 'utf8'), 'CERTIFICATE').map(hex);
 }
 
 /** What would be left at each write of `life`, which is told when the agent has all it needs. */
@@ -50,12 +59,15 @@ async function deaths(host: Host, kept: Map<string, Buffer> | undefined): Promis
 async function live({ authority, entries, dir }: Host, agent: Daemon): Promise<void> {
   const hasBundle = (sequence: number) => agent.until(() => agent.now?.trust.sequence === sequence);
   authority.bundleSequence = 2;
+  authority.otherRoots.push(new FakeAuthority().root.der);
   entries.streams.tell('bundle', { sequence: 2 });
   await hasBundle(2);
   Object.assign(authority, { bundleSequence: 3, statementSequence: 3 });
+  authority.otherRoots.push(new FakeAuthority().root.der);
   entries.change(entries.entries[0]!, { hint: 'another' });
   await hasBundle(3);
   authority.bundleSequence = 4;
+  authority.otherRoots.pop();
   entries.streams.tell('renew', { reason: 'a test' });
   await hasBundle(4);
   authority.crlNumber += 1n;
@@ -78,6 +90,7 @@ test.each(['keyring', 'file'])(
       const { svids, trust } = await agent.serves('web', 'db');
       for (const { notAfterMs } of svids) expect(notAfterMs).toBeGreaterThan(Date.now());
       expect(trust.sequence).toBeGreaterThanOrEqual(sequence);
+      expect(rootsIn(dir)).toEqual(trust.roots.map(hex));
       await agent.end();
     }
   },

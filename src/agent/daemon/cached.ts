@@ -2,9 +2,8 @@ import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { VouchError } from '../../core/errors.ts';
 import { type AgentCache, type AgentCacheJson, agentCacheSchema } from '../../wire/agent-cache.ts';
 import type { EntriesAnswer } from '../../wire/agent.ts';
-import type { BundleJson } from '../../wire/enrollment.ts';
 import { validatePath } from '../../x509/path.ts';
-import { toleratedSkewMs, verifyBundle } from '../answer.ts';
+import { toleratedSkewMs } from '../answer.ts';
 import type { AgentState } from '../state.ts';
 import { type AgentEntry, agentEntry } from './entry.ts';
 import { assertOfEntry } from './svid-answer.ts';
@@ -36,13 +35,6 @@ export function cacheContent(entries: EntriesAnswer, slots: readonly SvidSlot[],
     ),
   };
   return Buffer.from(JSON.stringify(content));
-}
-
-/** The bundle in agent.json, checked as if it came from the server. Throws as `verifyBundle` does. */
-export function keptBundle(state: AgentState, nowMs: number): BundleJson | undefined {
-  const { bundle, root, seen } = state;
-  if (bundle !== undefined) verifyBundle(bundle, { address: state, root, seen, nowMs });
-  return bundle;
 }
 
 /**

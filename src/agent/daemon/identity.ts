@@ -1,5 +1,6 @@
 import { VouchError } from '../../core/errors.ts';
 import { anotherFileUntil, versionOf } from '../another-file.ts';
+import { repairBundle } from '../bundle-keeper.ts';
 import { heldAtBoot, type IdentityOptions, identityAtBoot } from '../boot.ts';
 import type { Held } from '../held.ts';
 import { momentOf } from '../moment.ts';
@@ -24,7 +25,10 @@ export async function ownIdentity(
 ): Promise<Held> {
   const { clock, notice, signal, sleep } = parts;
   const held = heldAtBoot(options, parts);
-  if (held !== undefined) return held;
+  if (held !== undefined) {
+    await repairBundle(held, parts);
+    return held;
+  }
   let said = '';
   let hasWaited = false;
   for (let failures = 1; ; failures += 1) {

@@ -51,6 +51,8 @@ export class FakeAuthority {
   readonly #logPrivate: KeyObject;
   /** Issuers besides the first, as a standby's. */
   readonly otherIssuers: FakeCa[] = [];
+  /** DER of roots in the bundle besides its own. */
+  readonly otherRoots: Buffer[] = [];
   readonly leafHashes: Buffer[] = [];
   readonly revoked = new Map<Serial, { serial: Serial; dateSeconds: number; reason: Reason }>();
   crlNumber = 1n;
@@ -152,7 +154,10 @@ export class FakeAuthority {
 
   bundle(statement = this.statement()) {
     return {
-      keys: [{ kty: 'EC', use: 'x509-svid', x5c: [this.root.der.toString('base64')] }],
+      keys: [this.root.der, ...this.otherRoots].map((der) => ({
+        ...{ kty: 'EC', use: 'x509-svid' },
+        x5c: [der.toString('base64')],
+      })),
       spiffe_sequence: this.bundleSequence,
       spiffe_refresh_hint: 300,
       vouch_statement: statement,
