@@ -5,12 +5,13 @@ import { type Clock, systemClock } from './core/clock.ts';
 import { asVouchError } from './core/errors.ts';
 import { Challenges } from './enrollment/challenge.ts';
 import { Enrollment } from './enrollment/enroll.ts';
+import { jwtTurns } from './enrollment/jwt-turns.ts';
 import { Svids } from './enrollment/svids.ts';
 import { Tokens } from './enrollment/tokens.ts';
 import { AgentEntries } from './registration/agent-entries.ts';
 import { WorkloadEntries } from './registration/workload-entries.ts';
 import { adminApi } from './http/admin-api.ts';
-import { Admission, AgentAdmission, FailureLimits } from './http/admission.ts';
+import { Admission, FailureLimits } from './http/admission.ts';
 import { enrollmentApi } from './http/enrollment-api.ts';
 import { type Listener, listenHttp, listenTls, listenUnix, replaceIdentity } from './http/listeners.ts';
 import { crlDocument, publishAuthorities, publishCheckpoint, tileAt } from './http/documents.ts';
@@ -335,7 +336,7 @@ function enrollment(
     jwtSvids: jwtSvidsOf(config, kernel),
     enrollment: new Enrollment({ ...kernel, attestors, challenges, clock, end, profiles }),
     svids: new Svids({ ...kernel, clock, profiles, limits: { atOnce, perLifetime } }),
-    jwtAdmission: new AgentAdmission(inFlightMax, Math.ceil(inFlightMax / 2)),
+    jwtTurns: jwtTurns(inFlightMax, clock),
     bundle: () => kernel.bundle,
     issuers: () => kernel.issuers.filter(isCurrent),
     crlUrls: () => kernel.crlUrls.filter((one) => one.keyId === kernel.rootKeyId || isCurrent(one)),

@@ -37,29 +37,6 @@ export class Admission {
   }
 }
 
-/** Room for tokens that agents ask for in the name of workloads; what one agent has in progress leaves some to others. */
-export class AgentAdmission {
-  readonly #all: Admission;
-  readonly #ofEach = new Map<string, Admission>();
-  readonly #ofEachMax: number;
-
-  constructor(inFlightMax: number, ofEachMax: number) {
-    this.#all = new Admission(inFlightMax);
-    this.#ofEachMax = ofEachMax;
-  }
-
-  /** As `Admission.within`; `agent` is a SPIFFE ID. */
-  async within<T>(kind: 'enrollment' | 'renewal', agent: string, work: () => Promise<T>): Promise<T> {
-    const own = this.#ofEach.get(agent) ?? new Admission(this.#ofEachMax);
-    this.#ofEach.set(agent, own);
-    try {
-      return await own.within(kind, () => this.#all.within(kind, work));
-    } finally {
-      if (own.inFlight === 0) this.#ofEach.delete(agent);
-    }
-  }
-}
-
 /** Not what is ours, nor what passes by itself. */
 export function isPeersFailure({ code }: VouchError): boolean {
   if (code === 'policy-clock' || code === 'policy-entry-changed' || code === 'policy-not-fresh') return false;

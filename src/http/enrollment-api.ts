@@ -29,14 +29,9 @@ import {
 import { agentPaths, svidsRequestMaxBytes, svidsRequestSchema } from '../wire/agent.ts';
 import { jwtSvidsPath } from '../wire/jwt.ts';
 import type { WatchHub } from '../watch/hub.ts';
-import {
-  type Admission,
-  type AgentAdmission,
-  type Attempter,
-  type FailureLimits,
-  isPeersFailure,
-} from './admission.ts';
+import { type Admission, type Attempter, type FailureLimits, isPeersFailure } from './admission.ts';
 import { jwtRoute } from './jwt-route.ts';
+import type { Turns } from '../jobs/turns.ts';
 import { jsonUpTo, parseBody } from './parse.ts';
 import { failureOf, noteAsking, notFound, onlyMethods, problems, requestContext } from './request-context.ts';
 import { entriesRoute } from './entries-route.ts';
@@ -53,7 +48,7 @@ export interface EnrollmentApiParts extends SvidsParts {
   issuance: { issuers: Pick<Issuers, 'isRevoked'> };
   jwtSvids: JwtSvids;
   admission: Admission;
-  jwtAdmission: AgentAdmission;
+  jwtTurns: Turns;
   hub: WatchHub;
   agentEntries: AgentEntries;
 }

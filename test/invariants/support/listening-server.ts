@@ -13,7 +13,8 @@ import { ServerIdentity } from '../../../src/authority/server-identity.ts';
 import { Svids } from '../../../src/enrollment/svids.ts';
 import { Challenges } from '../../../src/enrollment/challenge.ts';
 import { JwtSvids } from '../../../src/enrollment/jwt-svids.ts';
-import { Admission, AgentAdmission, FailureLimits } from '../../../src/http/admission.ts';
+import { jwtTurns } from '../../../src/enrollment/jwt-turns.ts';
+import { Admission, FailureLimits } from '../../../src/http/admission.ts';
 import { enrollmentApi } from '../../../src/http/enrollment-api.ts';
 import { type Listener, listenTls } from '../../../src/http/listeners.ts';
 import { caOf } from '../../../src/issuance/issuer.ts';
@@ -66,7 +67,7 @@ export async function listeningServer(
     agentEntries: new AgentEntries(authority.store),
     svids: new Svids({ ...authority, limits: { atOnce: 60, perLifetime: 4 } }),
     admission: new Admission(512),
-    jwtAdmission: new AgentAdmission(512, 256),
+    jwtTurns: jwtTurns(512, authority.clock),
     limits: new FailureLimits(10_000),
     log: { debug() {}, info() {}, warn() {}, error() {} },
     logKeys: [logKeyOf(authority)],
