@@ -1,44 +1,58 @@
-/** What somebody may have. */
+/** What somebody may have. Costs are in milliseconds, which are earned as time passes. */
 export interface Terms {
-  /** Until one more is earned, in milliseconds. */
-  everyMs: number;
-  /** That many at once, where nothing was had for long. */
-  atOnce: number;
+  /** Of what is taken. */
+  costMs: number;
+  /** May be owed. */
+  mostMs: number;
+  /** Earned in each millisecond. */
+  rate: number;
+}
+
+/** What somebody has had and not earned again. */
+interface Debt {
+  owedMs: number;
+  /** Of when that is. */
+  atMs: number;
+  rate: number;
 }
 
 /**
- * What each may have by and by: so many at once, and one more after each while (a generic cell rate, as ATM has it). Kept
- * is only who has not earned again what he had. In memory: a restart forgives.
+ * What each may have by and by: so much at once, and more as he earns it (a leaky bucket). What is owed stands apart from the
+ * terms, so that others can count from one moment to the next. Kept is only who has not earned again what he had. In
+ * memory: a restart forgives.
  */
 export class Allowance {
-  /** When all that he had is earned; who comes after that is not kept. */
-  readonly #earnedAtMs = new Map<string, number>();
+  readonly #debts = new Map<string, Debt>();
 
   get size(): number {
-    return this.#earnedAtMs.size;
+    return this.#debts.size;
   }
 
   /** Takes one; how long to wait, in milliseconds, where it cannot be had yet, 0 where it was taken. */
-  take(owner: string, { everyMs, atOnce }: Terms, nowMs: number): number {
+  take(owner: string, { costMs, mostMs, rate }: Terms, nowMs: number): number {
     this.#sweep(nowMs);
-    const earnedAtMs = Math.max(this.#earnedAtMs.get(owner) ?? nowMs, nowMs) + everyMs;
-    const waitMs = earnedAtMs - nowMs - atOnce * everyMs;
-    if (waitMs > 0) return waitMs;
-    this.#earnedAtMs.set(owner, earnedAtMs);
-    return 0;
+    const owedMs = owed(this.#debts.get(owner), nowMs);
+    const waitMs = (owedMs + costMs - mostMs) / rate;
+    const isTaken = waitMs <= 0;
+    this.#debts.set(owner, { owedMs: isTaken ? owedMs + costMs : owedMs, atMs: nowMs, rate });
+    return isTaken ? 0 : waitMs;
   }
 
   /** One that was taken came to nothing. */
-  giveBack(owner: string, { everyMs }: Terms): void {
-    const earnedAtMs = this.#earnedAtMs.get(owner);
-    if (earnedAtMs !== undefined) this.#earnedAtMs.set(owner, earnedAtMs - everyMs);
+  giveBack(owner: string, { costMs }: Pick<Terms, 'costMs'>): void {
+    const debt = this.#debts.get(owner);
+    if (debt !== undefined) debt.owedMs -= costMs;
   }
 
   /** Two at each call: those who have earned it all go sooner than others come. */
   #sweep(nowMs: number): void {
-    for (const [owner, earnedAtMs] of [...this.#earnedAtMs.entries().take(2)]) {
-      this.#earnedAtMs.delete(owner);
-      if (earnedAtMs > nowMs) this.#earnedAtMs.set(owner, earnedAtMs);
+    for (const [owner, debt] of [...this.#debts.entries().take(2)]) {
+      this.#debts.delete(owner);
+      if (owed(debt, nowMs) > 0) this.#debts.set(owner, debt);
     }
   }
+}
+
+function owed(debt: Debt | undefined, nowMs: number): number {
+  return debt === undefined ? 0 : Math.max(0, debt.owedMs - (nowMs - debt.atMs) * debt.rate);
 }

@@ -16,7 +16,7 @@ export interface SvidLimits {
 const entryShare = 4;
 /** A longer lifetime counts as this one, or who was restarted too often would have to wait for hours. */
 const longestSeconds = 3600;
-/** How long the number of an agent's entries is not counted again. */
+/** How long the number of an agent's entries is not counted again, save where it is too small. */
 const countedForMs = 10_000;
 
 /**
@@ -46,23 +46,41 @@ export class SvidAllowance {
     lifetimeSeconds: number,
     nowMs: number,
   ): () => void {
-    const { atOnce, perLifetime } = this.#limits;
-    const everyMs = (Math.min(lifetimeSeconds, longestSeconds) * 1000) / perLifetime;
-    const entries = this.#entriesOf(agent, nowMs);
-    const ofAgent: Terms = { everyMs: everyMs / entries, atOnce: atOnce + entryShare * entries };
-    const ofEntry: Terms = { everyMs: everyMs / entryShare, atOnce };
+    const { atOnce } = this.#limits;
+    const costMs = this.#costMs(lifetimeSeconds);
     const key = `${agent.lineage} ${entry.entryId}`;
+    const ofEntry = { costMs, mostMs: atOnce * costMs, rate: entryShare };
     const waitMs = this.#ofEntries.take(key, ofEntry, nowMs);
     if (waitMs > 0) throw tooMany(`for the registration entry ${entry.entryId} (${entry.spiffeId})`, waitMs);
-    const agentWaitMs = this.#ofAgents.take(agent.lineage, ofAgent, nowMs);
+    const taken = (): number =>
+      this.#ofAgents.take(agent.lineage, this.#ofAgent(agent, costMs, nowMs), nowMs);
+    let agentWaitMs = taken();
+    if (agentWaitMs > 0) {
+      // There may be more entries by now.
+      this.#counted.delete(agent.spiffeId);
+      agentWaitMs = taken();
+    }
     if (agentWaitMs > 0) {
       this.#ofEntries.giveBack(key, ofEntry);
+      const entries = this.#entriesOf(agent, nowMs);
       throw tooMany(`for its ${entries} registration entries together`, agentWaitMs);
     }
     return () => {
       this.#ofEntries.giveBack(key, ofEntry);
-      this.#ofAgents.giveBack(agent.lineage, ofAgent);
+      this.#ofAgents.giveBack(agent.lineage, ofEntry);
     };
+  }
+
+  /** What is owed for a certificate: the part of its lifetime in which an entry earns one. */
+  #costMs(lifetimeSeconds: number): number {
+    return (Math.min(lifetimeSeconds, longestSeconds) * 1000) / this.#limits.perLifetime;
+  }
+
+  /** Entries of all lifetimes have one allowance: what it holds at once are certificates of the longest. */
+  #ofAgent(agent: CertificateStanding, costMs: number, nowMs: number): Terms {
+    const entries = this.#entriesOf(agent, nowMs);
+    const most = this.#limits.atOnce + entryShare * entries;
+    return { costMs, mostMs: most * this.#costMs(longestSeconds), rate: entries };
   }
 
   /** One at least: the one that is asked for. */
