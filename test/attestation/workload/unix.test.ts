@@ -199,6 +199,34 @@ describe('the hash of a program', () => {
     expect(await createHashes(later)(own(client))).toBeUndefined();
   });
 
+  it('waits for nothing that another user brought, and is not missed where a process of his ended', async () => {
+    const large = await Promise.all(
+      ['a', 'b', 'c'].map(async (name) => {
+        const program = join(folder, `large-${name}`);
+        copyFileSync(python, program);
+        spawnSync('truncate', ['--size=100M', program]);
+        return (await connected({ program })).client;
+      }),
+    );
+    const program = join(folder, 'small');
+    copyFileSync(python, program);
+    const [{ client: theirs }, { client: ours }] = [
+      await connected({ program }),
+      await connected({ program }),
+    ];
+    const hash = createHashes(later);
+    const order: string[] = [];
+    const ask = (uid: number, { pid }: UnixClient, name: string) =>
+      hash({ pid, uid }).finally(() => order.push(name));
+    const many = large.map((client) => ask(1, client, 'large'));
+    const same = ask(1, theirs, 'the same program');
+    const one = ask(2, ours, 'ours');
+    await theirs.end();
+    expect(await one).toBe(sha256(python));
+    expect(order.filter((name) => name === 'large').length).toBeLessThan(3);
+    await Promise.all([...many, same]);
+  });
+
   it('keeps the event loop free', async () => {
     const program = join(folder, 'large');
     copyFileSync(python, program);

@@ -48,13 +48,12 @@ export function createHashes(
   clock: Clock = systemClock,
   maxBytes = programMaxBytes,
 ): (peer: Pick<WorkloadPeer, 'pid' | 'uid'>) => Promise<string | undefined> {
-  const kept = new Map<string, Promise<string | undefined>>();
+  const kept = new Map<string, string>();
+  const underWay = new Map<string, Promise<string | undefined>>();
   const turns = new Turns();
 
-  const keep = (version: string, hash: Promise<string | undefined>): void => {
+  const keep = (version: string, hash: string): void => {
     kept.set(version, hash);
-    const forget = () => kept.delete(version);
-    hash.then((found) => found ?? forget(), forget);
     const [oldest] = kept.keys();
     if (kept.size > keptHashes && oldest !== undefined) kept.delete(oldest);
   };
@@ -65,10 +64,25 @@ export function createHashes(
     const version = versionOf(runs);
     const known = kept.get(version);
     if (known !== undefined) return known;
+    const isSettled = Math.abs(clock.now() - Number(runs.ctimeMs)) > restlessMs;
+    // Shared by processes of one user only: another would wait for all that this one has brought.
+    const shared = `${uid} ${version}`;
+    for (let other = underWay.get(shared); other !== undefined; other = underWay.get(shared)) {
+      const found = await other.catch(() => undefined);
+      if (found !== undefined) return found;
+      // The process that it was looked at through may have ended: that says nothing of this one.
+    }
     // Opened when its turn comes: who waits holds no descriptor.
-    const hash = turns.take(uid, () => hashProgram(pid, version));
-    if (Math.abs(clock.now() - Number(runs.ctimeMs)) > restlessMs) keep(version, hash);
-    return hash;
+    const hash = turns.take(uid, async () => kept.get(version) ?? (await hashProgram(pid, version)));
+    if (!isSettled) return hash;
+    underWay.set(shared, hash);
+    try {
+      const found = await hash;
+      if (found !== undefined) keep(version, found);
+      return found;
+    } finally {
+      underWay.delete(shared);
+    }
   };
 }
 
