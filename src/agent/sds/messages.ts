@@ -14,10 +14,14 @@ const secretType = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v
 
 /** More names than any proxy of one host asks for on one stream. */
 const namesMax = 256;
+/** Bytes of them together: they are kept for as long as the stream lives. */
+const namesMaxBytes = 16 * 1024;
+/** Bytes of `node.id` that are kept for the log. */
+const nodeIdMaxBytes = 256;
 
 /** What we read of an envoy.service.discovery.v3.DiscoveryRequest. */
 export interface DiscoveryRequest {
-  /** `node.id`; Envoy says it in the first request only. */
+  /** Beginning of `node.id`, Latin-1; Envoy says it in the first request only. */
   nodeId: string;
   /** Empty in a first request: all there are. */
   names: readonly string[];
@@ -30,14 +34,17 @@ export interface DiscoveryRequest {
 /** Throws InvalidArgument for what is none, or asks for other things than secrets. */
 export function readRequest(message: Buffer): DiscoveryRequest {
   const fields = readFields(message);
+  const nameBytes = allBytes(fields, 3).reduce((sum, { length }) => sum + length, 0);
+  if (nameBytes > namesMaxBytes) throw invalid(`the names of a request have at most ${namesMaxBytes} bytes`);
   const names = allTexts(fields, 3);
   const type = lastText(fields, 4);
   if (names.length > namesMax) throw invalid(`a request names at most ${namesMax} secrets`);
   if (type !== '' && type !== secretType) throw invalid('only secrets are served here');
   const [node] = allBytes(fields, 2);
+  const nodeId = node && allBytes(readFields(node), 1).at(-1);
   const [status] = allBytes(fields, 6);
   return {
-    nodeId: node === undefined ? '' : lastText(readFields(node), 1),
+    nodeId: nodeId?.toString('latin1', 0, nodeIdMaxBytes) ?? '',
     names,
     nonce: lastText(fields, 5),
     refusal: status && lastText(readFields(status), 2),

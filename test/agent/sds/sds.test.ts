@@ -270,6 +270,11 @@ describe('a stream', () => {
     const many = client.stream();
     many.send({ resourceNames: Array.from({ length: 257 }, (_, index) => `n${index}`) });
     expect(await many.ended()).toBe(3);
+    const long = client.stream();
+    // The agent would keep them for as long as the stream lives, of thousands of streams.
+    const names = Array.from({ length: 200 }, (_, index) => `${index}${'n'.repeat(250)}`);
+    long.send({ resourceNames: ['default', ...names] });
+    expect(await long.ended()).toBe(3);
   });
 
   it('that says no to each version as fast as it can has the agent do nothing', async () => {
