@@ -46,12 +46,12 @@ export async function openServices(
 
 async function openSocket(
   { socket }: AgentConfig,
-  { workloads, statusParts }: AgentDaemon,
+  daemon: AgentDaemon,
   notice: (line: string) => void,
 ): Promise<Service> {
+  const { workloads, statusParts } = daemon;
   // Also by what is withheld: a refusal is to say so.
-  const entries = () => [...(workloads.now?.svids ?? []), ...workloads.withheld()];
-  const attest = createAttest([createUnixAttestor()], entries);
+  const attest = createAttest([createUnixAttestor()], () => daemon.entries);
   const api = createWorkloadApi({
     ...{ workloads, attest, notice },
     validate: (token, audience, { trustDomain, jwtKeys }) =>

@@ -17,7 +17,7 @@ import { svidAsker } from './ask-svids.ts';
 import { type Keyring, keyringOrFile } from './cache-keys.ts';
 import { cacheContent, restored } from './cached.ts';
 import { EntriesKeeper } from './entries.ts';
-import { agentEntry } from './entry.ts';
+import { type AgentEntry, agentEntry } from './entry.ts';
 import { ownIdentity } from './identity.ts';
 import { JwtSvids } from './jwts.ts';
 import { Latest } from './latest.ts';
@@ -199,6 +199,11 @@ export class AgentDaemon {
   /** Somebody's part of the status is another. */
   statusChanged(): void {
     this.#status.want();
+  }
+
+  /** All that name this agent as parent, served or not; the same array while they are the same. */
+  get entries(): readonly AgentEntry[] {
+    return this.#svids.entries;
   }
 
   /** A CRL that is served, as it was verified. */

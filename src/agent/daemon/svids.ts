@@ -54,6 +54,7 @@ export class SvidKeeper {
   readonly #random: () => number;
   /** Oldest entry first. */
   #slots = new Map<string, SvidSlot>();
+  #entries: readonly AgentEntry[] = [];
   #woken = new AbortController();
   /** Calls in a row that failed as a whole. */
   #failures = 0;
@@ -69,6 +70,11 @@ export class SvidKeeper {
 
   get slots(): readonly SvidSlot[] {
     return [...this.#slots.values()];
+  }
+
+  /** As they were taken last. */
+  get entries(): readonly AgentEntry[] {
+    return this.#entries;
   }
 
   /** What can be served now, of the oldest entry first. */
@@ -100,6 +106,7 @@ export class SvidKeeper {
       else slots.set(entry.entryId, this.#updated(slot, entry));
     }
     this.#slots = slots;
+    this.#entries = entries;
     // Who told of them is there.
     this.#resume();
     this.#parts.changed();
