@@ -1,6 +1,6 @@
-import { lstatSync, realpathSync, statSync, unlinkSync } from 'node:fs';
+import { lstatSync, readlinkSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { VouchError } from '../../core/errors.ts';
 
 /** `sun_path` holds 108 bytes with its NUL (unix(7)). */
@@ -27,27 +27,44 @@ export async function listenAtSocket(server: net.Server, path: string, mode: num
 }
 
 /**
- * What to say where somebody but root and this user may put another socket in the place of the one at `path`: a folder
- * above it is another user's, or others may write to it and no sticky bit keeps them to files of their own.
+ * What to say where somebody but root and this user may put another socket in the place of the one at `path`: a folder or
+ * link on the way to it is another user's, or others may write to one and no sticky bit keeps them to files of their own.
+ * In the last, that does not: while the agent is away anybody may make a socket there.
  */
 export function socketFolderProblem(path: string): string | undefined {
-  let folder = realpathSync(dirname(path));
-  for (;;) {
-    const { uid, gid, mode } = statSync(folder);
-    const why =
-      uid !== 0 && uid !== process.geteuid?.()
-        ? `belongs to uid ${uid}`
-        : (mode & 0o1000) === 0 && ((mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0))
-          ? `is writable for others (mode ${(mode & 0o7777).toString(8)})`
-          : undefined;
+  const way = wayTo(dirname(resolve(path)));
+  for (const [index, found] of way.entries()) {
+    const why = whyUnsafe(found.stat, index < way.length - 1);
     if (why !== undefined)
       return (
-        `${folder} ${why}: who may write there can put a socket of his own in the place of ${path} and hand workloads his own trust; ` +
+        `${found.path} ${why}: who may write there can put a socket of his own in the place of ${path} and hand workloads his own trust; ` +
         'give it to root or to the user of the agent with mode 755, or name another socket'
       );
-    if (folder === dirname(folder)) return undefined;
-    folder = dirname(folder);
   }
+  return undefined;
+}
+
+function whyUnsafe(stat: Stats, isOnTheWay: boolean): string | undefined {
+  const { uid, gid, mode } = stat;
+  if (uid !== 0 && uid !== process.geteuid?.()) return `belongs to uid ${uid}`;
+  if (stat.isSymbolicLink() || (isOnTheWay && (mode & 0o1000) !== 0)) return undefined;
+  const isWritable = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0);
+  return isWritable ? `is writable for others (mode ${(mode & 0o7777).toString(8)})` : undefined;
+}
+
+/** The folders and symbolic links that a path leads through, the folder itself last. */
+function wayTo(folder: string): { path: string; stat: Stats }[] {
+  const way = [{ path: '/', stat: lstatSync('/') }];
+  const names = folder.split('/').filter((name) => name !== '');
+  let path = '/';
+  for (const [index, name] of names.entries()) {
+    path = join(path, name);
+    const stat = lstatSync(path);
+    way.push({ path, stat });
+    if (stat.isSymbolicLink())
+      return [...way, ...wayTo(resolve(dirname(path), readlinkSync(path), ...names.slice(index + 1)))];
+  }
+  return way;
 }
 
 async function removeDeadSocket(path: string): Promise<void> {

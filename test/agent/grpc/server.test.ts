@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import type { ClientHttp2Stream } from 'node:http2';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -322,6 +332,25 @@ describe.runIf(process.getuid?.() === 0)('the folder of the socket', () => {
   test('is complained of where it is another user’s', () => {
     chownSync(join(dir, 'deep'), 12_345, -1);
     expect(problem()).toMatch(/deep belongs to uid 12345: .* mode 755, or name another socket/);
+  });
+
+  test('is complained of where anybody may make a socket in it before the agent does', () => {
+    chmodSync(join(dir, 'deep'), 0o1777);
+    expect(problem()).toContain('deep is writable for others (mode 1777)');
+  });
+
+  test('is complained of where a link on the way to it is in the hands of others', () => {
+    mkdirSync(join(dir, 'open'));
+    const link = join(dir, 'open/link');
+    symlinkSync(join(dir, 'deep'), link);
+    const ofLink = () => socketFolderProblem(join(link, 'agent.sock'));
+    expect(ofLink()).toBeUndefined();
+    chmodSync(join(dir, 'open'), 0o777);
+    expect(ofLink()).toContain('open is writable for others (mode 777)');
+    chmodSync(join(dir, 'open'), 0o1777);
+    expect(ofLink()).toBeUndefined();
+    lchownSync(link, 12_345, 12_345);
+    expect(ofLink()).toContain('link belongs to uid 12345');
   });
 
   test('is said at the start', async () => {
