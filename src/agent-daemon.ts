@@ -8,7 +8,6 @@ import { makeDeliveryFolder } from './agent/deliver/files.ts';
 import { proxyHelp, proxySpec, proxyUsage } from './agent/proxy/help.ts';
 import { type Output, processOutput, reportFailure } from './agent/report.ts';
 import { systemSleep } from './agent/sleep.ts';
-import { openServices } from './agent-services.ts';
 import { type AgentConfig, loadAgentConfig } from './config/agent-config.ts';
 import { systemClock } from './core/clock.ts';
 import { VouchError } from './core/errors.ts';
@@ -64,14 +63,25 @@ async function runAgent(args: Arguments, output: Output): Promise<number> {
     },
     { clock: systemClock, sleep: systemSleep, signal, notice, keyring },
   );
-  // What serves `daemon.workloads` is started here, so that a workload that asks early is told to wait, and closed below.
-  const services = await openServices(config, daemon, notice);
-  void daemon.ready().then((ready) => printReady(ready, config, args, output));
-  try {
-    await daemon.run();
-  } finally {
-    await services.close();
-  }
+  const ready = daemon.ready();
+  const running = daemon.run().finally(() => stop.abort());
+  // What serves `daemon.workloads`, begun while the server works for us: a workload that asks early is told to wait.
+  const opening = daemon.underWay.then(async () => {
+    if (signal.aborted) return undefined;
+    const { openServices } = await import('./agent-services.ts');
+    return openServices(config, daemon, notice);
+  });
+  const serving = opening.catch((error: unknown) => {
+    stop.abort();
+    throw error;
+  });
+  void Promise.all([ready, opening]).then(
+    ([about]) => printReady(about, config, args, output),
+    () => undefined,
+  );
+  const [end, services] = await Promise.allSettled([running, serving]);
+  if (services.status === 'fulfilled') await services.value?.close();
+  for (const one of [services, end]) if (one.status === 'rejected') throw one.reason;
   return 0;
 }
 

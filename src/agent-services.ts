@@ -91,6 +91,7 @@ async function openProxies(
   await proxies.listen();
   statusParts.set('proxy', () => proxies.status());
   const unsubscribe = workloads.subscribe((served) => proxies.take(served));
+  if (workloads.now !== undefined) proxies.take(workloads.now);
   return {
     close: async () => {
       unsubscribe();
@@ -113,6 +114,7 @@ async function openDeliveries(
   });
   statusParts.set('deliver', () => targets.status());
   const unsubscribe = workloads.subscribe((served) => targets.take(served));
+  if (workloads.now !== undefined) targets.take(workloads.now);
   return {
     close: async () => {
       unsubscribe();

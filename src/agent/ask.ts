@@ -49,7 +49,7 @@ export async function ask(
     /** The tree the answer must be consistent with; its note tells a server that was set back (I10). */
     head: Checkpoint | undefined;
   },
-  parts: { clock: Clock; signal: AbortSignal },
+  parts: { clock: Clock; signal: AbortSignal; awaiting?: () => void },
 ): Promise<{ answer: CertificateAnswer; skewMs: number }> {
   const { address, credential, pending, head } = request;
   const client =
@@ -61,12 +61,15 @@ export async function ask(
     ...(head === undefined ? {} : { treeSize: head.treeSize, checkpoint: head.note }),
   };
   const sentMs = parts.clock.now();
-  const json = await exchange(
+  const answered = exchange(
     socket,
     address.server,
     { method: 'POST', ...pathAndBody(credential, body) },
     parts,
   );
+  // What is told may take its time: the request is written before.
+  if (parts.awaiting) setImmediate(parts.awaiting);
+  const json = await answered;
   const parsed = certificateAnswerSchema.safeParse(json);
   if (!parsed.success)
     throw new VouchError(

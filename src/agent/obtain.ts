@@ -45,6 +45,8 @@ export interface AgentParts {
   notice: (line: string) => void;
   /** Keeps the delivery to itself where a CRL refresh runs beside it. */
   exclusively: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Is told that a request is on its way: the time until its answer is good for something else. */
+  awaiting?: () => void;
 }
 
 /** What enroll and renew print. */

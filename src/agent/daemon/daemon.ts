@@ -55,6 +55,8 @@ export interface DaemonParts {
 const freshAfterMs = 1000;
 /** For workloads that waited to be looked at and answered. */
 const handOutMs = 25;
+/** After so long workloads are told to wait, whether or not the server can be reached. */
+const underWayMs = 250;
 /** How often status.json and the cache are written at most. */
 const writeEveryMs = 1000;
 
@@ -77,6 +79,7 @@ export class AgentDaemon {
   readonly #saving: Latest;
   readonly #status: Latest;
   readonly #startedAtMs: number;
+  readonly #underWay = Promise.withResolvers<void>();
   #held: Held | undefined;
   #identityFailure: AgentStatus['identityFailure'] = null;
   #fresh: Freshness | undefined;
@@ -144,11 +147,19 @@ export class AgentDaemon {
     return promise;
   }
 
+  /** Resolves when the first request is on its way or none is needed, and soon in any case. */
+  get underWay(): Promise<void> {
+    return this.#underWay.promise;
+  }
+
   /** Until the signal aborts. Throws where there is no identity to begin with and the operator has to set something right. */
   async run(): Promise<void> {
-    const { signal } = this.#parts;
+    const { signal, sleep } = this.#parts;
+    const awaiting = this.#underWay.resolve;
+    void sleep(underWayMs, signal).then(awaiting);
     try {
-      const held = await this.#firstIdentity();
+      const held = await this.#firstIdentity(awaiting);
+      awaiting();
       this.#held = held;
       this.#identityFailure = null;
       const fresh = this.#keepFresh(held);
@@ -164,7 +175,7 @@ export class AgentDaemon {
   }
 
   /** While it is waited for, status.json says so. */
-  async #firstIdentity(): Promise<Held> {
+  async #firstIdentity(awaiting: () => void): Promise<Held> {
     const { signal, sleep } = this.#parts;
     const had = new AbortController();
     const waits = AbortSignal.any([signal, had.signal]);
@@ -172,6 +183,7 @@ export class AgentDaemon {
     try {
       return await ownIdentity(this.#options, {
         ...this.#parts,
+        awaiting,
         failed: (error) => this.#identityFailed(error),
       });
     } finally {
