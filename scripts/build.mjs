@@ -30,7 +30,8 @@ const usage = `usage: build.mjs [--partial] [--if-changed] [--without I<n> --out
 const bundles = {
   vouch: { entry: 'src/main.ts', startsOften: true },
   'vouch-agent': { entry: 'src/agent.ts', startsOften: true },
-  'vouch-agentd': { entry: 'src/agent-daemon.ts', cached: true },
+  'vouch-agentd': { entry: 'src/agent-daemon.ts', commonJs: true },
+  'vouch-yaml': { entry: 'src/config/yaml.ts', commonJs: true },
   'vouch-full': { entry: 'src/cli/main.ts', native: ['better-sqlite3'] },
   'vouch-signer': { entry: 'src/signer.ts', native: ['pkcs11js'] },
   'pkcs11-worker': { entry: 'src/signer/pkcs11/worker.ts', native: ['pkcs11js'] },
@@ -127,18 +128,21 @@ async function bundleOne(name, bundle, options) {
     metafile: true,
     platform: 'node',
     target: 'node22',
-    ...(bundle.cached ? commonJs : { format: 'esm' }),
+    ...(bundle.commonJs ? commonJs : { format: 'esm' }),
     minifySyntax: true,
     sourcemap: 'external',
     legalComments: 'linked',
     logLevel: 'error',
-    banner: { js: bundle.cached ? ownUrl : banner(isProgram ? '#!/usr/bin/env node\n' : '') },
+    banner: { js: bundle.commonJs ? ownUrl : banner(isProgram ? '#!/usr/bin/env node\n' : '') },
     external: [...programs, ...nativePackages],
-    plugins: bundle.startsOften ? [lazyBuiltins] : [],
+    plugins: [
+      ...(bundle.startsOften ? [lazyBuiltins] : []),
+      ...(name === 'vouch-agentd' ? [yamlBeside] : []),
+    ],
     define: {
       __VOUCH_WITHOUT__: JSON.stringify(options.without),
       __VOUCH_VERSION__: JSON.stringify(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version),
-      ...(bundle.cached && { 'import.meta.url': '__vouchUrl' }),
+      ...(bundle.commonJs && { 'import.meta.url': '__vouchUrl' }),
     },
   });
   return {
@@ -160,6 +164,17 @@ const lazyBuiltins = {
     }));
   },
 };
+
+/** A third of the daemon, of use only where there is a configuration file. */
+const yamlBeside = {
+  name: 'yaml beside',
+  setup(build) {
+    build.onResolve({ filter: /\/yaml\.ts$/ }, ({ kind }) =>
+      kind === 'entry-point' ? undefined : { path: yamlBundle, external: true },
+    );
+  },
+};
+const yamlBundle = './vouch-yaml.cjs';
 
 /**
  * What V8 keeps a code cache of; `require` gives Node's own modules member by member. `src/program.ts` loads it, and tells
@@ -195,7 +210,7 @@ const require = __vouchCreateRequire(import.meta.url);`;
 
 /** The agent runs from its one file: a bundle that asks for a package at run time is a mistake in the imports. */
 function foreignImports(name, bundle, metafile) {
-  const allowed = [...(bundle.native ?? []), ...(name === 'vouch' ? programs : [])];
+  const allowed = [...(bundle.native ?? []), ...(name === 'vouch' ? programs : []), yamlBundle];
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   return [...new Set(imports.filter((one) => one.external).map((one) => one.path))]
     .filter((path) => !isBuiltin(path) && !allowed.includes(path))

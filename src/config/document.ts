@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { parse as parseYaml } from 'yaml';
 import { VouchError } from '../core/errors.ts';
+import { parse as parseYaml } from './yaml.ts';
 
 /** Reads a YAML or JSON file; aliases are refused. Throws `config-invalid`, with `hint` where it cannot be read. */
 export function parseDocument(file: string, hint: string): unknown {

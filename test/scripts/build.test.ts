@@ -31,6 +31,7 @@ const entries = {
   'src/cli/main.ts': `import Database from 'better-sqlite3';\n\nconsole.log(typeof Database);\n`,
   'src/signer.ts': `console.log('signer');\n`,
   'src/signer/pkcs11/worker.ts': `import pkcs11 from 'pkcs11js';\n\nconsole.log(typeof pkcs11.PKCS11);\n`,
+  'src/config/yaml.ts': 'export const parse = JSON.parse;\n',
   'src/client/main.ts': `export const client = 1;\n`,
 };
 
@@ -57,7 +58,8 @@ describe('scripts/build.mjs', () => {
     expect(build(directory)).toEqual({ status: 0, stderr: '' });
     const names = ['client', 'pkcs11-worker', 'vouch', 'vouch-agent', 'vouch-full', 'vouch-signer'];
     const files = names.flatMap((name) => [`${name}.js`, `${name}.js.map`]);
-    const daemon = ['vouch-agentd.cjs', 'vouch-agentd.cjs.map', 'vouch-agentd.cache'];
+    const cjs = ['vouch-agentd', 'vouch-yaml'].flatMap((name) => [`${name}.cjs`, `${name}.cjs.map`]);
+    const daemon = [...cjs, 'vouch-agentd.cache'];
     expect(readdirSync(join(directory, 'dist')).sort()).toEqual(
       ['.built', ...files, ...daemon, 'native', 'types'].sort(),
     );
