@@ -1,7 +1,6 @@
 import { constants, createVerify, type KeyObject, verify } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate as aTurn } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
 import { VouchError } from '../core/errors.ts';
 import { explicit, integer, nullValue, oid, sequence } from './der.ts';
 import { oids } from './oids.ts';
@@ -156,6 +155,8 @@ async function verifyEd25519(chunks: readonly Buffer[], key: KeyObject, signatur
   let at = 0;
   for await (const slice of slicesOf(chunks)) at += slice.copy(data, at);
   if (length <= ed25519AtOnceBytes) return verifySignature('ed25519', key, data, signature);
+  // Loaded where it is needed: it is a hundredth of an agent's start.
+  const { Worker } = process.getBuiltinModule('node:worker_threads');
   const worker = new Worker(verifyEd25519Program, { eval: true, workerData: { data, key, signature } });
   try {
     const [isGood] = (await once(worker, 'message')) as [unknown];
