@@ -1,7 +1,7 @@
 import type { IssuerStates } from './authority/issuer-states.ts';
 import { type Config, statePaths } from './config/config.ts';
 import type { Clock } from './core/clock.ts';
-import { VouchError } from './core/errors.ts';
+import { asVouchError, VouchError } from './core/errors.ts';
 import type { Issuer } from './issuance/issuer.ts';
 import { type Issuers, soleIssuer, StandingIssuers, Takeover } from './issuance/issuers.ts';
 import { consistencyPath, rangeHasher } from './log/merkle.ts';
@@ -29,7 +29,7 @@ interface Parts {
   newLog: NewLog;
   store: StoreReader;
   tree: TileTree;
-  /** Takes up a checkpoint that a signer made over the committed tree when it started. */
+  /** Takes up a checkpoint that a signer made over the committed tree when it started, or whose answer came late. */
   adopt: (note: string) => void;
   /** Stops signing. */
   halt: (reason: VouchError) => void;
@@ -82,7 +82,7 @@ export function openSigners(parts: Parts): Signers {
 
 /** Of the signer of this issuer, or of the only one. */
 function optionsOf(parts: Parts, issuer: Issuer | undefined): SignerOptions {
-  const { config, configFile, clock, log, genesis, adopt } = parts;
+  const { config, configFile, clock, log, genesis, adopt, halt } = parts;
   const standby = issuer && issuer !== parts.states.all[0] ? config.standby : undefined;
   const { hsm, signer } = standby ?? config;
   const args = ['signer', '--config', configFile, ...(standby ? ['--standby'] : [])];
@@ -103,6 +103,14 @@ function optionsOf(parts: Parts, issuer: Issuer | undefined): SignerOptions {
     log: (level, message, fields) => log[level]({ ...name, ...fields }, message),
     genesis,
     onResumed: (checkpoint) => adopt(checkpoint.note),
+    // Who waited has gone; the stored checkpoint would stay behind until the next leaf.
+    onLate: ({ note }) => {
+      try {
+        adopt(note);
+      } catch (error) {
+        halt(asVouchError(error));
+      }
+    },
     limits: { deadlineMs: config.signer.deadline * 1000 },
   };
 }

@@ -41,6 +41,8 @@ export interface SignerOptions {
   onRetry?: () => void;
   /** The checkpoint over the committed tree, after each start. */
   onResumed?: (checkpoint: Checkpoint) => void;
+  /** The checkpoint of an answer to a batch whose call had ended by then. Must not throw. */
+  onLate?: (checkpoint: Checkpoint) => void;
   limits?: Partial<SignerTimes>;
 }
 
@@ -87,6 +89,8 @@ interface Call {
   run: (link: SignerLink, goesOn: () => void) => Promise<unknown>;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
+  /** Takes what comes after the call has ended. */
+  late: (value: unknown) => void;
   timer: NodeJS.Timeout;
   attempts: number;
 }
@@ -132,7 +136,10 @@ class Supervisor implements SupervisedSigner {
   }
 
   append(batch: AppendBatch): Promise<AppendResult> {
-    return this.#call((link) => appendTo(link, batch));
+    return this.#call(
+      (link) => appendTo(link, batch),
+      ({ checkpoint }) => this.#options.onLate?.(checkpoint),
+    );
   }
 
   /** Its deadline is for each part: a CRL may have many. */
@@ -186,7 +193,10 @@ class Supervisor implements SupervisedSigner {
     return this.#closing;
   }
 
-  #call<Value>(run: (link: SignerLink, goesOn: () => void) => Promise<Value>): Promise<Value> {
+  #call<Value>(
+    run: (link: SignerLink, goesOn: () => void) => Promise<Value>,
+    late: (value: Value) => void = () => undefined,
+  ): Promise<Value> {
     if (this.#closing) return Promise.reject(stopping());
     if (this.#gaveUp) return Promise.reject(givenUp(this.#gaveUp));
     return new Promise((resolve, reject) => {
@@ -194,7 +204,11 @@ class Supervisor implements SupervisedSigner {
         this.#status.failures.late += 1;
         this.#settle(call, () => reject(this.#late()));
       }, this.#times.deadlineMs);
-      const call: Call = { run, resolve: resolve as Call['resolve'], reject, timer, attempts: 0 };
+      const call: Call = {
+        ...{ run, reject, timer, attempts: 0 },
+        resolve: resolve as Call['resolve'],
+        late: late as Call['late'],
+      };
       this.#calls.add(call);
       if (this.#link) this.#attempt(call, this.#link);
     });
@@ -211,7 +225,8 @@ class Supervisor implements SupervisedSigner {
     attempt().then(
       (value) => {
         this.#succeeded();
-        this.#settle(call, () => call.resolve(value));
+        if (this.#calls.has(call)) this.#settle(call, () => call.resolve(value));
+        else call.late(value);
       },
       (error: unknown) => {
         // Only what is not known to have happened is tried again, by the next signer.
