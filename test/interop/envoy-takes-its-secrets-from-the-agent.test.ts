@@ -1,18 +1,12 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { callAdmin } from '../../src/cli/admin-client.ts';
 import { adminPaths } from '../../src/wire/admin.ts';
 import { type Authority, bootAuthority, type Workload } from '../support/daemon.ts';
-import { freePort } from '../support/ports.ts';
-import { eventually, type Running, start } from '../support/running.ts';
-import { envoyConfig, envoyProgram, SdsHost, svidFrom, trustFrom } from '../support/sds-host.ts';
-import { deliveredIdentity, type Target, TlsPeer } from '../support/tls-peer.ts';
-
-// deploy/envoy/mtls.yaml, run by the command of docs/integrations/envoy.md, twice: one Envoy in front of `web`, one that `gateway` calls it by.
+import { eventually } from '../support/running.ts';
+import { SdsHost, svidFrom, trustFrom } from '../support/sds-host.ts';
+import { deliveredIdentity, TlsPeer } from '../support/tls-peer.ts';
+import { EnvoyPair } from './envoy-pair.ts';
 
 /** From the operator's word to the refusal; the best of as many victims, on a shared machine. */
 const limitMs = 1000;
@@ -27,59 +21,22 @@ let gateway: Workload;
 let crls: Buffer[] | undefined;
 let crlUrl: string;
 let allowed: string[];
-/** Of `web`'s Envoy, and the plain port of `gateway`'s. */
-let inbound: Target;
-let outbound: Target;
-let seen: IncomingHttpHeaders;
-
-const service = createServer((request, response) => {
-  seen = request.headers;
-  response.end('served');
-});
+let envoys: EnvoyPair;
 
 beforeAll(async () => {
-  const program = envoyProgram();
   authority = await bootAuthority();
   host = new SdsHost(authority.path('sock'));
   await host.listen();
-  await new Promise<void>((done) => service.listen(0, '127.0.0.1', done));
   [web, gateway] = await Promise.all([authority.enroll('web'), authority.enroll('gateway')]);
   crlUrl = (await authority.status()).crls.find(({ scope }) => scope === 'full')?.url ?? '';
   allowed = [authority.id('gateway'), authority.id('ops/*')];
   serve();
-
-  const place = { socket: host.socket, servicePort: (service.address() as AddressInfo).port };
-  const ports = [];
-  for (let index = 0; index < 4; index += 1) ports.push(await freePort());
-  const [inboundPort = 0, outboundPort = 0, spare = 0, spareToo = 0] = ports;
-  const other = authority.id('web');
-  inbound = { host: '127.0.0.1', port: inboundPort };
-  outbound = { host: '127.0.0.1', port: outboundPort };
-  startEnvoy(program, groups.web, { ...place, inboundPort, outboundPort: spare, otherPort: 1, other });
-  startEnvoy(program, groups.gateway, {
-    ...place,
-    inboundPort: spareToo,
-    outboundPort,
-    otherPort: inboundPort,
-    other,
-  });
-  await eventually(async () => (await askThroughGateway()) === 'served');
+  envoys = await EnvoyPair.start(authority, { socket: host.socket, groups });
 }, 300_000);
 afterAll(async () => {
-  service.close();
+  envoys.close();
   await host.close();
 });
-
-/** The document's command, in a group of its own. */
-function startEnvoy(program: string, group: number, place: Parameters<typeof envoyConfig>[0]): Running {
-  const config = `${authority.path('envoy')}.yaml`;
-  writeFileSync(config, envoyConfig(place));
-  const document = readFileSync(resolve('docs/integrations/envoy.md'), 'utf8');
-  const [, command = ''] = /^```sh\n(envoy [^`]+)\n```$/m.exec(document) ?? [];
-  const args = command.replace('/etc/envoy/mtls.yaml', config).split(' ').slice(1);
-  const quiet = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'warning'];
-  return start(['setpriv', '--groups', String(group), program, ...args, ...quiet]);
-}
 
 /** What the agent holds now. */
 function serve(): void {
@@ -94,16 +51,7 @@ function serve(): void {
 
 /** A caller of `web`'s Envoy with a certificate of its own. */
 async function peerOf(name: string): Promise<TlsPeer> {
-  return new TlsPeer(deliveredIdentity((await authority.enroll(name)).dir), inbound);
-}
-
-async function askThroughGateway(): Promise<string> {
-  try {
-    const response = await fetch(`http://127.0.0.1:${outbound.port}/`, { headers: { connection: 'close' } });
-    return await response.text();
-  } catch (error) {
-    return String((error as Error).cause ?? error);
-  }
+  return new TlsPeer(deliveredIdentity((await authority.enroll(name)).dir), envoys.inbound);
 }
 
 /** Revokes, and has the agent hold what is published then, as its watcher would. */
@@ -116,8 +64,8 @@ async function revoke(serial: string): Promise<void> {
 }
 
 test('mTLS between two Envoys, and the service is told who calls', async () => {
-  expect(await askThroughGateway()).toBe('served');
-  expect(seen['x-forwarded-client-cert']).toContain(`URI=${authority.id('gateway')}`);
+  expect(await envoys.askThroughGateway()).toBe('served');
+  expect(envoys.seen['x-forwarded-client-cert']).toContain(`URI=${authority.id('gateway')}`);
 }, 120_000);
 
 test('a caller whom the entry does not name is refused, as is one without a certificate', async () => {
@@ -126,7 +74,7 @@ test('a caller whom the entry does not name is refused, as is one without a cert
   for (const refusal of strangers) expect(refusal).toMatch(/alert|closed|reset/i);
   expect(await ask('ops/a')).toBeUndefined();
   const { ca } = deliveredIdentity(gateway.dir);
-  expect(await new TlsPeer({ cert: '', key: '', ca }, inbound).ask()).toBeDefined();
+  expect(await new TlsPeer({ cert: '', key: '', ca }, envoys.inbound).ask()).toBeDefined();
 }, 120_000);
 
 test('a rotation of either side fails no handshake', async () => {
@@ -137,7 +85,7 @@ test('a rotation of either side fails no handshake', async () => {
     const peer = await peerOf('gateway');
     while (!isOver) {
       tries += 1;
-      const [direct, through] = await Promise.all([peer.ask(), askThroughGateway()]);
+      const [direct, through] = await Promise.all([peer.ask(), envoys.askThroughGateway()]);
       if (direct !== undefined || through !== 'served') refusals.push(`${direct} ${through}`);
       await sleep(5);
     }
@@ -159,7 +107,7 @@ test('a revoked caller is refused at once, also with a session from before; othe
   const enrolled = await Promise.all(Array.from({ length: victims }, () => authority.enroll('gateway')));
   const measured: number[] = [];
   for (const { dir, serial } of enrolled) {
-    const victim = new TlsPeer(deliveredIdentity(dir), inbound);
+    const victim = new TlsPeer(deliveredIdentity(dir), envoys.inbound);
     expect(await victim.ask()).toBeUndefined();
     const startMs = performance.now();
     await revoke(serial);
@@ -174,10 +122,10 @@ test('a revoked caller is refused at once, also with a session from before; othe
 test('a revoked server is refused, too', async () => {
   await revoke(web.serial);
   serve();
-  await eventually(async () => (await askThroughGateway()) !== 'served');
+  await eventually(async () => (await envoys.askThroughGateway()) !== 'served');
   web = await authority.enroll('web');
   serve();
-  await eventually(async () => (await askThroughGateway()) === 'served');
+  await eventually(async () => (await envoys.askThroughGateway()) === 'served');
 }, 120_000);
 
 test('an entry that lets nobody call lets in nobody', async () => {
@@ -185,6 +133,6 @@ test('an entry that lets nobody call lets in nobody', async () => {
   serve();
   const peer = await peerOf('gateway');
   await eventually(async () => (await peer.ask()) !== undefined);
-  expect(await askThroughGateway()).not.toBe('served');
+  expect(await envoys.askThroughGateway()).not.toBe('served');
   expect(host.notices).toEqual([]);
 }, 120_000);
