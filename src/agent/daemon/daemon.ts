@@ -1,5 +1,4 @@
-import { join, resolve } from 'node:path';
-import { createHash } from 'node:crypto';
+import { resolve } from 'node:path';
 import type { VerifiedCrl } from '../../client/crl.ts';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { VouchError } from '../../core/errors.ts';
@@ -7,21 +6,20 @@ import type { EntriesAnswer } from '../../wire/agent.ts';
 import type { BundleJson } from '../../wire/enrollment.ts';
 import { type IdentityOptions, renewOrRejoin } from '../boot.ts';
 import { keptBundle } from '../bundle-keeper.ts';
-import { replaceFile } from '../deliver/durable-file.ts';
 import { type Freshness, freshness } from '../freshness.ts';
 import { oneAtATime } from '../one-at-a-time.ts';
 import { earlyRenewalDueMs, type Held } from '../held.ts';
 import type { Sleep } from '../sleep.ts';
 import type { Trust } from '../workloads.ts';
 import { svidAsker } from './ask-svids.ts';
-import { type Keyring, keyringOrFile } from './cache-keys.ts';
+import type { Keyring } from './cache-keys.ts';
 import { cacheContent, restored } from './cached.ts';
 import { EntriesKeeper } from './entries.ts';
 import { type AgentEntry, agentEntry } from './entry.ts';
 import { ownIdentity } from './identity.ts';
 import { JwtSvids } from './jwts.ts';
 import { Latest } from './latest.ts';
-import { SealedCache } from './sealed-cache.ts';
+import { cacheOf, type SealedCache } from './sealed-cache.ts';
 import { type AgentServer, agentServer, heardServer } from './server-calls.ts';
 import { ServedWorkloads } from './served.ts';
 import {
@@ -31,7 +29,7 @@ import {
   identityStatus,
   type Reachability,
   serverStatus,
-  statusFile,
+  StatusFile,
 } from './status.ts';
 import { SvidKeeper } from './svids.ts';
 import { isSameTrust, trustOf } from './trust.ts';
@@ -78,6 +76,7 @@ export class AgentDaemon {
   readonly #asking = oneAtATime();
   readonly #saving: Latest;
   readonly #status: Latest;
+  readonly #statusFile: StatusFile;
   readonly #startedAtMs: number;
   readonly #underWay = Promise.withResolvers<void>();
   #held: Held | undefined;
@@ -91,7 +90,6 @@ export class AgentDaemon {
   #reachability: Reachability | undefined;
   #isLive = false;
   #saidRevoked = '';
-  #writtenStatus = '';
 
   constructor(options: DaemonOptions, parts: DaemonParts) {
     const { clock, signal, sleep, notice } = parts;
@@ -134,6 +132,7 @@ export class AgentDaemon {
       took: (answer) => this.#tookEntries(answer),
     });
     this.#saving = new Latest(writeEveryMs, () => this.#save(), parts);
+    this.#statusFile = new StatusFile(this.#options.dir, notice);
     this.#status = new Latest(writeEveryMs, () => this.#writeStatus(), parts);
   }
 
@@ -329,7 +328,7 @@ export class AgentDaemon {
   /** Goes on with the bundle that was seen last and what the cache has, where they hold. */
   #restore(held: Held): void {
     const { clock, notice } = this.#parts;
-    const cache = this.#cacheOf(held);
+    const cache = cacheOf(held, this.#options.dir, this.#parts.keyring);
     this.#cache = cache;
     try {
       this.#bundle = keptBundle(held.state, clock.now());
@@ -348,20 +347,12 @@ export class AgentDaemon {
     }
   }
 
-  #cacheOf({ state, delivered }: Held): SealedCache {
-    const { dir } = this.#options;
-    const owner = `${delivered.spiffeId} ${state.pin}`;
-    const name = `vouch-agent:${createHash('sha256').update(dir).digest('hex').slice(0, 16)}`;
-    const keys = keyringOrFile(this.#parts.keyring, name, join(dir, 'cache.key'));
-    return new SealedCache(join(dir, 'cache.sealed'), keys, owner);
-  }
-
   async #save(): Promise<void> {
     const known = this.#known;
     if (known === undefined) return;
     const { clock, notice } = this.#parts;
     try {
-      this.#cache ??= this.#cacheOf(this.#identity);
+      this.#cache ??= cacheOf(this.#identity, this.#options.dir, this.#parts.keyring);
       await this.#cache.save(cacheContent(known, this.#svids.slots, clock.now()));
       this.#savedAtMs = clock.now();
       this.#status.want();
@@ -380,8 +371,7 @@ export class AgentDaemon {
   }
 
   async #writeStatus(): Promise<void> {
-    const { clock, notice } = this.#parts;
-    const { dir } = this.#options;
+    const { clock } = this.#parts;
     const nowMs = clock.now();
     const held = this.#held;
     const status: AgentStatus = {
@@ -399,13 +389,6 @@ export class AgentDaemon {
       entries: this.#svids.slots.map((slot) => entryStatus(slot, clock)),
       parts: Object.fromEntries([...this.statusParts].map(([name, say]) => [name, say()])),
     };
-    const content = JSON.stringify({ ...status, writtenAt: '' });
-    if (content === this.#writtenStatus) return;
-    try {
-      await replaceFile(join(dir, statusFile), `${JSON.stringify(status, undefined, 2)}\n`, 0o644);
-      this.#writtenStatus = content;
-    } catch (error) {
-      notice(`the status cannot be written: ${String(error)}`);
-    }
+    await this.#statusFile.write(status);
   }
 }

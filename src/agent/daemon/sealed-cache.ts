@@ -1,8 +1,10 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { VouchError } from '../../core/errors.ts';
 import { replaceFile } from '../deliver/durable-file.ts';
-import { type CacheKeys, cacheKeyBytes } from './cache-keys.ts';
+import type { Held } from '../held.ts';
+import { type CacheKeys, cacheKeyBytes, type Keyring, keyringOrFile } from './cache-keys.ts';
 
 /** First bytes of the file; a nonce, the ciphertext and its tag follow. */
 const magic = Buffer.from('vouch-agent-cache-1\n');
@@ -10,6 +12,14 @@ const nonceBytes = 12;
 const tagBytes = 16;
 /** 10,000 entries with their certificates are 40 MB. */
 const maxBytes = 128 * 1024 * 1024;
+
+/** Of the agent that has this identity, in its folder. */
+export function cacheOf({ state, delivered }: Held, dir: string, keyring: Keyring | undefined): SealedCache {
+  const owner = `${delivered.spiffeId} ${state.pin}`;
+  const name = `vouch-agent:${createHash('sha256').update(dir).digest('hex').slice(0, 16)}`;
+  const keys = keyringOrFile(keyring, name, join(dir, 'cache.key'));
+  return new SealedCache(join(dir, 'cache.sealed'), keys, owner);
+}
 
 /**
  * A file sealed with AES-256-GCM under a key that is made anew with each save, so that a copy of an older file opens

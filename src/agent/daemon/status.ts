@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { asVouchError, VouchError } from '../../core/errors.ts';
+import { replaceFile } from '../deliver/durable-file.ts';
 import type { Outcome } from '../deliver/paced-task.ts';
 import type { TargetStatus } from '../deliver/targets.ts';
 import { hasExpired, type Held } from '../held.ts';
@@ -10,7 +11,7 @@ import { isTransient } from '../retry.ts';
 import type { SvidSlot } from './svid-slot.ts';
 
 /** Its name in the agent's folder; 0644, it holds no secret. */
-export const statusFile = 'status.json';
+const statusFile = 'status.json';
 
 /** Whether the server answers. */
 export interface Reachability {
@@ -62,6 +63,30 @@ interface EntryStatus {
   /** When it is asked for next. */
   due: string | null;
   failure: Failure | null;
+}
+
+/** Written where it is another than what was written last. */
+export class StatusFile {
+  readonly #path: string;
+  readonly #notice: (line: string) => void;
+  #written = '';
+
+  constructor(dir: string, notice: (line: string) => void) {
+    this.#path = join(dir, statusFile);
+    this.#notice = notice;
+  }
+
+  /** Never rejects: what cannot be written is said. */
+  async write(status: AgentStatus): Promise<void> {
+    const content = JSON.stringify({ ...status, writtenAt: '' });
+    if (content === this.#written) return;
+    try {
+      await replaceFile(this.#path, `${JSON.stringify(status, undefined, 2)}\n`, 0o644);
+      this.#written = content;
+    } catch (error) {
+      this.#notice(`the status cannot be written: ${String(error)}`);
+    }
+  }
 }
 
 /** The identity in it. */
