@@ -1,7 +1,7 @@
 import { VouchError } from '../core/errors.ts';
 import type { Serial } from '../core/serial.ts';
 import { Slice } from '../jobs/slice.ts';
-import { parseAlgorithmIdentifier, verifySignature, verifySignatureOfChunks } from '../x509/algorithm.ts';
+import { parseAlgorithmIdentifier, verifySignatureOfChunks } from '../x509/algorithm.ts';
 import type { ParsedCertificate } from '../x509/certificate.ts';
 import { type ParsedCrl, type ParsedCrlHead, parseCrl } from '../x509/crl.ts';
 import { CrlIndex } from '../x509/crl-index.ts';
@@ -9,6 +9,7 @@ import { entriesOf } from '../x509/crl-patch.ts';
 import { CrlStreamReader } from '../x509/crl-stream.ts';
 import { tags } from '../x509/der.ts';
 import { DerReader } from '../x509/der-reader.ts';
+import { signedBy } from '../x509/path.ts';
 import { importPublicKey, keyIdOf } from '../x509/public-key.ts';
 
 /** Bytes that are read between two looks at the clock. */
@@ -120,8 +121,7 @@ export function withDelta(full: VerifiedCrl, delta: VerifiedDelta | undefined): 
 
 function verifySigned(crl: ParsedCrl, issuer: ParsedCertificate, minimumNumber: bigint) {
   checkSigner(crl, issuer);
-  if (!verifySignature(crl.algorithm, importPublicKey(issuer.spki).key, crl.tbs, crl.signature))
-    throw refusal(issuer, 'has a wrong signature');
+  if (!signedBy(crl, issuer)) throw refusal(issuer, 'has a wrong signature');
   return { ...checkHead(crl, issuer, minimumNumber), der: crl.der };
 }
 

@@ -136,17 +136,25 @@ function checkSignature(certificate: ParsedCertificate, issuer: ParsedCertificat
   if (!signedBy(certificate, issuer)) refuse('a certificate is not signed by its issuer');
 }
 
-function signedBy(certificate: ParsedCertificate, issuer: ParsedCertificate): boolean {
-  const link = hash('sha256', Buffer.concat([issuer.spki, certificate.der]), 'base64');
+/** Whether a certificate or CRL is signed by this issuer's key. Throws `denied-certificate` where that is no key that we know. */
+export function signedBy(
+  signed: Pick<ParsedCertificate, 'der' | 'algorithm' | 'tbs' | 'signature'>,
+  issuer: Pick<ParsedCertificate, 'spki'>,
+): boolean {
+  const isSmall = signed.der.length <= rememberedMaxBytes;
+  const link = isSmall ? hash('sha256', Buffer.concat([issuer.spki, signed.der]), 'base64') : '';
   if (verifiedLinks.has(link)) return true;
   const { key } = denied(() => importPublicKey(issuer.spki));
-  if (!verifySignature(certificate.algorithm, key, certificate.tbs, certificate.signature)) return false;
+  if (!verifySignature(signed.algorithm, key, signed.tbs, signed.signature)) return false;
+  if (!isSmall) return true;
   if (verifiedLinks.size >= verifiedLinksMax) verifiedLinks.clear();
   verifiedLinks.add(link);
   return true;
 }
 
-/** SHA-256 of key and certificate where the signature was verified before: that does not change, and is half of an agent's start. */
+/** Of what is larger the hash takes as long as the signature. */
+const rememberedMaxBytes = 65_536;
+/** SHA-256 of key and what it signed where the signature was verified before: that does not change, and is half of an agent's start. */
 const verifiedLinks = new Set<string>();
 const verifiedLinksMax = 1024;
 
