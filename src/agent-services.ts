@@ -8,7 +8,7 @@ import { createWorkloadApi } from './agent/workload-api/service.ts';
 import { createAttest } from './attestation/workload/attest.ts';
 import { workloadPeer } from './attestation/workload/peer.ts';
 import { createUnixAttestor } from './attestation/workload/unix/attestor.ts';
-import type { AgentConfig } from './config/agent-config.ts';
+import type { AgentConfig } from './config/agent-file.ts';
 import { systemClock } from './core/clock.ts';
 
 /** How long connections of proxies may go on after SIGTERM. */

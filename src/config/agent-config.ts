@@ -2,41 +2,17 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import * as z from 'zod/mini';
 import { VouchError } from '../core/errors.ts';
-import { deliverSchema } from './deliver-config.ts';
+import type { AgentConfig } from './agent-file.ts';
+import { agentSettings } from './agent-settings.ts';
 import { type ConfigProblem, listed, problemsOf } from './config-problem.ts';
-import { proxyConfig } from './proxy-config.ts';
-import { absolutePath, duration } from './values.ts';
 
 /** Where the agent's configuration is looked for when `--config` is not given; there may be none. */
 const defaultAgentConfigFile = '/etc/vouch/agent.yaml';
 
-const agentConfigSchema = z.strictObject({
-  /** Join file of the agent's own identity, mode 600. One with a new token is picked up when the old identity is over. */
-  joinFile: z._default(absolutePath, '/etc/vouch/agent.join'),
-  /** The agent's own folder: its identity, the sealed cache, status.json. One agent a folder. */
-  dir: z._default(absolutePath, '/var/lib/vouch-agent'),
-  /** Unix socket of the Workload API and SDS. */
-  socket: z._default(absolutePath, '/run/vouch/agent.sock'),
-  /**
-   * `require`: without a fresh CRL of every CA nothing is served after a start. `allow-stale`: it is; revocations then do
-   * not bite. What is served already is never taken back for it.
-   */
-  crl: z._default(z.enum(['require', 'allow-stale']), 'require'),
-  /** How often CRLs are asked for while the server does not tell of them by itself. */
-  crlRefresh: z.prefault(duration('1d'), '1s'),
-  /** Files for software that knows nothing of SPIFFE. */
-  deliver: z._default(deliverSchema, []),
-  /** mTLS in front of plain local ports, and out of them. */
-  proxy: z._default(z.array(proxyConfig).check(z.maxLength(256)), []),
-});
-
-/** The validated configuration of `vouch agent`; `crlRefresh` in seconds. */
-export type AgentConfig = Readonly<z.output<typeof agentConfigSchema>>;
-
 /** Validates a parsed document; every problem at once. */
-function parseAgentConfig(document: unknown): AgentConfig | ConfigProblem[] {
-  const parsed = z.safeParse(agentConfigSchema, document);
-  return parsed.success ? Object.freeze(parsed.data) : parsed.error.issues.flatMap(problemsOf);
+function parsed<T extends object>(schema: z.ZodMiniType<T>, document: unknown): T | ConfigProblem[] {
+  const result = z.safeParse(schema, document);
+  return result.success ? result.data : result.error.issues.flatMap(problemsOf);
 }
 
 /**
@@ -50,16 +26,24 @@ export async function loadAgentConfig(
   const given = Object.fromEntries(
     Object.entries(flags).map(([flag, value]) => [keyOf(flag), isPath(flag) ? resolve(value) : value]),
   );
-  const ofFlags = parseAgentConfig(given);
+  const ofFlags = parsed(z.strictObject(agentSettings), given);
   if (Array.isArray(ofFlags))
     throw new VouchError('usage-invalid', listed(ofFlags.map((one) => ({ ...one, path: flagOf(one.path) }))));
   const path = file ?? defaultAgentConfigFile;
-  if (file === undefined && !existsSync(path)) return ofFlags;
-  const document = await read(path);
+  if (file === undefined && !existsSync(path)) return Object.freeze({ ...ofFlags, deliver: [], proxy: [] });
+  // An agent without a file starts without YAML, and without what only a file says.
+  const [{ parseDocument }, { agentFileSchema }] = await Promise.all([
+    import('./document.ts'),
+    import('./agent-file.ts'),
+  ]);
+  const document = parseDocument(path, 'name the file with --config');
   const isObject = typeof document === 'object' && document !== null && !Array.isArray(document);
   // An empty file is YAML's null.
-  const result = parseAgentConfig(isObject || document === null ? { ...document, ...given } : document);
-  if (!Array.isArray(result)) return result;
+  const result = parsed(
+    agentFileSchema,
+    isObject || document === null ? { ...document, ...given } : document,
+  );
+  if (!Array.isArray(result)) return Object.freeze(result);
   throw new VouchError('config-invalid', `${path}: ${listed(result)}`);
 }
 
@@ -76,10 +60,4 @@ function keyOf(flag: string): string {
 /** `--join-file` for `joinFile`. */
 function flagOf(key: string): string {
   return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-}
-
-/** An agent without a file starts without YAML. */
-async function read(path: string): Promise<unknown> {
-  const { parseDocument } = await import('./document.ts');
-  return parseDocument(path, 'name the file with --config');
 }
