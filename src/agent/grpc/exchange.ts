@@ -68,7 +68,8 @@ export class Exchange implements Out {
       if (method === undefined) throw new GrpcError(GrpcStatus.unimplemented, 'unknown method');
       this.#isLong = method.kind !== 'unary';
       const deadlineMs = deadlineOf(headers);
-      const call = { peer: this.#carrier.peer, headers };
+      const { peer, budget } = this.#carrier;
+      const call = { peer, headers, budget };
       if (method.kind === 'bidi') {
         this.#conversation = method.open(call, this);
         this.#opened = this.#conversation;

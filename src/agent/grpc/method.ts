@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http2';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
+import type { Budget } from './budget.ts';
 import type { Frame } from './frame.ts';
 import type { GrpcError } from './status.ts';
 
@@ -8,6 +9,8 @@ export interface Call {
   /** Of the connection, which all its calls share. */
   readonly peer: WorkloadPeer;
   readonly headers: IncomingHttpHeaders;
+  /** For what costs as much as another call. */
+  readonly budget: Pick<Budget, 'call'>;
 }
 
 /** The caller's end of a stream. After its end all of it does nothing. */

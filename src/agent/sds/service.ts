@@ -51,7 +51,7 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
       {
         kind: 'bidi',
         open(call, out) {
-          const stream = new Subscription(source, new Recognised(call.peer, attest), call.peer.pid, out);
+          const stream = new Subscription(source, new Recognised(call.peer, attest), call, out);
           streams.add(stream);
           return stream;
         },

@@ -1,7 +1,7 @@
 import { asVouchError } from '../../core/errors.ts';
 import { Rate } from '../grpc/budget.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
-import type { Conversation, Out } from '../grpc/method.ts';
+import type { Call, Conversation, Out } from '../grpc/method.ts';
 import type { Recognised } from '../recognised.ts';
 import type { Served, Withheld } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
@@ -31,6 +31,7 @@ export class Subscription implements Conversation {
   readonly #source: Source;
   readonly #workload: Recognised;
   readonly #pid: number;
+  readonly #budget: Call['budget'];
   readonly #out: Out;
   readonly #requests = new Rate(requestsMax.most, requestsMax.inMs);
   /** Undefined before the first request. */
@@ -43,10 +44,16 @@ export class Subscription implements Conversation {
   #isStale = false;
   #hasEnded = false;
 
-  constructor(source: Source, workload: Recognised, pid: number, out: Out) {
+  constructor(
+    source: Source,
+    workload: Recognised,
+    { peer, budget }: Pick<Call, 'peer' | 'budget'>,
+    out: Out,
+  ) {
     this.#source = source;
     this.#workload = workload;
-    this.#pid = pid;
+    this.#pid = peer.pid;
+    this.#budget = budget;
     this.#out = out;
   }
 
@@ -80,8 +87,12 @@ export class Subscription implements Conversation {
     if (this.#names === undefined) this.#isWildcard = request.names.length === 0;
     else if (request.names.length > 0) this.#isWildcard = false;
     const isSame = this.#names?.join('\n') === request.names.join('\n');
+    const isFirst = this.#names === undefined;
     this.#names = request.names;
     if (isSame) return;
+    // Its process is looked at anew.
+    if (!isFirst && !this.#budget.call(performance.now()))
+      throw new GrpcError(GrpcStatus.resourceExhausted, 'too many requests of one user');
     this.#workload.forget();
     void this.#pump();
   }

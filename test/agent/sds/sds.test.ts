@@ -302,6 +302,20 @@ describe('a stream', () => {
     expect((await client.fetch({ resourceNames: [web] })).resources).toHaveLength(1);
   });
 
+  it('that is one of many which ask for this and for that is ended when all of them do too much', async () => {
+    const streams = Array.from({ length: 40 }, () => open('default'));
+    await Promise.all(streams.map((stream) => stream.response(1)));
+    // Each fewer than it might by itself.
+    for (let at = 0; at < 280 && streams.every(({ status }) => status === undefined); at += 1)
+      await Promise.all(
+        streams.map(async (stream) => {
+          stream.acknowledge(at % 2 === 0 ? ['ROOTCA'] : ['default']);
+          await stream.response(at + 2).catch(() => undefined);
+        }),
+      );
+    expect(streams.map(({ status }) => status)).toContain(8);
+  });
+
   it('is of its own: what was sent on another acknowledges nothing', async () => {
     const [one, two] = [open('default'), open('ROOTCA')];
     const [{ nonce }] = await Promise.all([two.response(1), one.response(1)]);

@@ -1,4 +1,5 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { Budget } from '../../../src/agent/grpc/budget.ts';
 import type { Frame } from '../../../src/agent/grpc/frame.ts';
 import { allBytes, lastText, readFields } from '../../../src/agent/grpc/protobuf.ts';
 import type { Out } from '../../../src/agent/grpc/server.ts';
@@ -75,7 +76,7 @@ export class Stream implements WorkloadPeer {
     try {
       const opened = await method.open(
         Buffer.alloc(0),
-        { peer: this, headers: { 'workload.spiffe.io': 'true' } },
+        { peer: this, headers: { 'workload.spiffe.io': 'true' }, budget: new Budget() },
         out,
       );
       if (this.isOver) opened.closed();
