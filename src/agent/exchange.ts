@@ -20,6 +20,8 @@ export interface ServerRequest {
   /** JSON; absent for GET. */
   body?: unknown;
   headers?: Readonly<Record<string, string>>;
+  /** What it asks for, if it was done, is refused the second time: it is not sent once more. */
+  isOnce?: boolean;
   /** Default `answerMaxBytes`. */
   answerMaxBytes?: number;
 }
@@ -55,7 +57,7 @@ export interface ExchangeParts {
 
 /**
  * The same over a connection that `via` makes or has. One that the server closed while it lay idle is no failure: the
- * request is sent once more, over another.
+ * request is sent once more, over another, unless it is `isOnce`.
  */
 export async function exchangeVia(
   via: Via,
@@ -112,7 +114,7 @@ function send(via: Via, host: string, asked: ServerRequest, signal: AbortSignal)
   const request = http.request(options, resolve);
   request.on('error', (error) => {
     // A fresh one is not used before: this ends.
-    if (request.reusedSocket && isReset(error)) resolve(send(via, host, asked, signal));
+    if (request.reusedSocket && isReset(error) && !asked.isOnce) resolve(send(via, host, asked, signal));
     else reject(error);
   });
   request.end(payload);

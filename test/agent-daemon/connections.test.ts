@@ -34,11 +34,12 @@ async function startLink() {
   const asked: { socket: Socket; serial: string }[] = [];
   /** How the next requests are answered; then as ever. */
   const next: Answer[] = [];
-  server.routes.set(agentPaths.entries, (_text, request) => {
+  const route = (_text: string, request: IncomingMessage) => {
     const serial = (request.socket as TLSSocket).getPeerX509Certificate()?.serialNumber.toLowerCase() ?? '';
     asked.push({ socket: request.socket, serial });
     return (next.shift() ?? entries)(request);
-  });
+  };
+  for (const path of Object.values(agentPaths)) server.routes.set(path, route);
   return {
     ...{ server, calls, asked, next, stop },
     sockets: () => new Set(asked.map(({ socket }) => socket)).size,
@@ -102,6 +103,14 @@ describe('the connection to the server', () => {
     next.push(dropped);
     await expect(calls.entries(undefined)).rejects.toMatchObject({ code: 'unavailable-server' });
     expect([asked.length, sockets()]).toEqual([6, 4]);
+  });
+
+  test('that is closed when certificates are asked for over it: they may be made, so that nothing is sent once more', async () => {
+    const { calls, asked, next } = await startLink();
+    await calls.entries(undefined);
+    next.push(dropped);
+    await expect(calls.svids({ requests: [] })).rejects.toMatchObject({ code: 'unavailable-server' });
+    expect(asked.length).toBe(2);
   });
 
   test.each<[string, Answer]>([

@@ -45,7 +45,15 @@ export function agentServer(held: () => Held, parts: ExchangeParts): AgentServer
     svids: async (body) => {
       const sentMs = parts.clock.now();
       const { svids: path } = agentPaths;
-      const json = await send({ method: 'POST', path, body, answerMaxBytes: svidsAnswerMaxBytes });
+      // A key gets one certificate.
+      const request = {
+        method: 'POST',
+        path,
+        body,
+        isOnce: true,
+        answerMaxBytes: svidsAnswerMaxBytes,
+      } as const;
+      const json = await send(request);
       const answer = read(json, svidsAnswerSchema);
       return { answer, skewMs: skewOf(answer.time, sentMs, parts.clock.now()) };
     },
