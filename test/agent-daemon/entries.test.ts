@@ -2,6 +2,7 @@
 import { setImmediate as aTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { EntriesKeeper } from '../../src/agent/daemon/entries.ts';
+import { VouchError } from '../../src/core/errors.ts';
 import { FakeClock } from '../fakes/clock.ts';
 
 /** Runs one that knows its entries, has this happen after a minute, and tells after how many seconds it asked again. */
@@ -10,7 +11,13 @@ async function askedAfter(happens: (keeper: EntriesKeeper) => void): Promise<num
   const stop = new AbortController();
   const asked: number[] = [];
   const keeper = new EntriesKeeper({
-    ...{ clock, signal: stop.signal, notice: () => undefined, took: () => undefined },
+    ...{
+      clock,
+      signal: stop.signal,
+      notice: () => undefined,
+      took: () => undefined,
+      accepted: () => undefined,
+    },
     ask: () => {
       asked.push(clock.now());
       return Promise.resolve({ sequence: 7, entries: [] });
@@ -47,4 +54,30 @@ test('what the server tells of, at once', async () => {
     keeper.told(7);
   };
   expect(await askedAfter(both)).toBeLessThan(1);
+});
+
+test.each([
+  ['denied-revoked', 1],
+  ['unavailable-server', 0],
+] as const)('whom the server answers again after %s is told %i times', async (code, times) => {
+  const clock = new FakeClock();
+  const stop = new AbortController();
+  let [calls, accepted] = [0, 0];
+  const keeper = new EntriesKeeper({
+    ...{ clock, signal: stop.signal, notice: () => undefined, took: () => undefined },
+    accepted: () => {
+      accepted += 1;
+    },
+    ask: () => {
+      calls += 1;
+      if (calls === 4) stop.abort();
+      return calls < 3 ? Promise.reject(new VouchError(code, 'no')) : Promise.resolve(undefined);
+    },
+    sleep: async (ms) => {
+      clock.pass(ms);
+      await aTurn();
+    },
+  });
+  await keeper.run();
+  expect(accepted).toBe(times);
 });

@@ -23,6 +23,8 @@ export interface EntriesParts {
   ask: (known: number | undefined) => Promise<EntriesAnswer | undefined>;
   /** They are others. Must not throw. */
   took: (answer: EntriesAnswer) => void;
+  /** The server answers whom it had refused. Must not throw. */
+  accepted: () => void;
 }
 
 /** Keeps the registration entries that name us as parent as the server has them. */
@@ -35,6 +37,7 @@ export class EntriesKeeper {
   #isAsking = false;
   #due: ReturnType<typeof momentOf>;
   #woken = new AbortController();
+  #isRefused = false;
   /** When the server last answered, by the wall clock. */
   askedAtMs: number | undefined;
   /** Why it did not, since. */
@@ -98,12 +101,14 @@ export class EntriesKeeper {
   }
 
   async #askOnce(): Promise<unknown> {
-    const { ask, took, notice, clock, signal } = this.#parts;
+    const { ask, took, accepted, notice, clock, signal } = this.#parts;
     try {
       const answer = await ask(this.#known);
       this.askedAtMs = clock.now();
       if (this.failure !== undefined) notice('the registration entries can be had again');
       this.failure = undefined;
+      if (this.#isRefused) accepted();
+      this.#isRefused = false;
       if (answer === undefined) return undefined;
       this.#known = answer.sequence;
       took(answer);
@@ -113,6 +118,7 @@ export class EntriesKeeper {
       const detail = error instanceof Error ? error.message : String(error);
       if (detail !== this.failure) notice(`the registration entries cannot be had: ${detail}`);
       this.failure = detail;
+      this.#isRefused = !isTransient(error);
       return error;
     }
   }

@@ -6,6 +6,7 @@ export class Latest {
   readonly #work: () => Promise<void>;
   readonly #parts: { signal: AbortSignal; sleep: Sleep };
   #isWanted = false;
+  #pause = new AbortController();
   #running: Promise<void> | undefined;
 
   /** `work` must not reject. */
@@ -15,8 +16,10 @@ export class Latest {
     this.#parts = parts;
   }
 
-  want(): void {
+  /** `atOnce`: without the pause after the last. */
+  want({ atOnce = false } = {}): void {
     this.#isWanted = true;
+    if (atOnce) this.#pause.abort();
     this.#running ??= this.#run();
   }
 
@@ -29,8 +32,9 @@ export class Latest {
     const { signal, sleep } = this.#parts;
     while (this.#isWanted) {
       this.#isWanted = false;
+      this.#pause = new AbortController();
       await this.#work();
-      if (!signal.aborted) await sleep(this.#ms, signal);
+      if (!signal.aborted) await sleep(this.#ms, AbortSignal.any([signal, this.#pause.signal]));
     }
     this.#running = undefined;
   }

@@ -70,6 +70,7 @@ export class StatusFile {
   readonly #path: string;
   readonly #notice: (line: string) => void;
   #written = '';
+  #said = '';
 
   constructor(dir: string, notice: (line: string) => void) {
     this.#path = join(dir, statusFile);
@@ -83,8 +84,11 @@ export class StatusFile {
     try {
       await replaceFile(this.#path, `${JSON.stringify(status, undefined, 2)}\n`, 0o644);
       this.#written = content;
+      this.#said = '';
     } catch (error) {
-      this.#notice(`the status cannot be written: ${String(error)}`);
+      const detail = error instanceof Error ? error.message : String(error);
+      if (detail !== this.#said) this.#notice(`the status cannot be written: ${detail}`);
+      this.#said = detail;
     }
   }
 }

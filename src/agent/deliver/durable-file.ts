@@ -79,6 +79,8 @@ export function writeFailure(error: unknown, path: string): unknown {
       `${path} cannot be written (${error.code}): make room and run this again; the same key is used, nothing is lost`,
       { cause: error },
     );
+  if (error.code === 'ENOENT')
+    return new VouchError('config-state', `${path} cannot be written: its folder is gone`, { cause: error });
   if (error.code === 'EEXIST' || error.code === 'ENOTDIR')
     return new VouchError('config-state', `${path} is, or lies below, what is no folder`, { cause: error });
   return new VouchError(
