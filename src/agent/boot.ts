@@ -1,4 +1,5 @@
-import type { Clock } from '../core/clock.ts';
+import { readDelivered } from '../client/delivered.ts';
+import { type Clock, rfc3339 } from '../core/clock.ts';
 import { VouchError } from '../core/errors.ts';
 import type { JoinFile } from '../wire/join-file.ts';
 import type { KeyType } from '../x509/public-key.ts';
@@ -124,11 +125,23 @@ async function enrollAtBoot(options: IdentityOptions, join: JoinFile, parts: Age
     if (!(error instanceof VouchError) || !spentToken.includes(error.code)) throw error;
     throw new VouchError(
       'config-state',
-      `${error.detail}; ${options.dir} holds no valid certificate of this join token: make a new join file with \`vouch token create\`, or keep ${options.dir} on a volume that outlives the container`,
+      `${error.detail}; ${options.dir} holds no valid certificate of this join token${endOfHeld(options.dir, parts.clock)}: make a new join file with \`vouch token create\`, or keep ${options.dir} on a volume that outlives the container`,
       { cause: error },
     );
   }
   return readHeld(options.dir, parts.clock.now());
+}
+
+/** A clock that is ahead ends everything. */
+function endOfHeld(dir: string, clock: Clock): string {
+  try {
+    const { notAfterMs } = readDelivered(dir).leaf;
+    const nowMs = clock.now();
+    if (nowMs <= notAfterMs) return '';
+    return ` (its last one ended at ${rfc3339(notAfterMs)}, and this machine's clock says ${rfc3339(nowMs)}: is that right?)`;
+  } catch {
+    return '';
+  }
 }
 
 /** What has expired is as good as nothing, and so is what another token made: it may be another workload's. */

@@ -62,6 +62,7 @@ describe('where the agent’s own identity', () => {
     const agent = start();
     // The used token belongs to another key.
     await agent.until(() => agent.notices.some((line) => line.includes('make a new join file')));
+    expect(agent.notices.join('\n')).toMatch(/its last one ended at .*, and this machine's clock says /);
     server.lifetimeMs = 3_600_000;
     entries.lifetimeMs = 3_600_000;
     // Neither one that is away for a moment nor a part of one is a reason to end.
