@@ -39,8 +39,10 @@ export async function ownIdentity(
       if (signal.aborted || !(error instanceof VouchError)) throw error;
       // Another file may be half written.
       if (!hasWaited && isForOperator(error)) throw error;
-      if (error.detail !== said) notice(`no identity yet: ${error.detail}`);
-      said = error.detail;
+      // It does not give up after one attempt, as its cause is told to.
+      const { detail } = isTransient(error) && error.cause instanceof VouchError ? error.cause : error;
+      if (detail !== said) notice(`no identity yet: ${detail}`);
+      said = detail;
       parts.failed(error);
       if (isTransient(error)) await sleep(pauseMs(failures, awayBackoff, error.retryAfterSeconds), signal);
       else {
