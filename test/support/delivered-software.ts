@@ -260,7 +260,8 @@ export class DeliveredHost {
     const [, id = ''] = /--id (\S+)/.exec(this.blocks(/^vouch entry create/)[0] ?? '') ?? [];
     const { entries } = await this.#admin<{ entries: [EntryRow] }>('GET', `${adminPaths.entries}?id=${id}`);
     const [{ entryId, spiffeId, parentId, selectors, dnsNames }] = entries;
-    await this.#admin('POST', adminPaths.entries, { spiffeId, parentId, selectors, dnsNames });
+    // Asked for once more as it is, there would be no other.
+    await this.#admin('POST', adminPaths.entries, { spiffeId, parentId, selectors, dnsNames, hint: entryId });
     await this.#admin('POST', adminPaths.entryDelete, { entryId });
   }
 
