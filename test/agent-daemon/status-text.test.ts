@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type AgentStatus, statusText } from '../../src/agent/daemon/status.ts';
+import { type AgentStatus, isWell, statusText } from '../../src/agent/daemon/status.ts';
 
 const at = '2026-11-26T08:00:00Z';
 const status: AgentStatus = {
@@ -51,4 +51,12 @@ it('says that what a process wrote that is gone is not how things are', () => {
   expect(statusText({ ...status, pid: 2 ** 30 })).toContain(
     `NOT RUNNING: what follows is what pid ${2 ** 30} wrote at ${at}`,
   );
+});
+
+it('is not well with an identity that is revoked', () => {
+  const identity = { spiffeId: 'spiffe://prod.example/host/a', serial: '2a', notAfter: at, isExpired: false };
+  const failed = (code: string) => ({ ...{ code, detail: 'no', at }, waitsFor: 'the server' });
+  expect(isWell({ ...status, identity })).toBe(true);
+  expect(isWell({ ...status, identity, identityFailure: failed('unavailable-server') })).toBe(true);
+  expect(isWell({ ...status, identity, identityFailure: failed('denied-revoked') })).toBe(false);
 });

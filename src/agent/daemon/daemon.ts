@@ -130,7 +130,10 @@ export class AgentDaemon {
       ...{ clock, signal, sleep, notice },
       ask: (known) => this.#server.entries(known),
       took: (answer) => this.#tookEntries(answer),
-      accepted: () => this.#svids.retryNow(),
+      accepted: () => {
+        this.#identityFailure = null;
+        this.#svids.retryNow();
+      },
     });
     this.#saving = new Latest(writeEveryMs, () => this.#save(), parts);
     this.#statusFile = new StatusFile(this.#options.dir, notice);

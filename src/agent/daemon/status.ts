@@ -174,7 +174,11 @@ export function isRunning({ pid }: AgentStatus): boolean {
 
 /** It runs and is somebody: what it has no identity for any more it cannot keep fresh. */
 export function isWell(status: AgentStatus): boolean {
-  return isRunning(status) && status.identity?.isExpired === false;
+  return (
+    isRunning(status) &&
+    status.identity?.isExpired === false &&
+    status.identityFailure?.code !== 'denied-revoked'
+  );
 }
 
 /** For a terminal. */
