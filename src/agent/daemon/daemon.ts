@@ -326,10 +326,9 @@ export class AgentDaemon {
     if (this.workloads.now === undefined && !this.#svids.isComplete) return;
     const trust = trustOf(held, bundle, fresh.keeper);
     if (this.#trust === undefined || !isSameTrust(this.#trust, trust)) this.#trust = trust;
-    const atOnce = this.workloads.now === undefined;
-    if (this.workloads.publish(this.#svids.svids, this.#trust)) this.#saving.want();
     // Who is told that we are ready finds that in the status.
-    if (atOnce) this.#status.want({ atOnce });
+    this.#status.want({ atOnce: this.workloads.now === undefined });
+    if (this.workloads.publish(this.#svids.svids, this.#trust)) this.#saving.want();
   }
 
   /** Goes on with the bundle that was seen last and what the cache has, where they hold. */
