@@ -328,7 +328,8 @@ export class AgentDaemon {
     if (this.#trust === undefined || !isSameTrust(this.#trust, trust)) this.#trust = trust;
     // Who is told that we are ready finds that in the status.
     this.#status.want({ atOnce: this.workloads.now === undefined });
-    if (this.workloads.publish(this.#svids.svids, this.#trust)) this.#saving.want();
+    // Kept once it was handed out.
+    if (this.workloads.publish(this.#svids.svids, this.#trust)) setImmediate(() => this.#saving.want());
   }
 
   /** Goes on with the bundle that was seen last and what the cache has, where they hold. */
