@@ -67,11 +67,13 @@ test('who was refused is asked for again within seconds of another join file, on
   };
   const put = () => writeFileSync(joinFile, readFileSync(writeJoinFile(folder, server.joinLine())));
   await agent.until(() => attempts.length > 0);
-  for (const times of [3, 5]) {
+  const enrollments = () => attempts.filter((kind) => kind === 'enroll').length;
+  for (const files of [1, 2]) {
     put();
-    await agent.until(() => attempts.length >= times, 5000);
+    await agent.until(() => enrollments() >= files, 5000);
   }
-  expect(attempts).toEqual(['renew', 'renew', 'enroll', 'renew', 'enroll']);
+  expect(enrollments()).toBe(2);
+  expect(attempts.length).toBeLessThanOrEqual(5);
   server.intercept = (kind) => (kind === 'renew' ? problem(403, 'denied-suspended', 'no') : undefined);
   put();
   await agent.until(() => agent.notices.some((line) => line.startsWith('renewed: serial')), 5000);

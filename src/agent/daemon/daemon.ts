@@ -326,9 +326,8 @@ export class AgentDaemon {
     if (this.workloads.now === undefined && !this.#svids.isComplete) return;
     const trust = trustOf(held, bundle, fresh.keeper);
     if (this.#trust === undefined || !isSameTrust(this.#trust, trust)) this.#trust = trust;
-    // Who is told that we are ready finds that in the status.
+    // Who is told that we are ready finds that in the status; it is kept once it was handed out.
     this.#status.want({ atOnce: this.workloads.now === undefined });
-    // Kept once it was handed out.
     if (this.workloads.publish(this.#svids.svids, this.#trust)) setImmediate(() => this.#saving.want());
   }
 
