@@ -10,7 +10,7 @@ import { earlyWindow } from '../held.ts';
 import { newWorkloadKey } from '../key-type.ts';
 import type { AgentParts } from '../obtain.ts';
 import { requireState } from '../renew.ts';
-import { formatState, newestOf, type Seen, stateFile } from '../state.ts';
+import { type AgentState, formatState, newestOf, stateFile } from '../state.ts';
 import type { AgentServer } from './server-calls.ts';
 import { type VerifiedSvid, verifySvids } from './svid-answer.ts';
 import type { HeldSvid } from './svid-slot.ts';
@@ -30,15 +30,27 @@ export interface AskingParts {
 
 /**
  * Asks for certificates in one call, with a fresh key for each, and verifies what comes: each has its own outcome. What was
- * seen is in agent.json before anything is used. Must not run beside another that moves what was seen. Rejects where the
- * call as a whole failed, or the answer does not hold.
+ * seen is in agent.json before anything is used; where that could not be written, it is before the server is asked again: what
+ * it issues for nothing stays in the log and counts against this agent. Must not run beside another that moves what was seen.
+ * Rejects where the call as a whole failed, or the answer does not hold.
  */
 export function svidAsker(
   parts: AskingParts,
 ): (asks: readonly SvidAsk[]) => Promise<(HeldSvid | VouchError)[]> {
+  const { dir, clock, notice, exclusively } = parts;
   let saidSkew: string | undefined;
+  let unwritten: { shown: Pick<AgentState, 'seen' | 'bundle'>; over: string } | undefined;
+  const write = (shown: Pick<AgentState, 'seen' | 'bundle'>): Promise<void> =>
+    exclusively(async () => {
+      const state = requireState(dir);
+      unwritten = { shown, over: formatState(state) };
+      const newest = formatState({ ...state, ...newestOf(shown, state) });
+      await replaceFile(join(dir, stateFile), newest, 0o600);
+      unwritten = undefined;
+    });
   return async (asks) => {
-    const { dir, clock, notice } = parts;
+    // Where it is another by now, somebody could write it, who may have seen newer things, or another server.
+    if (unwritten?.over === formatState(requireState(dir))) await write(unwritten.shown);
     const keys = await Promise.all(asks.map(() => newWorkloadKey('ec-p256')));
     const requests = asks.map(({ entry, predecessor }, at) => ({
       entryId: entry.entryId,
@@ -57,7 +69,7 @@ export function svidAsker(
       const asked = asks.map(({ entry }, at) => ({ entry, spki: spkiOf(keyAt(keys, at)) }));
       const expected = { address: state, root: state.root, seen: state.seen, nowMs };
       const { outcomes, seen } = await verifySvids(answer, asked, expected);
-      await parts.exclusively(() => writeSeen(dir, seen, answer.bundle));
+      await write({ seen, bundle: answer.bundle });
       parts.bundle(answer.bundle);
       return outcomes.map((outcome, at) =>
         outcome instanceof VouchError
@@ -78,12 +90,6 @@ function keyAt(keys: readonly KeyObject[], at: number): KeyObject {
 
 function spkiOf(key: KeyObject): Buffer {
   return createPublicKey(key).export({ format: 'der', type: 'spki' });
-}
-
-async function writeSeen(dir: string, seen: Seen, bundle: BundleJson): Promise<void> {
-  const state = requireState(dir);
-  const newest = newestOf({ seen, bundle }, state);
-  await replaceFile(join(dir, stateFile), formatState({ ...state, ...newest }), 0o600);
 }
 
 function heldOf(
