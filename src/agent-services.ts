@@ -1,5 +1,3 @@
-import { dirname } from 'node:path';
-import { makeDeliveryFolder } from './agent/deliver/files.ts';
 import type { AgentDaemon } from './agent/daemon/daemon.ts';
 import { serveGrpc } from './agent/grpc/server.ts';
 import { validateJwtSvid } from './agent/jwt/validate.ts';
@@ -59,12 +57,15 @@ async function openSocket(
   });
   const sds = createSds({ workloads, attest, notice });
   const methods = new Map([...api.methods, ...sds.methods]);
-  await makeDeliveryFolder(dirname(socket));
-  const server = await serveGrpc({ socket, mode: socketMode, methods, peerOf: workloadPeer, notice });
+  const server = await serveGrpc({
+    ...{ socket, mode: socketMode, methods, peerOf: workloadPeer, notice },
+    problemChanged: () => daemon.statusChanged(),
+  });
   statusParts.set('socket', () => ({
     path: socket,
     connections: server.connections,
     streams: server.streams,
+    problem: server.problem ?? null,
   }));
   return {
     close: async () => {

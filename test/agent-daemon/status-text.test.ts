@@ -60,3 +60,13 @@ it('is not well with an identity that is revoked', () => {
   expect(isWell({ ...status, identity, identityFailure: failed('unavailable-server') })).toBe(true);
   expect(isWell({ ...status, identity, identityFailure: failed('denied-revoked') })).toBe(false);
 });
+
+it('is not well where workloads cannot connect, and says why', () => {
+  const identity = { spiffeId: 'spiffe://prod.example/host/a', serial: '2a', notAfter: at, isExpired: false };
+  const withSocket = (problem: string | null) => ({ ...status, identity, parts: { socket: { problem } } });
+  expect(isWell(withSocket(null))).toBe(true);
+  expect(statusText(withSocket(null))).not.toContain('CONNECT');
+  const gone = withSocket('the socket is gone');
+  expect(isWell(gone)).toBe(false);
+  expect(statusText(gone)).toContain('\nWORKLOADS CANNOT CONNECT: the socket is gone\n');
+});

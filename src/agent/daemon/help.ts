@@ -55,6 +55,7 @@ holds no secret.
   --dir DIR           the agent's own folder (default: of the configuration, /var/lib/vouch-agent)
   --json              status.json as it is, with "running"
 
-Exit: 0 it runs and is somebody, 1 it does not or its own identity has ended, 2 usage, 78 no agent ran there.
+Exit: 0 it runs and is somebody, 1 it does not, its socket is gone or its own identity has ended, 2 usage, 78 no agent ran
+there.
 `,
 };

@@ -48,6 +48,8 @@ interface Failure {
 
 /** Of the parts, what a terminal is shown. */
 interface ShownParts {
+  /** Why nobody can connect. */
+  socket?: { problem?: string | null };
   deliver?: readonly TargetStatus[];
   proxy?: ReturnType<MtlsProxies['status']>;
 }
@@ -172,10 +174,11 @@ export function isRunning({ pid }: AgentStatus): boolean {
   }
 }
 
-/** It runs and is somebody: what it has no identity for any more it cannot keep fresh. */
+/** It runs, workloads can connect, and it is somebody: what it has no identity for any more it cannot keep fresh. */
 export function isWell(status: AgentStatus): boolean {
   return (
     isRunning(status) &&
+    !(status.parts as ShownParts).socket?.problem &&
     status.identity?.isExpired === false &&
     status.identityFailure?.code !== 'denied-revoked'
   );
@@ -184,11 +187,12 @@ export function isWell(status: AgentStatus): boolean {
 /** For a terminal. */
 export function statusText(status: AgentStatus): string {
   const { identity, identityFailure: failure, server, entries } = status;
-  const { deliver = [], proxy = [] } = status.parts as ShownParts;
+  const { socket, deliver = [], proxy = [] } = status.parts as ShownParts;
   const lines = [
     isRunning(status)
       ? `running, pid ${status.pid}`
       : `NOT RUNNING: what follows is what pid ${status.pid} wrote at ${status.writtenAt}`,
+    ...(socket?.problem ? [`WORKLOADS CANNOT CONNECT: ${socket.problem}`] : []),
     identity === null
       ? 'no identity yet'
       : `${identity.spiffeId}, serial ${identity.serial}, ${identity.isExpired ? 'EXPIRED' : 'valid until'} ${identity.notAfter}`,

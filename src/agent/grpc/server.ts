@@ -1,9 +1,9 @@
-import net, { type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { Budgets, connectionBounds, Rate } from './budget.ts';
 import { Connection } from './connection.ts';
+import { KeptSocket } from './kept-socket.ts';
 import type { Method } from './method.ts';
-import { listenAtSocket, socketFolderProblem } from './unix-socket.ts';
 
 export { frame } from './frame.ts';
 export type { Call, Method, Opened, Out } from './method.ts';
@@ -20,6 +20,10 @@ interface Options {
   /** A line for the agent's log. */
   notice(line: string): void;
   bounds?: ReturnType<typeof connectionBounds>;
+  /** `problem` is another. */
+  problemChanged?: () => void;
+  /** How often it is looked whether the socket's file is there. */
+  lookEveryMs?: number;
 }
 
 /** gRPC over HTTP/2 with prior knowledge on a unix socket. Throws `config-in-use` and `config-invalid`. */
@@ -36,7 +40,7 @@ export class GrpcServer {
   readonly #budgets = new Budgets();
   readonly #connections = new Set<Connection>();
   readonly #notice: (line: string) => void;
-  readonly #server = net.createServer((socket) => this.#accept(socket));
+  readonly #socket: KeptSocket;
 
   constructor(options: Options) {
     this.#options = options;
@@ -46,6 +50,14 @@ export class GrpcServer {
     this.#notice = (line) => {
       if (lines.take(performance.now())) options.notice(line);
     };
+    const { socket: path, mode, notice, problemChanged: changed, lookEveryMs } = options;
+    const accept = (socket: Socket): void => this.#accept(socket);
+    this.#socket = new KeptSocket({ path, mode, accept, notice, changed, lookEveryMs });
+  }
+
+  /** Why nobody can connect. */
+  get problem(): string | undefined {
+    return this.#socket.problem;
   }
 
   get connections(): number {
@@ -58,22 +70,19 @@ export class GrpcServer {
     return streams;
   }
 
-  async listen(): Promise<void> {
-    const { socket, mode, notice } = this.#options;
-    await listenAtSocket(this.#server, socket, mode);
-    const problem = socketFolderProblem(socket);
-    if (problem !== undefined) notice(problem);
+  listen(): Promise<void> {
+    return this.#socket.open();
   }
 
   /** Accepts nobody, ends the streams, lets calls finish for `graceMs`, then cuts. */
   async close(graceMs: number): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await this.#socket.close();
     const connections = [...this.#connections];
     for (const connection of connections) connection.finish();
     const timer = setTimeout(() => {
       for (const connection of connections) connection.cut();
     }, graceMs);
-    await Promise.all([closed, ...connections.map((connection) => connection.closed)]);
+    await Promise.all(connections.map((connection) => connection.closed));
     clearTimeout(timer);
   }
 

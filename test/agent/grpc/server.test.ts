@@ -1,9 +1,12 @@
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lchownSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -13,7 +16,7 @@ import type { ClientHttp2Stream } from 'node:http2';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import {
   frame,
   GrpcError,
@@ -34,6 +37,7 @@ let path: string;
 let server: GrpcServer;
 let client: RawClient;
 let notices: string[];
+let problems: (string | undefined)[];
 let peers: FakePeer[];
 let outs: Out[];
 let closed: number;
@@ -93,6 +97,8 @@ function serve(): Promise<GrpcServer> {
       return peer;
     },
     notice: (line) => notices.push(line),
+    lookEveryMs: 20,
+    problemChanged: () => problems.push(server.problem),
   });
 }
 
@@ -100,6 +106,7 @@ beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'vouch-grpc-'));
   path = join(dir, 'agent.sock');
   notices = [];
+  problems = [];
   peers = [];
   outs = [];
   closed = 0;
@@ -304,6 +311,79 @@ describe('the socket file', () => {
     path = join(dir, 'plain');
     await expect(serve()).rejects.toMatchObject({ code: 'config-invalid' });
     chmodSync(path, 0o600);
+  });
+
+  /** Of somebody who comes now. */
+  async function answered(): Promise<boolean> {
+    const late = new RawClient(path);
+    const { status } = await late.call('/T/Echo', { body: hello });
+    late.close();
+    return status === 0;
+  }
+
+  test.each([
+    ['that is removed', () => rmSync(path)],
+    ['whose folder is removed', () => rmSync(dir, { recursive: true })],
+    [
+      'whose folder is swapped',
+      () => {
+        renameSync(dir, `${dir}.away`);
+        mkdirSync(dir);
+        onTestFinished(() => rmSync(`${dir}.away`, { recursive: true }));
+      },
+    ],
+  ])('%s is made anew, and connections go on', async (_what, remove) => {
+    await client.call('/T/Echo', { body: hello });
+    remove();
+    await vi.waitUntil(() => existsSync(path) && notices.length > 0);
+    expect(notices).toEqual([`the socket ${path} was gone: it is made anew`]);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(await answered()).toBe(true);
+    expect(await client.call('/T/Echo', { body: hello })).toMatchObject({ status: 0 });
+    expect(server.problem).toBeUndefined();
+  });
+
+  test('of somebody else in its place stays, also at the end, and is complained of once', async () => {
+    rmSync(path);
+    const other = net.createServer().listen(path);
+    onTestFinished(() => void other.close());
+    await vi.waitUntil(() => server.problem);
+    const { ino } = statSync(path);
+    const looked = problems.length;
+    await server.close(0);
+    expect(statSync(path).ino).toBe(ino);
+    expect(looked).toBe(1);
+    expect(notices).toEqual([
+      `workloads cannot connect: ${path} is not the agent's socket any more: remove it, and the agent makes it anew`,
+    ]);
+  });
+
+  test('is made anew once what was in its place is gone', async () => {
+    rmSync(path);
+    writeFileSync(path, 'of somebody');
+    await vi.waitUntil(() => server.problem);
+    expect(readFileSync(path, 'utf8')).toBe('of somebody');
+    rmSync(path);
+    await vi.waitUntil(() => server.problem === undefined);
+    expect(await answered()).toBe(true);
+    expect(problems).toEqual([expect.stringContaining(path), undefined]);
+  });
+
+  test('that cannot be made anew is complained of once, until it can', async () => {
+    renameSync(dir, `${dir}.away`);
+    onTestFinished(() => rmSync(`${dir}.away`, { recursive: true }));
+    writeFileSync(dir, '');
+    await vi.waitUntil(() => server.problem);
+    rmSync(dir);
+    await vi.waitUntil(() => server.problem === undefined);
+    expect(await answered()).toBe(true);
+    expect(notices.filter((line) => line.startsWith('workloads cannot connect: '))).toHaveLength(1);
+  });
+
+  test('whose mode is changed is the same', async () => {
+    chmodSync(path, 0o666);
+    await new Promise((done) => setTimeout(done, 100));
+    expect(notices).toEqual([]);
   });
 });
 
