@@ -110,7 +110,7 @@ test('a revocation that our own renewal brought the CRL of counts at once', asyn
   const [before] = (await agent.serves('web')).svids;
   authority.revoke(before!.serial as Serial);
   await agent.until(() => agent.now?.svids.some(({ serial }) => serial !== before!.serial));
-  expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
+  expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}); no longer served`);
 });
 
 describe('a server that is there', () => {

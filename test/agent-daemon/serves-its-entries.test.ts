@@ -163,7 +163,38 @@ describe('an agent', () => {
     expect(
       agent.changes.flatMap(({ svids }) => svids).filter(({ serial }) => serial === before!.serial),
     ).not.toHaveLength(0);
-    expect(agent.notices.join('\n')).toContain(`REVOKED: spiffe://example.org/web`);
+    expect(agent.notices.join('\n')).toContain('REVOKED: spiffe://example.org/web');
+  });
+
+  test('of many that are revoked at once its log has one line, and each is withheld as revoked', async () => {
+    const { authority, entries, start } = await startHost();
+    for (let number = 0; number < 7; number += 1) entries.create(`w${number}`);
+    const agent = start();
+    await agent.until(() => agent.now?.svids.length === 7);
+    const before = agent.now!.svids;
+    await agent.until(() => entries.streams.open.size > 0);
+    entries.refuse = () => ({ code: 'denied-revoked', detail: 'the certificate to renew is revoked' });
+    const whys = new Set<string>();
+    const end = agent.daemon.workloads.subscribe(() => {
+      for (const { why } of agent.daemon.workloads.withheld()) whys.add(why);
+    });
+    for (const { serial } of before) authority.revoke(parseSerial(serial));
+    const url = `${authority.publicationUrl}/crl/${authority.issuer.keyId}.crl`;
+    entries.streams.tell('crl', await crlEvent(authority.crl(), url));
+    await agent.until(() => agent.notices.some((line) => line.startsWith('no certificate')));
+    end();
+    const told = agent.notices.filter((line) => line.startsWith('REVOKED'));
+    expect(told).toHaveLength(1);
+    expect(told[0]).toMatch(
+      /^REVOKED: (spiffe:\S+ \(entry \S+, serial [0-9a-f]+\)(, | and )){3}4 more; no longer served$/,
+    );
+    expect([...whys].join('\n')).toMatch(/^its certificate, serial [0-9a-f]+, is revoked/m);
+    expect(agent.notices.filter((line) => line.startsWith('no certificate'))).toEqual([
+      expect.stringMatching(/^no certificate for (\S+ \(entry [^)]*\)(, | and )){3}4 more: .* is revoked$/),
+    ]);
+    expect(agent.daemon.workloads.withheld()[0]?.why).toMatch(
+      /^the certificate to renew is revoked \[denied-revoked, /,
+    );
   });
 
   test('its status says what is held and why something is not', async () => {

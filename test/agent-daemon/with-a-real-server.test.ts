@@ -79,7 +79,7 @@ describe('from the operator’s answer to what the agent serves', () => {
     await agent.until(() => agent.now?.svids[0]?.serial !== before!.serial);
     await agent.serves('cache');
     expect(performance.now() - started).toBeLessThan(limitMs(1000));
-    expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}; it is no longer served`);
+    expect(agent.notices.join('\n')).toContain(`serial ${before!.serial}); no longer served`);
   });
 
   test('`vouch cert renew-now` renews what is held of an entry or identity, and no other', async () => {

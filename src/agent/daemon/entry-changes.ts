@@ -1,6 +1,6 @@
 import type { AgentEntry } from './entry.ts';
 
-/** Entries that a line names at most: an operator can suspend thousands at once. */
+/** What a line names at most: an operator can suspend thousands at once. */
 const namedMax = 3;
 
 /** What an operator took from workloads or gave back to them, a line for the log each; nothing of what is new. */
@@ -21,11 +21,16 @@ export function entryChanges(
       [...before.values()].filter(({ entryId }) => !left.has(entryId)),
     ],
   ];
-  return changes.filter(([, of]) => of.length > 0).map(([what, of]) => `${what}: ${named(of)}`);
+  return changes.filter(([, of]) => of.length > 0).map(([what, of]) => `${what}: ${named(of.map(nameOf))}`);
 }
 
-function named(entries: readonly AgentEntry[]): string {
-  const names = entries.slice(0, namedMax).map(({ spiffeId, entryId }) => `${spiffeId} (entry ${entryId})`);
-  const more = entries.length - names.length;
-  return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
+function nameOf({ spiffeId, entryId }: AgentEntry): string {
+  return `${spiffeId} (entry ${entryId})`;
+}
+
+/** The first few of many and how many more there are, for a line of the log. */
+export function named(all: readonly string[]): string {
+  const names = all.slice(0, namedMax).join(', ');
+  const more = all.length - namedMax;
+  return more > 0 ? `${names} and ${more} more` : names;
 }

@@ -47,6 +47,8 @@ export class SvidSlot {
   isTried = false;
   /** The server would not take what is held as the predecessor of anything. */
   isWithoutPredecessor = false;
+  /** The last one, where it was revoked and there is no other since. */
+  #revoked: Serial | undefined;
   #svid: { of: HeldSvid; entry: AgentEntry; svid: Svid } | undefined;
 
   constructor(entry: AgentEntry, clock: Clock) {
@@ -82,6 +84,8 @@ export class SvidSlot {
     const { entry, held, failure } = this;
     if (entry.suspended) return 'the entry is suspended (`vouch entry resume` lifts that)';
     if (failure !== undefined) return `${failure.detail} [${failure.code}, ${rfc3339(failure.atMs)}]`;
+    if (held === undefined && this.#revoked !== undefined)
+      return `its certificate, serial ${this.#revoked}, is revoked; the server has not given another yet`;
     if (held === undefined || held.spiffeId !== entry.spiffeId) return 'the server has not given one yet';
     if (nowMs > held.notAfterMs) return `the last one ended at ${rfc3339(held.notAfterMs)}`;
     return `by the clock of this host it is not valid before ${rfc3339(held.notBeforeMs)}`;
@@ -96,12 +100,19 @@ export class SvidSlot {
     this.isWithoutPredecessor = false;
     this.failures = 0;
     this.failure = undefined;
+    this.#revoked = undefined;
   }
 
   /** What is held counts no more: a fresh one is due, in a lineage of its own. */
   drop(clock: Clock): void {
     this.held = undefined;
     this.askAt(momentOf(0, clock));
+  }
+
+  /** As `drop`, because it is revoked. */
+  dropRevoked(serial: Serial, clock: Clock): void {
+    this.#revoked = serial;
+    this.drop(clock);
   }
 
   askAt(due: Moment): void {

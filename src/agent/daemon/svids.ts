@@ -8,7 +8,7 @@ import { backgroundBackoff, isTransient, pauseMs } from '../retry.ts';
 import type { Sleep } from '../sleep.ts';
 import type { Svid, Withheld } from '../workloads.ts';
 import type { AgentEntry } from './entry.ts';
-import { entryChanges } from './entry-changes.ts';
+import { entryChanges, named } from './entry-changes.ts';
 import { type HeldSvid, SvidSlot } from './svid-slot.ts';
 
 /** Longest sleep at once: the wall clock is looked at again. */
@@ -134,19 +134,22 @@ export class SvidKeeper {
    * nobody has to wait for it.
    */
   restore(svids: readonly { entryId: string; held: HeldSvid }[]): void {
+    const { isRevoked } = this.#parts;
+    const revoked: { slot: SvidSlot; serial: Serial }[] = [];
     for (const { entryId, held } of svids) {
       const slot = this.#slots.get(entryId);
-      if (slot !== undefined && slot.held === undefined && !slot.entry.suspended) this.#putBack(slot, held);
+      if (slot === undefined || slot.held !== undefined || slot.entry.suspended) continue;
+      if (isRevoked(held.issuerKeyId, held.serial)) revoked.push({ slot, serial: held.serial });
+      else this.#putBack(slot, held);
     }
+    this.#dropRevoked(revoked, 'not served again');
     if (this.slots.some(({ held }) => held !== undefined)) for (const slot of this.slots) slot.isTried = true;
     this.#parts.changed();
     this.#wake();
   }
 
   #putBack(slot: SvidSlot, held: HeldSvid): void {
-    const { clock, isRevoked, notice } = this.#parts;
-    if (isRevoked(held.issuerKeyId, held.serial))
-      return notice(`REVOKED: ${slot.description}, serial ${held.serial}; it is not served again`);
+    const { clock } = this.#parts;
     slot.adopt(held, clock, this.#random);
     if (held.entryVersion !== slot.entry.version) slot.askAt(momentOf(0, clock));
     else if (msUntil(slot.due, clock) < 0)
@@ -155,15 +158,27 @@ export class SvidKeeper {
 
   /** Newer CRLs are known: what is revoked is no longer served, and a fresh one is due. */
   judge(): void {
-    const { clock, isRevoked, notice } = this.#parts;
-    const revoked = this.slots.filter(({ held }) => held && isRevoked(held.issuerKeyId, held.serial));
+    const { isRevoked } = this.#parts;
+    const revoked = this.slots.flatMap((slot) =>
+      slot.held && isRevoked(slot.held.issuerKeyId, slot.held.serial)
+        ? [{ slot, serial: slot.held.serial }]
+        : [],
+    );
     if (revoked.length === 0) return;
-    for (const slot of revoked) {
-      notice(`REVOKED: ${slot.description}, serial ${slot.held?.serial}; it is no longer served`);
-      slot.drop(clock);
-    }
+    this.#dropRevoked(revoked, 'no longer served');
     this.#parts.changed();
     this.#wake();
+  }
+
+  /** One line: an operator can revoke an agent with all that it holds. */
+  #dropRevoked(revoked: readonly { slot: SvidSlot; serial: Serial }[], outcome: string): void {
+    const { clock, notice } = this.#parts;
+    if (revoked.length === 0) return;
+    const names = revoked.map(
+      ({ slot: { entry }, serial }) => `${entry.spiffeId} (entry ${entry.entryId}, serial ${serial})`,
+    );
+    notice(`REVOKED: ${named(names)}; ${outcome}`);
+    for (const { slot, serial } of revoked) slot.dropRevoked(serial, clock);
   }
 
   /** Renews what an operator names and what is older than his order, at a random moment of its time. */
@@ -231,6 +246,7 @@ export class SvidKeeper {
         batch.map((slot) => ({ entry: slot.entry, predecessor: slot.predecessor(nowMs) })),
       );
       this.#recovered();
+      this.#tellRefusals(batch, outcomes);
       batch.forEach((slot, at) => {
         const [entry, outcome] = [asked[at], outcomes[at]];
         if (entry !== undefined && outcome !== undefined) this.#settle(slot, entry, outcome);
@@ -242,21 +258,36 @@ export class SvidKeeper {
 
   #settle(slot: SvidSlot, asked: AgentEntry, outcome: HeldSvid | VouchError): void {
     const { clock, isRevoked } = this.#parts;
-    // The entry may have gone, or been suspended, meanwhile.
-    if (this.#slots.get(asked.entryId) !== slot || slot.entry.suspended) return;
+    if (!this.#isAwaited(slot)) return;
     slot.isTried = true;
     if (outcome instanceof VouchError) return this.#refused(slot, outcome);
-    if (isRevoked(outcome.issuerKeyId, outcome.serial)) return slot.drop(clock);
+    if (isRevoked(outcome.issuerKeyId, outcome.serial)) return slot.dropRevoked(outcome.serial, clock);
     slot.adopt(outcome, clock, this.#random);
     if (slot.entry.version !== asked.version) slot.askAt(momentOf(0, clock));
   }
 
+  /** A line for each reason that is new. */
+  #tellRefusals(batch: readonly SvidSlot[], outcomes: readonly (HeldSvid | VouchError)[]): void {
+    const refused = new Map<string, string[]>();
+    batch.forEach((slot, at) => {
+      const outcome = outcomes[at];
+      if (!(outcome instanceof VouchError) || !this.#isAwaited(slot) || !isNews(slot, outcome)) return;
+      const { detail } = outcome;
+      refused.set(detail, [...(refused.get(detail) ?? []), slot.description]);
+    });
+    for (const [detail, of] of refused) this.#parts.notice(`no certificate for ${named(of)}: ${detail}`);
+  }
+
+  /** The entry may have gone, or been suspended, since it was asked for. */
+  #isAwaited(slot: SvidSlot): boolean {
+    return this.#slots.get(slot.entry.entryId) === slot && !slot.entry.suspended;
+  }
+
   #refused(slot: SvidSlot, error: VouchError): void {
-    const { clock, notice, stale } = this.#parts;
-    const isNew = slot.failure?.detail !== error.detail;
+    const { clock, stale } = this.#parts;
+    const isNew = isNews(slot, error);
     const ofPredecessor = slot.held !== undefined && !slot.isWithoutPredecessor;
     const afterMs = this.#pauseMs(slot.failures + 1, error);
-    if (isNew) notice(`no certificate for ${slot.description}: ${error.detail}`);
     if (error.code === 'denied-revoked' && slot.held !== undefined) {
       slot.failed(error, clock, afterMs);
       slot.drop(clock);
@@ -297,4 +328,8 @@ export class SvidKeeper {
       return pauseMs(failures, { ...backgroundBackoff, capMs }, error.retryAfterSeconds, this.#random);
     return Math.min(refusedPauseMs, capMs * 4) * (0.5 + this.#random());
   }
+}
+
+function isNews({ failure }: SvidSlot, { detail }: VouchError): boolean {
+  return failure?.detail !== detail;
 }
