@@ -37,6 +37,11 @@ export class Recognised {
     return svidsFor(served, this.#seen);
   }
 
+  /** Selectors as they were seen last, of its user and what it runs. */
+  get shows(): string {
+    return [...this.#seen].join(' ');
+  }
+
   /** For the agent's log. */
   explain(served: Served, withheld: readonly Withheld[]): string {
     return explain(this.#peer, this.#seen, served, withheld);

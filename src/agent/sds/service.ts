@@ -1,17 +1,15 @@
 import type { Attest } from '../../attestation/workload/attest.ts';
 import { Slice } from '../../jobs/slice.ts';
-import { Rate } from '../grpc/budget.ts';
 import type { Method } from '../grpc/method.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
 import { Recognised } from '../recognised.ts';
+import { Refusals } from '../refusals.ts';
 import type { Served, Workloads } from '../workloads.ts';
 import { readRequest } from './messages.ts';
 import { Secrets } from './secrets.ts';
 import { answerFor, failureOf, type Source, Subscription } from './subscription.ts';
 
 const service = '/envoy.service.secret.v3.SecretDiscoveryService';
-/** Callers cannot fill the log: lines in a minute. */
-const linesMax = 20;
 
 /**
  * Envoy's secret discovery (SDS v3): `StreamSecrets` and `FetchSecrets` by their paths; `DeltaSecrets` is not
@@ -22,7 +20,7 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
   close(): void;
 } {
   const { workloads, attest } = options;
-  const lines = new Rate(linesMax, 60_000);
+  const refusals = new Refusals(options.notice);
   const secrets = new WeakMap<Served, Secrets>();
   const streams = new Set<Subscription>();
   let latest: Secrets | undefined;
@@ -40,9 +38,7 @@ export function createSds(options: { workloads: Workloads; attest: Attest; notic
     forget(subscription) {
       streams.delete(subscription);
     },
-    notice(line) {
-      if (lines.take(performance.now())) options.notice(line());
-    },
+    refusals,
   };
   const unsubscribe = workloads.subscribe(() => void tell(streams));
   const methods = new Map<string, Method>([

@@ -2,7 +2,8 @@ import { asVouchError } from '../../core/errors.ts';
 import { Rate } from '../grpc/budget.ts';
 import { GrpcError, GrpcStatus } from '../grpc/status.ts';
 import type { Call, Conversation, Out } from '../grpc/method.ts';
-import type { Recognised } from '../recognised.ts';
+import { askedBy, type Recognised } from '../recognised.ts';
+import type { Refusals } from '../refusals.ts';
 import type { Served, Withheld } from '../workloads.ts';
 import { type DiscoveryRequest, readRequest } from './messages.ts';
 import type { Answer, Secrets } from './secrets.ts';
@@ -17,8 +18,7 @@ export interface Source {
   secretsOf(served: Served): Secrets;
   /** What is not served, and why. */
   withheld(): readonly Withheld[];
-  /** For the agent's log; a line is made only where it is taken. */
-  notice(line: () => string): void;
+  readonly refusals: Refusals;
   /** Tells it of no more changes. */
   forget(subscription: Subscription): void;
 }
@@ -130,8 +130,9 @@ export class Subscription implements Conversation {
   }
 
   #noticeRefusal({ refusal = '', nonce }: DiscoveryRequest): void {
-    const who = `pid ${this.#pid}${this.#nodeId && ` (${printable(this.#nodeId)})`}`;
-    this.#source.notice(() => `${who} refuses the secrets of version ${nonce}: ${printable(refusal)}`);
+    const node = this.#nodeId && ` (${printable(this.#nodeId)})`;
+    const why = `refuses the secrets of version ${nonce}: ${printable(refusal)}`;
+    this.#source.refusals.say(`${node} ${why}`, () => `pid ${this.#pid}${node} ${why}`);
   }
 
   #fail(error: unknown): void {
@@ -152,13 +153,17 @@ export async function answerFor(
   const svids = await workload.svids(served);
   const why = () => workload.explain(served, source.withheld());
   if (svids.length === 0) {
-    source.notice(() => `no identity for a caller of secret discovery: ${why()}`);
+    const line = () => `no identity for a caller of secret discovery: ${why()}`;
+    source.refusals.say(workload.shows, line, askedBy(served));
     throw new GrpcError(GrpcStatus.permissionDenied, 'no identity issued');
   }
   const secrets = source.secretsOf(served);
   const answer = await secrets.answer(svids, names ?? secrets.namesOf(svids));
-  if (answer === undefined)
-    source.notice(() => `secrets ${printable((names ?? []).join(' '))} are not for this caller: ${why()}`);
+  if (answer === undefined) {
+    const secretNames = printable((names ?? []).join(' '));
+    const line = () => `secrets ${secretNames} are not for this caller: ${why()}`;
+    source.refusals.say(`${secretNames} ${workload.shows}`, line, askedBy(served));
+  }
   return answer;
 }
 
@@ -167,7 +172,8 @@ export function failureOf(error: unknown, source: Source): GrpcError {
   if (error instanceof GrpcError) return error;
   const failure = asVouchError(error);
   const cause = failure.cause instanceof Error ? `: ${failure.cause.message}` : '';
-  source.notice(() => `secret discovery failed: ${failure.detail}${cause}`);
+  const line = `secret discovery failed: ${failure.detail}${cause}`;
+  source.refusals.say(line, () => line);
   return failure.code === 'denied-workload'
     ? new GrpcError(GrpcStatus.permissionDenied, 'no identity issued')
     : new GrpcError(GrpcStatus.internal, 'internal error');

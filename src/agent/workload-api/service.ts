@@ -1,9 +1,9 @@
 import type { Attest } from '../../attestation/workload/attest.ts';
 import type { WorkloadPeer } from '../../attestation/workload/peer.ts';
 import { asVouchError, VouchError } from '../../core/errors.ts';
-import { Rate } from '../grpc/budget.ts';
 import { type Call, GrpcError, GrpcStatus, type Method } from '../grpc/server.ts';
 import { askedBy, explain, lookAt } from '../recognised.ts';
+import { Refusals } from '../refusals.ts';
 import { type Served, type Svid, svidsFor, type Trust, type Workloads } from '../workloads.ts';
 import type { Topic } from './encoded.ts';
 import { jwtSvidResponse, readJwtSvidRequest, readValidateRequest, validateResponse } from './messages.ts';
@@ -47,11 +47,12 @@ interface Caller {
 export class WorkloadApi {
   readonly #parts: Parts;
   readonly #streams: Streams;
-  readonly #lines = new Rate(20, 60_000);
+  readonly #refusals: Refusals;
   readonly methods: ReadonlyMap<string, Method>;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#refusals = new Refusals(parts.notice);
     this.#streams = new Streams(parts.workloads, (peer) => this.#look(peer));
     const methods: Record<string, Method> = {
       FetchX509SVID: this.#stream('x509-svid'),
@@ -107,7 +108,8 @@ export class WorkloadApi {
       return { svid, token };
     } catch (error) {
       const { code, detail } = asVouchError(error);
-      this.#say(() => `no JWT-SVID of ${svid.spiffeId}: ${detail}`);
+      const line = `no JWT-SVID of ${svid.spiffeId}: ${detail}`;
+      this.#refusals.say(line, () => line);
       if (code.startsWith('denied-')) return undefined;
       throw new GrpcError(GrpcStatus.unavailable, 'no JWT-SVID can be made now');
     }
@@ -136,7 +138,11 @@ export class WorkloadApi {
     const svids = svidsFor(served, selectors);
     if (svids.length > 0 && call.peer.isAlive()) return { served, selectors, svids };
     const { workloads } = this.#parts;
-    this.#say(() => `no identity: ${explain(call.peer, selectors, served, workloads.withheld())}`);
+    this.#refusals.say(
+      [...selectors].join(' '),
+      () => `no identity: ${explain(call.peer, selectors, served, workloads.withheld())}`,
+      askedBy(served),
+    );
     throw noIdentity();
   }
 
@@ -158,15 +164,10 @@ export class WorkloadApi {
       return await lookAt(peer, attest, askedBy(workloads.now)).selectors;
     } catch (error) {
       const { code, detail } = asVouchError(error);
-      this.#say(() => `pid ${peer.pid}, uid ${peer.uid}: ${detail}`);
+      this.#refusals.say(`uid ${peer.uid}: ${detail}`, () => `pid ${peer.pid}, uid ${peer.uid}: ${detail}`);
       if (code.startsWith('denied-')) throw noIdentity();
       throw new GrpcError(GrpcStatus.unavailable, 'workload attestation failed');
     }
-  }
-
-  /** What workloads can cause again and again must not fill the log. */
-  #say(line: () => string): void {
-    if (this.#lines.take(performance.now())) this.#parts.notice(line());
   }
 
   /** Resolves when there is something to serve. */

@@ -69,6 +69,9 @@ describe('an identity', () => {
     await open({ attest: async () => new Set(['unix:uid:7', 'unix:gid:8']) });
     await expect(x509().next()).rejects.toMatchObject(denied);
     expect(bed.notices.join()).toMatch(/shows unix:uid:7 unix:gid:8; e_1 asks for unix:uid:/);
+    await expect(x509().next()).rejects.toMatchObject(denied);
+    await expect(fetchJwt({})).rejects.toMatchObject(denied);
+    expect(bed.notices).toHaveLength(1);
   });
 
   test('needs every selector of its entry', async () => {
