@@ -1,11 +1,13 @@
 import type { AgentDaemon } from './agent/daemon/daemon.ts';
 import { serveGrpc } from './agent/grpc/server.ts';
+import { HostLacks } from './agent/host-lacks.ts';
 import { validateJwtSvid } from './agent/jwt/validate.ts';
 import { createSds } from './agent/sds/service.ts';
 import { createWorkloadApi } from './agent/workload-api/service.ts';
 import { createAttest } from './attestation/workload/attest.ts';
 import { workloadPeer } from './attestation/workload/peer.ts';
 import { createUnixAttestor } from './attestation/workload/unix/attestor.ts';
+import { createLacks } from './attestation/workload/unix/lacks.ts';
 import type { AgentConfig } from './config/agent-file.ts';
 import { systemClock } from './core/clock.ts';
 
@@ -61,6 +63,9 @@ async function openSocket(
     ...{ socket, mode: socketMode, methods, peerOf: workloadPeer, notice },
     problemChanged: () => daemon.statusChanged(),
   });
+  const lacks = new HostLacks(createLacks(), notice);
+  const unsubscribe = workloads.subscribe(() => void lacks.take(daemon.entries));
+  if (workloads.now !== undefined) void lacks.take(daemon.entries);
   statusParts.set('socket', () => ({
     path: socket,
     connections: server.connections,
@@ -69,6 +74,7 @@ async function openSocket(
   }));
   return {
     close: async () => {
+      unsubscribe();
       await server.close(socketGraceMs);
       api.close();
       sds.close();
