@@ -78,7 +78,7 @@ describe('counters', () => {
   it('lose nothing where processes sign at once', async () => {
     token.control([{ on: 'C_Sign', do: { error: 'CKR_DEVICE_ERROR' }, every: 10 }]);
     const both = [start(200), start(200)];
-    for (const child of both) await expect.poll(() => child.lines().length, { timeout: 20_000 }).toBe(201);
+    for (const child of both) await expect.poll(() => child.lines().length, { timeout: 50_000 }).toBe(201);
     const failed = both.flatMap((child) => child.lines()).filter((line) => line === 'CKR_DEVICE_ERROR');
     expect(failed).toHaveLength(40);
     expect(token.fired()).toEqual([40]);
