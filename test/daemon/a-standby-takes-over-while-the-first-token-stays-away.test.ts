@@ -212,14 +212,16 @@ it('a server that starts without the first token issues by the standby; with nei
   const authority = await initAuthority({ standby: true });
   await authority.start();
   const { issuers } = await authority.status();
+  const crlStatus = async (keyId: string): Promise<number> =>
+    (await fetch(`${authority.server.ready.publicationUrl}/crl/${keyId}.crl`)).status;
+  // A server is ready before its standby has signed.
+  for (const { keyId } of issuers) await eventually(async () => (await crlStatus(keyId)) === 200);
   const putFirstBack = await authority.takeAway('online');
   const putStandbyBack = await authority.takeAway('standby');
   await authority.server.end();
   const starting = authority.launch();
   await starting.until(({ stdout }) => stdout.includes('\n'), 30_000);
-  const { publicationUrl } = authority.server.ready;
-  for (const { keyId } of issuers)
-    expect((await fetch(`${publicationUrl}/crl/${keyId}.crl`)).status).toBe(200);
+  for (const { keyId } of issuers) expect(await crlStatus(keyId)).toBe(200);
   expect((await ready(authority)).status).toBe(503);
   putStandbyBack();
   await eventually(async () => (await authority.issuing()) === issuers[1]?.keyId, 20_000);
