@@ -23,8 +23,8 @@ const docs = resolve(import.meta.dirname, '../../../docs/benchmarks');
 
 /** What no figure may be above. */
 const limits: Readonly<Record<string, number>> = {
-  bundle_first_svid_to_node: 5,
-  executable_first_svid_to_node: 5,
+  bundle_certificate_to_node: 5,
+  executable_certificate_to_node: 5,
   idle_rss_mb_10_entries: 90,
   workloadApi_kb_per_connection: 64,
   workloadApi_kb_per_further_stream: 5,

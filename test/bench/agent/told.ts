@@ -11,15 +11,14 @@ export class Told {
     this.#streams++;
     let isFirst = true;
     let bytes = 0;
-    let length: number | undefined;
+    const head = Buffer.alloc(5);
     return new Promise((resolve, reject) => {
       stream.once('close', () => reject(new Error('a stream has ended')));
       stream.on('data', (part: Buffer) => {
-        // The prefix comes with the first bytes: the server writes both together.
-        length ??= part.readUInt32BE(1) + 5;
+        // One message at a time, in pieces of any size: the prefix may be one of its own.
+        if (bytes < head.length) part.copy(head, bytes);
         bytes += part.length;
-        if (bytes < length) return;
-        length = undefined;
+        if (bytes < head.length || bytes < head.readUInt32BE(1) + head.length) return;
         bytes = 0;
         if (isFirst) resolve();
         else if (--this.#waiting === 0) this.#done();
