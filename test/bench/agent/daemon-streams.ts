@@ -1,7 +1,7 @@
 import { frame } from '../../../src/agent/grpc/frame.ts';
 import { bytesField } from '../../../src/agent/grpc/protobuf.ts';
 import { RawClient } from '../../support/raw-grpc.ts';
-import { type Host, type RunningAgent, restingRss } from './host.ts';
+import { collectedRss, type Host, programs, type RunningAgent, withCollection } from './host.ts';
 import { Told } from './told.ts';
 
 /** What streams of one API cost a real agent, and how long a change of what it holds takes to reach all. */
@@ -55,7 +55,7 @@ export async function measureDaemonStreams(
   { connections, furtherStreams }: { connections: number; furtherStreams: number },
 ): Promise<DaemonStreamFigures> {
   const { parentId, entryIds } = await host.parent(3 * rounds + 2);
-  const agent = await host.launch(parentId);
+  const agent = await host.launch(parentId, programs.bundle, withCollection);
   await agent.ready;
   const told = new Told();
   const clients: RawClient[] = [];
@@ -75,13 +75,13 @@ export async function measureDaemonStreams(
     clients.push(...(await connect(agent, api, told, warmUp)));
     // What a change needs in memory is there before, too.
     await change();
-    const atFirst = await restingRss(agent.pid);
+    const atFirst = await collectedRss(agent.pid);
     clients.push(...(await connect(agent, api, told, connections)));
-    const connected = await restingRss(agent.pid);
+    const connected = await collectedRss(agent.pid);
     const changeMs = await changes();
-    const bare = await restingRss(agent.pid);
+    const bare = await collectedRss(agent.pid);
     for (const client of clients.slice(0, widened)) await open(client, api, told, furtherStreams / widened);
-    const wide = await restingRss(agent.pid);
+    const wide = await collectedRss(agent.pid);
     return {
       ...{ connections, changeMs, furtherStreams },
       bytesOfConnection: Math.round((connected - atFirst) / connections),

@@ -87,14 +87,18 @@ export class Host {
     return { folder, args, socket };
   }
 
-  /** Starts an agent that enrolls as `parentId`. */
-  async launch(parentId: string, program: readonly string[] = programs.bundle ?? []): Promise<RunningAgent> {
+  /** Starts an agent that enrolls as `parentId`; `nodeOptions` are those of the environment. */
+  async launch(
+    parentId: string,
+    program: readonly string[] = programs.bundle ?? [],
+    nodeOptions?: string,
+  ): Promise<RunningAgent> {
     const { folder, args, socket } = await this.prepare(parentId);
     const [command = '', ...first] = program;
     const startedMs = performance.now();
     const child = spawn(command, [...first, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env.PATH, HOME: folder, TMPDIR: join(folder, 'tmp') },
+      env: { PATH: process.env.PATH, HOME: folder, TMPDIR: join(folder, 'tmp'), NODE_OPTIONS: nodeOptions },
     });
     this.#agents.add(child);
     const end = async (): Promise<void> => {
@@ -125,6 +129,15 @@ export class Host {
   #admin<T>(path: string, body: object): Promise<T> {
     return callAdmin<T>(this.#authority.adminSocket, 'POST', path, body);
   }
+}
+
+/** Of an agent whose garbage `collectedRss` collects. */
+export const withCollection = `--expose-gc --import=${join(import.meta.dirname, 'collect-garbage.mjs')}`;
+
+/** `restingRss` of an agent that was started `withCollection`, when its heap has only what is in use. */
+export async function collectedRss(pid: number): Promise<number> {
+  process.kill(pid, 'SIGUSR2');
+  return restingRss(pid);
 }
 
 /** Memory of a process that is its own, in bytes: resident, and no larger than that again after what it does by itself. */
