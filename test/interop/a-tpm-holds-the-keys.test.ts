@@ -9,6 +9,8 @@ import { startTpm } from '../support/tpm.ts';
 
 let authority: Authority;
 let online: Token;
+/** What another program lists in the token. */
+let shown: string;
 
 /** swtpm and the resource manager were seen to wait for each other for ever: then another pair is taken, once. */
 const attempts = 2;
@@ -20,9 +22,9 @@ beforeAll(async () => {
     if (booted) return;
     if (attempt === attempts) throw new Error(`no signer, ${attempts} times`);
   }
-}, 100_000);
+}, 150_000);
 
-/** True where the signer signs. */
+/** True where the signer signs, and another program sees what it made. */
 async function boot(): Promise<boolean> {
   const folder = newFolder();
   const tpm = await startTpm(folder);
@@ -30,11 +32,11 @@ async function boot(): Promise<boolean> {
   authority = new Authority(folder, 'test.example', { online, root: await tpm.newToken('root') });
   (await authority.init()).json();
   await authority.start();
+  shown = pkcs11Tool(online, '--list-objects');
   return (await authority.status()).signer.state === 'usable';
 }
 
 it('in two tokens of one serial: keys that sign and do nothing else (issuer, log, JWT-SVIDs), a P-256 log key, the guard', () => {
-  const shown = pkcs11Tool(online, '--list-objects');
   const pairs = [...shown.matchAll(/^Private Key Object; EC\n(?: .*\n)*/gm)].map(([text]) => text);
   expect(pairs).toHaveLength(3);
   for (const pair of pairs) {
